@@ -1,0 +1,185 @@
+//! Who confirms a payment, and who moves the money?
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::payment::{Dialect, Offer, Payment, Receipt, TransactionHash};
+
+/// Boxed cause of a failure that is not the payer's.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The payer's to fix: it is proven that nothing moved. `code` is the facilitator's, for the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("declined: {code}")]
+pub struct Decline {
+    /// A code in the SDKs' vocabulary: `insufficient_funds`.
+    pub code: String,
+}
+
+/// Why a payment is not confirmed.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The payer's to fix.
+    #[error(transparent)]
+    Declined(#[from] Decline),
+    /// Ours or the facilitator's: nobody knows, nothing moved.
+    #[error("the facilitator is unavailable")]
+    Unavailable(#[source] BoxError),
+}
+
+/// Why a settlement did not end in a receipt.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// Proven not to have moved anything and not to be about to (S13).
+    #[error(transparent)]
+    Declined(#[from] Decline),
+    /// Certain not to have reached the facilitator: nothing moved.
+    #[error("the facilitator could not be reached")]
+    NotSent(#[source] BoxError),
+    /// May or may not have moved money. Never treat this as a decline (I4).
+    #[error("the outcome of the settlement is unknown")]
+    Unknown {
+        /// The transaction, when one is known.
+        transaction: Option<TransactionHash>,
+        /// What went wrong.
+        #[source]
+        source: BoxError,
+    },
+}
+
+/// What reconciliation found out.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The money moved.
+    Settled(Receipt),
+    /// It is proven that it did not and cannot any more.
+    NotSettled(Decline),
+    /// Nobody can tell yet.
+    Unknown {
+        /// The transaction, when it has become known.
+        transaction: Option<TransactionHash>,
+        /// What stands in the way, for the log.
+        source: BoxError,
+    },
+}
+
+/// A payment on the brink of settlement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// The transaction that will settle it, when it is known before it is sent (local facilitator, S21).
+    pub transaction: Option<TransactionHash>,
+    /// What `submit` needs besides: the raw signed transaction of a local facilitator.
+    pub raw: Option<alloy::primitives::Bytes>,
+}
+
+/// A settlement whose end is not known, as the ledger remembers it.
+#[derive(Debug, Clone)]
+pub struct Unresolved {
+    /// What was asked for.
+    pub payment: Payment,
+    /// The transaction, when it is known.
+    pub transaction: Option<TransactionHash>,
+    /// When the payment was reserved: a transfer found on chain counts only if it came later (S18).
+    pub reserved_at: crate::primitives::Timestamp,
+    /// When settlement was asked for.
+    pub since: crate::primitives::Timestamp,
+}
+
+/// Who confirms a payment, and who moves the money. Called only with payments whose local checks have passed.
+#[async_trait]
+pub trait Facilitator: Send + Sync + 'static {
+    /// Its name in `gateway.yaml`; the ledger remembers it.
+    fn name(&self) -> &str;
+
+    /// Whether it can settle this offer in this dialect, as far as is known now. Never calls out.
+    fn accepts(&self, offer: &Offer, dialect: Dialect) -> bool;
+
+    /// How long `submit` may take.
+    fn settle_timeout(&self) -> Duration;
+
+    /// Confirms that the payment would settle. Moves nothing.
+    async fn verify(&self, payment: &Payment) -> Result<(), VerifyError>;
+
+    /// Everything up to the point of no return. A local facilitator signs the transaction here, so that its hash
+    /// is in the ledger before anyone can see it; a remote one has nothing to add.
+    async fn prepare(&self, payment: &Payment) -> Result<Prepared, SettleError>;
+
+    /// The point of no return.
+    async fn submit(&self, payment: &Payment, prepared: Prepared) -> Result<Receipt, SettleError>;
+
+    /// Finds out how a settlement ended. Asking must not move money that the payer did not authorize.
+    async fn outcome(&self, unresolved: &Unresolved) -> Outcome;
+
+    /// Keeps what is known of it fresh, until dropped: `/supported`, head of the chain. Returns when there is
+    /// nothing to keep fresh.
+    async fn refresh(&self) {}
+}
+
+/// A facilitator as the file describes it.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its name; the ledger remembers it.
+    pub name: std::sync::Arc<str>,
+    /// The networks it is used for, by CAIP-2 identifier.
+    pub networks: Vec<crate::primitives::Caip2>,
+    /// How long `verify` may take.
+    pub verify_timeout: Duration,
+    /// How long `settle` may take.
+    pub settle_timeout: Duration,
+    /// What stands behind the name.
+    pub kind: Kind,
+}
+
+/// What stands behind a facilitator's name.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// An x402 facilitator over HTTP.
+    Remote {
+        /// Base URL without a trailing slash.
+        url: url::Url,
+        /// How it knows us.
+        auth: Auth,
+        /// Whether its word is checked against the chain, where a node is configured (S16).
+        trust: Trust,
+    },
+    /// Our own node and key.
+    Local {
+        /// Nodes, the first preferred.
+        rpc: Vec<crate::primitives::Secret<String>>,
+        /// The key that pays gas, as 32 bytes; refused if its address is any `pay_to` (S59).
+        signer: crate::primitives::Secret<[u8; 32]>,
+        /// Above this gas price (wei per gas) nothing is sent.
+        max_gas_price: Option<u128>,
+    },
+    /// Play money in this process.
+    Sandbox,
+}
+
+/// How a remote facilitator knows us.
+#[derive(Debug, Clone)]
+pub enum Auth {
+    /// It does not ask.
+    None,
+    /// `Authorization: Bearer …`, the same for every call.
+    Bearer(crate::primitives::Secret<String>),
+    /// Coinbase Developer Platform: a fresh token for every call (protocol digest, C).
+    Cdp {
+        /// The key's id.
+        key_id: crate::primitives::Secret<String>,
+        /// PEM EC key, or base64 of an Ed25519 seed and public key.
+        secret: crate::primitives::Secret<String>,
+    },
+}
+
+/// What a facilitator's word is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// The transfer log is looked up on our own node before a settlement counts.
+    Verify,
+    /// Its word is taken.
+    Facilitator,
+}
+
+/// Nodes to look a transfer up on, by network.
+pub type Nodes = std::collections::HashMap<crate::primitives::Caip2, Vec<crate::primitives::Secret<String>>>;

@@ -1,0 +1,129 @@
+//! Everything that can happen, once each. Nothing else emits a payment metric, so counts cannot disagree.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::payment::{Dialect, PaymentKey, TransactionHash};
+use crate::primitives::{Asset, AtomicAmount, Caip2, Payer};
+use crate::tariff::RouteKey;
+
+/// Something that happened to a payment or a request.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A 402 with offers went out.
+    Offered {
+        /// The route it prices.
+        route: RouteKey,
+        /// How many offers it held.
+        offers: usize,
+    },
+    /// A payment was refused; `reason` is a fixed word of the code, never the client's text.
+    Refused {
+        /// The route it was presented for.
+        route: RouteKey,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A payment passed every check and holds its key.
+    Reserved {
+        /// The route it is for.
+        route: RouteKey,
+        /// The payment.
+        key: PaymentKey,
+    },
+    /// A reservation was let go; nobody was charged.
+    Released {
+        /// The route it was for.
+        route: RouteKey,
+        /// The payment.
+        key: PaymentKey,
+        /// Whether it was let go for good (S73).
+        exhausted: bool,
+    },
+    /// Settlement is about to be asked for; it is on disk.
+    Settling {
+        /// The route it is for.
+        route: RouteKey,
+        /// The payment.
+        key: PaymentKey,
+        /// Who is asked.
+        facilitator: Arc<str>,
+    },
+    /// Money moved.
+    Settled {
+        /// The route it was for.
+        route: RouteKey,
+        /// The payment.
+        key: PaymentKey,
+        /// Whose.
+        payer: Payer,
+        /// How much.
+        amount: AtomicAmount,
+        /// Of what.
+        asset: Arc<Asset>,
+        /// Where.
+        network: Caip2,
+        /// In which transaction.
+        transaction: TransactionHash,
+        /// Spoken in.
+        dialect: Dialect,
+        /// Found out by reconciliation rather than by the request itself.
+        reconciled: bool,
+    },
+    /// A settlement is proven to have moved nothing.
+    Declined {
+        /// The route it was for.
+        route: RouteKey,
+        /// The payment.
+        key: PaymentKey,
+        /// The facilitator's code, for the log.
+        code: String,
+    },
+    /// Nobody knows how a settlement ended; reconciliation will ask.
+    Unknown {
+        /// The route it was for.
+        route: RouteKey,
+        /// The payment.
+        key: PaymentKey,
+        /// The transaction, when one is known.
+        transaction: Option<TransactionHash>,
+        /// What went wrong, for the log.
+        cause: String,
+    },
+    /// A paid answer ended.
+    Delivered {
+        /// The route it was for.
+        route: RouteKey,
+        /// The payment.
+        key: PaymentKey,
+        /// How: `nothing`, `partial`, `done`, `refund_due`.
+        outcome: &'static str,
+    },
+    /// A settled payment came back for the answer it had not got.
+    Redeemed {
+        /// The route it is for.
+        route: RouteKey,
+        /// The payment.
+        key: PaymentKey,
+    },
+    /// Something about a facilitator's word does not add up (S5, S15, S16): an alarm.
+    Alarm {
+        /// The payment, when there is one.
+        key: Option<PaymentKey>,
+        /// What does not add up.
+        what: String,
+    },
+    /// A step of the pipeline took this long: `match`, `verify`, `upstream`, `settle`, `ledger`.
+    Phase {
+        /// Which step.
+        phase: &'static str,
+        /// How long.
+        took: Duration,
+    },
+}
+
+/// Hears every event. Called on the path of a request: it must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened.
+    fn observe(&self, event: &Event);
+}

@@ -1,0 +1,3 @@
+//! May it pass?
+
+pub mod event;

@@ -1,0 +1,69 @@
+//! What the ledger remembers a payment by.
+
+use std::fmt;
+use std::str::FromStr;
+
+use alloy::primitives::{Address, B256, Keccak256, hex};
+use serde::{Deserialize, Serialize};
+
+use super::Authorization;
+use crate::primitives::Caip2;
+
+/// A digest of network, asset, payer and nonce in decoded binary form (S1, S3).
+///
+/// A nonce alone is unique only for its payer and token. Signature bytes, header bytes and the dialect stay out:
+/// all three can be rewritten without changing the payment.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PaymentKey(B256);
+
+impl PaymentKey {
+    /// The key of an authorization on this network and asset.
+    pub fn of(network: &Caip2, asset: Address, authorization: &Authorization) -> Self {
+        let mut digest = Keccak256::new();
+        match authorization {
+            Authorization::Eip3009(signed) => {
+                digest.update(b"tollhouse payment eip3009\0");
+                digest.update(network.as_str().as_bytes());
+                digest.update([0]);
+                digest.update(asset);
+                digest.update(signed.from);
+                digest.update(signed.nonce.0);
+            }
+        }
+        Self(digest.finalize())
+    }
+
+    /// The key with these bytes, as a store holds them.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(B256::new(bytes))
+    }
+
+    /// The digest's bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0.0
+    }
+}
+
+/// Lower-case hex without a prefix, as logs, the CLI and `Tollhouse-Payment` write it.
+impl fmt::Display for PaymentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for PaymentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for PaymentKey {
+    type Err = hex::FromHexError;
+
+    fn from_str(text: &str) -> Result<Self, hex::FromHexError> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)?;
+        Ok(Self::from_bytes(bytes))
+    }
+}

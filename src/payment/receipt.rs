@@ -1,0 +1,25 @@
+//! Proof that money moved.
+
+use serde::{Deserialize, Serialize};
+
+use crate::primitives::{AtomicAmount, Caip2, Payer, Timestamp};
+
+/// The transaction a payment settled in; a pseudo hash in the sandbox.
+pub type TransactionHash = alloy::primitives::B256;
+
+/// Proof that money moved, as the ledger keeps it and the client gets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Whose money.
+    pub payer: Payer,
+    /// How much, in smallest units.
+    pub amount: AtomicAmount,
+    /// On which chain.
+    pub network: Caip2,
+    /// The same chain as v1 clients name it.
+    pub network_v1: Option<String>,
+    /// In which transaction.
+    pub transaction: TransactionHash,
+    /// When we learned of it.
+    pub settled_at: Timestamp,
+}

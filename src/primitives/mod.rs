@@ -1,0 +1,20 @@
+//! Values that are true without context: amounts, assets, networks, accounts, moments.
+
+mod account;
+mod amount;
+mod asset;
+mod clock;
+mod network;
+mod nonce;
+mod presets;
+mod secret;
+
+pub use account::{Payee, Payer};
+pub use alloy::primitives::Address;
+pub use amount::{AmountError, AtomicAmount};
+pub use asset::{Asset, Decimals, Eip712Name, Peg, TooManyDecimals};
+pub use clock::{Clock, SystemClock, Timestamp};
+pub use network::{Caip2, InvalidCaip2, Network};
+pub use nonce::Nonce;
+pub use presets::{Preset, preset, preset_by_id, presets};
+pub use secret::Secret;

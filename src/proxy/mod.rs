@@ -1,0 +1,3 @@
+//! Carry it: the only module that knows Pingora.
+
+pub mod upstream;

@@ -1,0 +1,1 @@
+//! `transferWithAuthorization` on the token itself (EIP-3009).

@@ -1,0 +1,3 @@
+//! `exact`: the amount of the offer, moved once.
+
+pub mod eip3009;

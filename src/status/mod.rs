@@ -1,0 +1,1 @@
+//! How are you: read-only, on the pod address.

@@ -1,0 +1,1 @@
+//! The posted tariff, and past ones still honoured.

@@ -1,0 +1,99 @@
+//! Host, method and path: what a line of the price table matches.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Charge;
+
+/// The name of a route in logs, metrics, quotes and the ledger: its key in the file (`GET /v1/weather`), with the
+/// host in front when it stands in a host's table.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RouteKey(pub Arc<str>);
+
+impl fmt::Display for RouteKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A host of the `hosts:` section: lower-case, without port and trailing dot (S41).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Host(pub Arc<str>);
+
+/// Where a line stands, for errors and for `quote --why`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file as the operator named it.
+    pub file: Arc<str>,
+    /// From one.
+    pub line: u32,
+    /// From one.
+    pub column: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// One line of the price table, resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Its name.
+    pub key: RouteKey,
+    /// Which methods it matches.
+    pub methods: Methods,
+    /// Which paths it matches.
+    pub pattern: Pattern,
+    /// What it costs.
+    pub charge: Charge,
+    /// Which upstream answers it.
+    pub upstream: Arc<str>,
+    /// `public_url` without a trailing slash; the start of every `resource.url`.
+    pub public_url: Arc<str>,
+    /// What a request may take.
+    pub limits: Limits,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// The methods a route names. `GET` includes HEAD unless the route, or another one on the same path, names HEAD.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Methods {
+    /// The key names none: every method.
+    Any,
+    /// The methods it names, sorted, without repetition.
+    Named(Vec<http::Method>),
+}
+
+/// One part of a pattern between slashes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Segment {
+    /// Exactly this text, decoded.
+    Literal(Arc<str>),
+    /// `{name}`: one non-empty segment.
+    Parameter(Arc<str>),
+}
+
+/// The paths a route names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pattern {
+    /// The segments in front; a trailing slash is an empty literal at the end.
+    pub segments: Vec<Segment>,
+    /// Whether it ends in `/**`: what stands in front, the same with a slash, and everything below.
+    pub subtree: bool,
+}
+
+/// What a request to a route may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of request body.
+    pub request_body: u64,
+    /// From request head to final response head.
+    pub timeout: Duration,
+}

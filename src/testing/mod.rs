@@ -1,0 +1,1 @@
+//! Fakes, wallets and a manual clock, for tests and benches.
