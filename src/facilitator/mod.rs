@@ -1,5 +1,7 @@
 //! Who confirms a payment, and who moves the money?
 
+pub mod sandbox;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
