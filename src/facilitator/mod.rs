@@ -3,6 +3,7 @@
 mod cdp;
 mod pool;
 mod remote;
+pub mod sandbox;
 
 pub use pool::Pool;
 pub use remote::{Contradiction, Misconfigured, Remote, Witness, Witnessed};
