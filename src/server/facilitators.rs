@@ -11,7 +11,8 @@ use crate::facilitator::{
     self, BoxError, Facilitator, Kind, Local, Remote, Sandbox, Witness, Witnessed,
 };
 use crate::payment::{Payment, TransactionHash};
-use crate::primitives::{Caip2, Clock};
+use crate::primitives::{Caip2, Clock, Payee};
+use crate::tariff::Charge;
 
 use super::StartError;
 
@@ -72,5 +73,63 @@ impl Drop for Facilitators {
                 refreshing.abort();
             }
         }
+    }
+}
+
+fn make(
+    config: &facilitator::Config,
+    live: &config::Live,
+    witness: &Arc<Nodes>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Facilitator>, BoxError> {
+    Ok(match &config.kind {
+        Kind::Remote { .. } => {
+            let witness = Some(Arc::clone(witness) as Arc<dyn Witness>);
+            Arc::new(Remote::new(config, witness, Arc::clone(clock))?)
+        }
+        Kind::Local { .. } => Arc::new(Local::new(config, &payees(live), Arc::clone(clock))?),
+        Kind::Sandbox => Arc::new(Sandbox::new(Arc::clone(&config.name), Arc::clone(clock), Default::default())),
+    })
+}
+
+/// Everyone the file pays: no key of ours may be theirs (S59).
+fn payees(live: &config::Live) -> Vec<Payee> {
+    let tolls = live.tariff.routes().filter_map(|route| match &route.charge {
+        Charge::Toll(toll) => Some(toll),
+        Charge::Free | Charge::Deny => None,
+    });
+    tolls.flat_map(|toll| toll.offers.iter().map(|offer| offer.pay_to)).collect()
+}
+
+/// Our own nodes, for a look at what a facilitator says it did (S16).
+struct Nodes(Vec<Chain>);
+
+impl Nodes {
+    fn new(live: &config::Live, clock: &Arc<dyn Clock>) -> Result<Arc<Self>, StartError> {
+        let chains = live.nodes.iter().map(|(network, addresses)| {
+            let connected = Chain::connect(network.clone(), addresses, Arc::clone(clock));
+            connected.map_err(|error| StartError::Facilitator { name: format!("rpc of {network}"), source: error.into() })
+        });
+        Ok(Arc::new(Self(chains.collect::<Result<_, _>>()?)))
+    }
+
+    fn of(&self, network: &Caip2) -> Option<&Chain> {
+        self.0.iter().find(|chain| chain.network() == network)
+    }
+}
+
+#[async_trait]
+impl Witness for Nodes {
+    fn watches(&self, network: &Caip2) -> bool {
+        self.of(network).is_some()
+    }
+
+    async fn witnessed(&self, payment: &Payment, transaction: TransactionHash) -> Result<Witnessed, BoxError> {
+        let Some(chain) = self.of(&payment.offer.network.id) else { return Ok(Witnessed::NotYet) };
+        Ok(match chain.transfer_in(transaction, payment).await? {
+            Found::Yes { .. } => Witnessed::Yes,
+            Found::No(why) => Witnessed::No(why.to_string()),
+            Found::NotYet => Witnessed::NotYet,
+        })
     }
 }

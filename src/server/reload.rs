@@ -1,0 +1,56 @@
+//! Posts a new price table; keeps the old one if the new is wrong.
+
+use std::sync::Arc;
+
+use crate::config;
+use crate::tariff::{Change, changes};
+
+use super::{Server, StartError, picture};
+
+/// What a reload changed.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// What changed for customers, in money.
+    pub changes: Vec<Change>,
+    /// Keys that the file changes and only a restart applies.
+    pub restart_needed: Vec<&'static str>,
+}
+
+impl Server {
+    /// Puts a new configuration in force: all of it that a running process can change, or nothing. Requests under way
+    /// go on under the one they began with, and offers already made keep their price (S37).
+    ///
+    /// # Errors
+    /// When a facilitator cannot be set up; then everything stays as it was.
+    pub async fn reload(&mut self, config: config::Config) -> Result<Reloaded, StartError> {
+        let config::Config { boot, live } = config;
+        let restart_needed = self.needs_restart(&boot);
+        let facilitators = self.facilitators.adopt(&live, &self.clock)?;
+        let before = self.live.load_full();
+        let next = picture(&live, &before.upstreams).await;
+
+        // The board first: whoever was quoted the old price a moment ago finds it there when the new one is up.
+        self.board.post(Arc::clone(&live.tariff), self.clock.now());
+        self.pool.replace(facilitators);
+        self.live.store(Arc::new(next));
+        self.telemetry.reconfigure(live.log.clone());
+        self.metrics.configured(&live.hash, !live.live_networks.is_empty());
+        self.metrics.restart_needed(!restart_needed.is_empty());
+        Ok(Reloaded { changes: changes(&before.tariff, &live.tariff), restart_needed })
+    }
+
+    /// Notes how a reload ended: `ok`, `same` or `failed`.
+    pub fn note_reload(&self, result: &'static str) {
+        self.metrics.reloaded(result);
+    }
+
+    fn needs_restart(&self, boot: &config::Boot) -> Vec<&'static str> {
+        let differs = [
+            ("listen", self.boot.listen != boot.listen),
+            ("status", self.boot.status != boot.status),
+            ("ledger", self.boot.ledger != boot.ledger),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}
+
