@@ -1,1 +1,5 @@
 //! Fakes, wallets and a manual clock, for tests and benches.
+
+pub mod clock;
+
+pub use clock::ManualClock;
