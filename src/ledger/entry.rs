@@ -1,4 +1,6 @@
-//! The life of an entry as one pure function.
+//! What is remembered of one payment. How it changes is one pure function, [`Entry::apply`].
+
+mod life;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::payment::{Payment, QuoteDigest, Receipt, TransactionHash};
 use crate::primitives::Timestamp;
+
+pub use life::{Conflict, Delivered, Event};
+
+/// How long an entry outlives the authorization it stands for (S67).
+pub const MARGIN: Duration = Duration::from_secs(3600);
+
+/// How long the record of a paid request is kept, at least.
+pub const RECORD: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// What a payment was presented for. Fixed when it is reserved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +33,18 @@ pub struct Sale {
     pub request_line: String,
     /// The quote it was first presented with; without one nothing is ever redelivered (S75).
     pub quote: Option<QuoteDigest>,
+    /// Whether the backend may be asked again after it was asked once: there is a quote, the route's `replay:` is
+    /// not `refuse`, and the method is GET or HEAD or the route wrote its `replay:` out (S25).
+    pub redeemable: bool,
+}
+
+impl Sale {
+    /// Whether the answer may still be collected, given that no byte of it reached a client (S25, S75).
+    ///
+    /// `untouched` means that no byte of the request reached the backend either: then any method may be sent again.
+    pub fn collectable(&self, untouched: bool) -> bool {
+        self.redeemable || (untouched && self.quote.is_some())
+    }
 }
 
 /// What the ledger remembers of one payment.
@@ -34,7 +56,7 @@ pub struct Entry {
     pub state: State,
     /// How often it was released after its request had been forwarded (S73).
     pub releases: u32,
-    /// How often its answer was asked for again.
+    /// How often its answer was asked for again. Each number is one holder's turn.
     pub redemptions: u32,
     /// When it was first reserved.
     pub created: Timestamp,
@@ -65,7 +87,7 @@ pub enum State {
         transaction: Option<TransactionHash>,
         /// When reconciliation looks at it next.
         check_at: Timestamp,
-        /// How often reconciliation has looked.
+        /// How often somebody looked and could not tell.
         checks: u32,
     },
     /// Paid.
@@ -74,6 +96,8 @@ pub enum State {
         receipt: Receipt,
         /// Who settled it.
         facilitator: String,
+        /// Until when an answer that did not arrive may be collected.
+        collect_by: Timestamp,
         /// What became of the answer.
         delivery: Delivery,
     },
@@ -109,6 +133,7 @@ pub struct Answer {
     /// Header fields as they were sent, without connection-level ones.
     pub fields: Vec<(String, Vec<u8>)>,
     /// The body, bounded.
+    #[serde(with = "base64")]
     pub body: Bytes,
     /// SHA-256 of the request body it answers.
     pub request_body: B256,
@@ -116,74 +141,96 @@ pub struct Answer {
     pub until: Timestamp,
 }
 
-/// How a delivery ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Delivered {
-    /// No byte reached the client: what was leased is pending again.
-    Nothing,
-    /// Some did.
-    Partial,
-    /// All did.
-    Done(Option<Answer>),
+impl Entry {
+    /// When somebody has to look at it next; `None` when it waits for nothing.
+    ///
+    /// A settlement is looked at by reconciliation; a delivery that lapsed, was not collected in time, or keeps an
+    /// answer that has served its time, by the ledger itself.
+    pub fn due(&self) -> Option<Timestamp> {
+        match &self.state {
+            State::Reserved { .. } | State::Released | State::Exhausted => None,
+            State::Settling { check_at, .. } => Some(*check_at),
+            State::Settled { delivery, collect_by, .. } => match delivery {
+                Delivery::Pending => Some(*collect_by),
+                Delivery::Leased { until } => Some(*until),
+                Delivery::Done { answer } => answer.as_ref().map(|answer| answer.until),
+                Delivery::Partial | Delivery::RefundDue => None,
+            },
+        }
+    }
+
+    /// From when on it may be forgotten: never while its authorization could still be presented (S67), and never
+    /// (`None`) while something about it is open.
+    pub fn forget_after(&self) -> Option<Timestamp> {
+        let harmless = Timestamp::from_secs(self.sale.payment.authorization.valid_before()).after(MARGIN);
+        match &self.state {
+            State::Reserved { until } => Some(harmless.max(*until)),
+            State::Released | State::Exhausted => Some(harmless),
+            State::Settling { .. } => None,
+            State::Settled { delivery, .. } => match delivery {
+                Delivery::Pending | Delivery::Leased { .. } => None,
+                Delivery::Partial | Delivery::Done { .. } | Delivery::RefundDue => {
+                    Some(harmless.max(self.updated.after(RECORD)))
+                }
+            },
+        }
+    }
+
+    /// The transaction it settled in, or is thought to settle in.
+    pub fn transaction(&self) -> Option<TransactionHash> {
+        match &self.state {
+            State::Settling { transaction, .. } => *transaction,
+            State::Settled { receipt, .. } => Some(receipt.transaction),
+            State::Reserved { .. } | State::Released | State::Exhausted => None,
+        }
+    }
 }
 
-/// What can happen to an entry.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// A request wants to hold the payment until then.
-    Reserve {
-        /// What it is presented for.
-        sale: Arc<Sale>,
-        /// When the hold lapses by itself.
-        until: Timestamp,
-    },
-    /// The holder lets go; nobody was charged. Counted when its request had been forwarded (S73).
-    Release {
-        /// Whether it counts towards `max_releases`.
-        counted: bool,
-        /// How many counted releases exhaust it.
-        max_releases: u32,
-    },
-    /// The holder is about to ask for settlement.
-    Begin {
-        /// Who will be asked.
-        facilitator: String,
-        /// The transaction, when it is already known.
-        transaction: Option<TransactionHash>,
-        /// When reconciliation may look.
-        check_at: Timestamp,
-    },
-    /// Reconciliation looked and still cannot tell.
-    StillUnknown {
-        /// The transaction, when it has become known.
-        transaction: Option<TransactionHash>,
-        /// When to look again.
-        check_at: Timestamp,
-    },
-    /// The money moved.
-    Settle {
-        /// The proof.
-        receipt: Receipt,
-    },
-    /// It is proven that the money did not and will not move by what was asked.
-    Decline,
-    /// A request wants to collect a settled, undelivered answer.
-    Redeem {
-        /// When its lease lapses by itself.
-        until: Timestamp,
-        /// How many redemptions are allowed.
-        max_redemptions: u32,
-    },
-    /// A delivery ended.
-    Deliver(Delivered),
-    /// The answer was not collected in time or in the allowed attempts, or cannot be redeemed at all.
-    GiveUp,
+impl State {
+    /// Every word that `name` can say.
+    pub const NAMES: [&'static str; 9] = [
+        "reserved",
+        "released",
+        "exhausted",
+        "settling",
+        "undelivered",
+        "delivering",
+        "partial",
+        "delivered",
+        "refund_due",
+    ];
+
+    /// The word for `ledger list --state` and for metrics. A settled payment is called by what became of its answer.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Reserved { .. } => "reserved",
+            Self::Released => "released",
+            Self::Exhausted => "exhausted",
+            Self::Settling { .. } => "settling",
+            Self::Settled { delivery, .. } => match delivery {
+                Delivery::Pending => "undelivered",
+                Delivery::Leased { .. } => "delivering",
+                Delivery::Partial => "partial",
+                Delivery::Done { .. } => "delivered",
+                Delivery::RefundDue => "refund_due",
+            },
+        }
+    }
 }
 
-/// The event does not fit the state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the ledger entry is in another state")]
-pub struct Conflict;
+/// A kept body as one base64 text; JSON would spell it out as a list of numbers.
+mod base64 {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
 
-/// How long a release that is not counted, a lapse or a settled record outlives the authorization (S67).
-pub const MARGIN: Duration = Duration::from_secs(3600);
+    pub fn serialize<S: Serializer>(body: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(body))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map(Bytes::from).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,88 +1,46 @@
 //! What do we remember?
+//!
+//! One [`Entry`] for each payment, kept in a [`Store`]. How an entry changes is one pure function,
+//! [`Entry::apply`]; a store supplies only atomicity. A request sees neither: it asks [`Ledger::claim`] for a
+//! [`Lease`] and turns it into an [`InSettlement`] and a [`Delivering`], each of which can be used up once.
+//!
+//! Dropping a handle is always safe. What a dropped handle still has to write is queued and written by
+//! [`Ledger::tend`] or [`Ledger::flush`].
 
 pub mod entry;
 
-use async_trait::async_trait;
+mod claim;
+mod delivering;
+mod front;
+mod lease;
+mod memory;
+mod outbox;
+mod settlements;
+mod store;
+mod tend;
+mod write;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use dashmap::DashMap;
+
+pub use claim::Claim;
+pub use delivering::Delivering;
+pub use entry::{Answer, Conflict, Delivered, Delivery, Entry, Event, Sale, State};
+pub use front::Remembered;
+pub use lease::{BeginError, FileError, InSettlement, Lease};
+pub use memory::Memory;
+pub use settlements::Unsettled;
+pub use store::{Chore, Claimed, Filter, Store, StoreError, Swap, Version, Versioned};
 
 use crate::payment::PaymentKey;
-use crate::primitives::Timestamp;
-pub use entry::{Answer, Conflict, Delivered, Delivery, Entry, Event, Sale, State};
+use crate::primitives::Clock;
 
-/// How many times an entry has been written.
-pub type Version = u64;
-
-/// An entry as a store returns it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Versioned {
-    /// What is remembered.
-    pub entry: Entry,
-    /// Which writing of it this is.
-    pub version: Version,
-}
-
-/// How a swap ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Swap {
-    /// Written; this is the new version.
-    Applied(Version),
-    /// Somebody was faster; this is what stands now (`None` when the entry is gone).
-    Stale(Option<Versioned>),
-    /// A fact that `next` claims has been claimed by another payment (S5).
-    Claimed(PaymentKey),
-}
-
-/// A fact that only one payment may rest on: the transaction (with the nonce, where logs prove it) that settled it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Claimed(pub Vec<u8>);
-
-/// A store that did not do what was asked. Nothing is known about whether the write happened.
-#[derive(Debug, thiserror::Error)]
-#[error("the ledger is unavailable")]
-pub struct StoreError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
-
-/// Which entries a listing wants; newest first.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Only this route.
-    pub route: Option<String>,
-    /// Only this payer.
-    pub payer: Option<crate::primitives::Payer>,
-    /// Only this state, by `State::name`.
-    pub state: Option<String>,
-    /// At most this many.
-    pub limit: usize,
-}
-
-/// Atomic compare-and-swap. The only thing a store must get right.
-#[async_trait]
-pub trait Store: Send + Sync + 'static {
-    /// The entry, if there is one.
-    async fn load(&self, key: PaymentKey) -> Result<Option<Versioned>, StoreError>;
-
-    /// Writes `next` if the stored version is still `expected`; `None` expects absence. `claims` are facts that
-    /// must not have been claimed by another key; all of it happens or none. Durable when it returns.
-    ///
-    /// Of any number of concurrent callers with the same expectation, at most one sees `Applied`.
-    async fn swap(
-        &self,
-        key: PaymentKey,
-        expected: Option<Version>,
-        next: &Entry,
-        claims: &[Claimed],
-    ) -> Result<Swap, StoreError>;
-
-    /// Keys of entries whose `Entry::due` has come, the longest overdue first.
-    async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<PaymentKey>, StoreError>;
-
-    /// Forgets entries whose `Entry::forget_after` lies before `before` (S67). Returns how many.
-    async fn prune(&self, before: Timestamp) -> Result<u64, StoreError>;
-
-    /// A page of entries for people, newest first.
-    async fn list(&self, filter: &Filter) -> Result<Vec<(PaymentKey, Versioned)>, StoreError>;
-
-    /// A secret that every process on this ledger shares; made the first time it is asked for.
-    async fn secret(&self, name: &str) -> Result<crate::primitives::Secret<[u8; 32]>, StoreError>;
-}
+/// How long a delivery is held without word from its process. A living process renews it; after a crash the answer
+/// can be collected again this soon.
+pub const LEASE: Duration = Duration::from_secs(15);
 
 /// Where the ledger is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,4 +52,81 @@ pub enum Config {
     },
     /// In this process; gone with it. For tests and the sandbox.
     Memory,
+}
+
+/// How often a payment may be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How many releases after forwarding exhaust a payment (S73).
+    pub max_releases: u32,
+    /// How often an undelivered answer may be collected (S24).
+    pub max_redemptions: u32,
+    /// For how long after settlement it may be collected; then a refund is due (S24).
+    pub redeem_for: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_releases: 3, max_redemptions: 3, redeem_for: Duration::from_secs(3600) }
+    }
+}
+
+type Watcher = Box<dyn Fn(PaymentKey, &Entry) + Send + Sync>;
+
+/// What is remembered of every payment, and the only way to change it.
+pub struct Ledger {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    front: front::Front,
+    outbox: outbox::Outbox,
+    /// Deliveries in this process, as last written: `tend` renews them.
+    live: DashMap<PaymentKey, Versioned>,
+    watcher: OnceLock<Watcher>,
+}
+
+impl Ledger {
+    /// A ledger over this store.
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            clock,
+            limits,
+            front: front::Front::default(),
+            outbox: outbox::Outbox::default(),
+            live: DashMap::new(),
+            watcher: OnceLock::new(),
+        })
+    }
+
+    /// Tells `watcher` of every release, of every end of a delivery, and of everything that is written with no
+    /// request waiting for it, after it is durable. The first watcher stays.
+    ///
+    /// Called on the path of a request: it must not block.
+    pub fn watch(&self, watcher: impl Fn(PaymentKey, &Entry) + Send + Sync + 'static) {
+        // A second watcher would count everything twice.
+        let _ = self.watcher.set(Box::new(watcher));
+    }
+
+    /// What is known for certain, without asking the store: that a payment is spent for good. Never a grant.
+    pub fn spent(&self, key: &PaymentKey) -> Option<Remembered> {
+        self.front.get(key, self.clock.now())
+    }
+
+    /// The store itself, for people's questions.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    fn tell(&self, key: PaymentKey, entry: &Entry) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher(key, entry);
+        }
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("limits", &self.limits).field("queued", &self.queued()).finish_non_exhaustive()
+    }
 }

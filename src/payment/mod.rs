@@ -9,7 +9,7 @@ mod receipt;
 
 pub use credential::{Authorization, Chosen, ChosenNetwork, ChosenTerms, Credential, Dialect, Eip3009, SignatureBytes};
 pub use key::PaymentKey;
-pub use offer::{Offer, Payment, Resource, SchemeName, SettleMode};
+pub use offer::{Offer, Payment, Replay, Resource, SchemeName, SettleMode};
 pub use problem::{Advice, FailedSettlement, Problem, Wait};
 pub use quote::{Quote, QuoteDigest, QuoteKey};
 pub use receipt::{Receipt, TransactionHash};

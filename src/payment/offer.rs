@@ -45,6 +45,29 @@ impl SettleMode {
     }
 }
 
+/// What a settled payment still opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Replay {
+    /// Nothing.
+    Refuse,
+    /// The request may be forwarded again if no byte of an answer reached the client (S25, S74, S75).
+    Redeliver,
+    /// As `redeliver`; and an answer that was delivered is repeated from store, for a while.
+    SameAnswer,
+}
+
+impl Replay {
+    /// The word in `gateway.yaml`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Redeliver => "redeliver",
+            Self::SameAnswer => "same_answer",
+        }
+    }
+}
+
 /// Terms a client may accept. The same for every request to a route until its price changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {

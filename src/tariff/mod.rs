@@ -3,5 +3,6 @@
 mod route;
 mod toll;
 
+pub use crate::payment::Replay;
 pub use route::{Host, Limits, Methods, Pattern, Place, Route, RouteKey, Segment};
-pub use toll::{Charge, Replay, Toll};
+pub use toll::{Charge, Toll};

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::payment::{Offer, SettleMode};
+use crate::payment::{Offer, Replay, SettleMode};
 
 /// What happens to a request that matches a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,27 +35,4 @@ pub struct Toll {
     pub description: String,
     /// What the answer is. May be empty.
     pub mime_type: String,
-}
-
-/// What a settled payment still opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Replay {
-    /// Nothing.
-    Refuse,
-    /// The request may be forwarded again if no byte of an answer reached the client (S25, S74, S75).
-    Redeliver,
-    /// As `redeliver`; and an answer that was delivered is repeated from store, for a while.
-    SameAnswer,
-}
-
-impl Replay {
-    /// The word in `gateway.yaml`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Refuse => "refuse",
-            Self::Redeliver => "redeliver",
-            Self::SameAnswer => "same_answer",
-        }
-    }
 }

@@ -5,3 +5,6 @@ pub mod wallet;
 
 pub use facilitator::ScriptedFacilitator;
 pub use wallet::Wallet;
+pub mod clock;
+
+pub use clock::ManualClock;

@@ -1,0 +1,163 @@
+//! Who may use a payment, and for what.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    Answer, Delivering, Delivery, Entry, Event, LEASE, Lease, Ledger, Sale, State, StoreError, Swap, Versioned,
+};
+use crate::payment::{PaymentKey, Receipt, Replay};
+use crate::primitives::Timestamp;
+
+/// How often a claim looks again because somebody was faster.
+const RACES: usize = 8;
+
+/// What a presented payment gets.
+#[must_use]
+#[derive(Debug)]
+pub enum Claim {
+    /// It is this request's alone.
+    Granted(Lease),
+    /// Another request holds it.
+    InFlight {
+        /// When that lapses, unless it is renewed.
+        until: Timestamp,
+    },
+    /// Its settlement was asked for, and nobody knows how that ended.
+    Unresolved {
+        /// What is known.
+        entry: Entry,
+    },
+    /// It is paid and its answer did not arrive: forward it again.
+    Redeem(Delivering),
+    /// It is paid and delivered, and the answer was kept.
+    Repeat {
+        /// The answer; only for a request body with the same digest.
+        answer: Answer,
+        /// The proof.
+        receipt: Receipt,
+    },
+    /// It is paid, and there is nothing more to get for it.
+    Spent {
+        /// What it bought.
+        receipt: Option<Receipt>,
+    },
+    /// It was released too often (S73).
+    Exhausted,
+}
+
+/// What to do about an entry that is already there.
+enum Found {
+    Say(Claim),
+    Try(Event),
+}
+
+impl Ledger {
+    /// Claims a proven payment for one request. Of any number of copies exactly one is granted (S1, S2).
+    ///
+    /// `hold` is how long the reservation excludes others; `replay` is what the route lets a settled payment open.
+    /// A claim that is dropped halfway may leave a reservation that lapses by itself.
+    ///
+    /// # Errors
+    /// When the store fails. Then nothing may be granted (I6).
+    pub async fn claim(self: &Arc<Self>, sale: Arc<Sale>, hold: Duration, replay: Replay) -> Result<Claim, StoreError> {
+        let key = sale.payment.key();
+        // The common case first: a payment nobody has seen costs one round trip.
+        let mut seen: Option<Versioned> = None;
+        for _ in 0..RACES {
+            let now = self.clock.now();
+            let event = match &seen {
+                None => Event::Reserve { sale: sale.clone(), until: now.after(hold) },
+                Some(found) => match self.judge(key, &found.entry, &sale, now.after(hold), replay, now) {
+                    Found::Say(claim) => {
+                        self.front.notice(key, &found.entry);
+                        return Ok(claim);
+                    }
+                    Found::Try(event) => event,
+                },
+            };
+            let expected = seen.as_ref().map(|found| found.version);
+            let Ok(next) = Entry::apply(seen.take().map(|found| found.entry), event, now) else {
+                return Err(StoreError("the ledger's rules contradict each other".into()));
+            };
+            match self.store.swap(key, expected, &next, &[]).await? {
+                Swap::Applied(version) => return Ok(self.granted(key, Versioned { entry: next, version })),
+                Swap::Stale(found) => seen = found,
+                Swap::Claimed(_) => return Err(StoreError("a fact nobody claimed was refused".into())),
+            }
+        }
+        // As many others were served meanwhile; whoever is last holds it now.
+        Ok(Claim::InFlight { until: self.clock.now().after(Duration::from_secs(1)) })
+    }
+
+    /// Decides about an entry that stands: an answer, or an event to try. The event always fits the entry.
+    fn judge(
+        &self,
+        key: PaymentKey,
+        entry: &Entry,
+        presented: &Arc<Sale>,
+        until: Timestamp,
+        replay: Replay,
+        now: Timestamp,
+    ) -> Found {
+        let reserve = || Found::Try(Event::Reserve { sale: presented.clone(), until });
+        match &entry.state {
+            State::Released => reserve(),
+            State::Reserved { until: held } if *held <= now => reserve(),
+            State::Reserved { until } => Found::Say(Claim::InFlight { until: *until }),
+            State::Exhausted => Found::Say(Claim::Exhausted),
+            // Until somebody has looked in vain, the request that asked is still waiting for the outcome.
+            State::Settling { check_at, checks: 0, .. } if now < *check_at => {
+                Found::Say(Claim::InFlight { until: *check_at })
+            }
+            State::Settling { .. } => Found::Say(Claim::Unresolved { entry: entry.clone() }),
+            State::Settled { receipt, collect_by, delivery, .. } => {
+                let spent = || Found::Say(Claim::Spent { receipt: Some(receipt.clone()) });
+                if replay == Replay::Refuse || !same_buyer(&entry.sale, presented) {
+                    return spent();
+                }
+                match delivery {
+                    Delivery::Leased { until } if now < *until || self.delivers(key, entry) => {
+                        Found::Say(Claim::InFlight { until: *until })
+                    }
+                    Delivery::Leased { .. } | Delivery::Pending => {
+                        // A lapsed lease does not tell whether the backend was asked.
+                        let known = matches!(delivery, Delivery::Pending) || entry.sale.collectable(false);
+                        let left = entry.redemptions < self.limits.max_redemptions && now < *collect_by;
+                        Found::Try(if known && left {
+                            Event::Redeem { until: now.after(LEASE), max_redemptions: self.limits.max_redemptions }
+                        } else {
+                            Event::GiveUp
+                        })
+                    }
+                    Delivery::Done { answer: Some(answer) } if replay == Replay::SameAnswer && now < answer.until => {
+                        Found::Say(Claim::Repeat { answer: answer.clone(), receipt: receipt.clone() })
+                    }
+                    Delivery::Done { .. } | Delivery::Partial | Delivery::RefundDue => spent(),
+                }
+            }
+        }
+    }
+
+    /// What a claim that was written amounts to.
+    fn granted(self: &Arc<Self>, key: PaymentKey, seen: Versioned) -> Claim {
+        match &seen.entry.state {
+            State::Settled { receipt, delivery, .. } => {
+                let receipt = receipt.clone();
+                if matches!(delivery, Delivery::Leased { .. }) {
+                    return Claim::Redeem(Delivering::new(self.clone(), key, seen, receipt, false));
+                }
+                self.front.notice(key, &seen.entry);
+                self.tell(key, &seen.entry);
+                Claim::Spent { receipt: Some(receipt) }
+            }
+            _ => Claim::Granted(Lease::new(self.clone(), key, seen)),
+        }
+    }
+}
+
+/// Whether a settled payment comes back from whoever paid it, for what they bought. After settlement its signature
+/// is public; the quote never is (S75).
+fn same_buyer(sold: &Sale, presented: &Sale) -> bool {
+    sold.request == presented.request && sold.quote.is_some() && sold.quote == presented.quote
+}

@@ -1,0 +1,203 @@
+//! The life of an entry as one pure function.
+
+use std::sync::Arc;
+
+use super::{Answer, Delivery, Entry, Sale, State};
+use crate::payment::{Receipt, SettleMode, TransactionHash};
+use crate::primitives::Timestamp;
+
+/// What can happen to an entry.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A request wants to hold the payment until then.
+    Reserve {
+        /// What it is presented for.
+        sale: Arc<Sale>,
+        /// When the hold lapses by itself.
+        until: Timestamp,
+    },
+    /// The holder lets go; nobody was charged. Counted when its request had been forwarded (S73).
+    Release {
+        /// Whether it counts towards `max_releases`.
+        counted: bool,
+        /// How many counted releases exhaust it.
+        max_releases: u32,
+    },
+    /// The holder is about to ask for settlement.
+    Begin {
+        /// Who will be asked.
+        facilitator: String,
+        /// The transaction, when it is already known.
+        transaction: Option<TransactionHash>,
+        /// When reconciliation may look.
+        check_at: Timestamp,
+    },
+    /// Somebody looked and still cannot tell.
+    StillUnknown {
+        /// The transaction, when it has become known.
+        transaction: Option<TransactionHash>,
+        /// When to look again.
+        check_at: Timestamp,
+    },
+    /// The money moved.
+    Settle {
+        /// The proof.
+        receipt: Receipt,
+        /// Until when a waiting request holds the answer, so that no copy collects it meanwhile; `None` when nobody
+        /// waits.
+        delivering: Option<Timestamp>,
+        /// Until when an answer that does not arrive may be collected.
+        collect_by: Timestamp,
+    },
+    /// It is proven that the money did not and will not move by what was asked.
+    Decline,
+    /// A request wants to collect a settled, undelivered answer. This begins a new turn.
+    Redeem {
+        /// When its lease lapses by itself.
+        until: Timestamp,
+        /// How many redemptions are allowed.
+        max_redemptions: u32,
+    },
+    /// The holder of this turn is still delivering.
+    Renew {
+        /// Whose lease: `redemptions` when it was granted.
+        turn: u32,
+        /// When it lapses now.
+        until: Timestamp,
+    },
+    /// A delivery ended.
+    Deliver {
+        /// Whose: `redemptions` when it was granted.
+        turn: u32,
+        /// How.
+        delivered: Delivered,
+    },
+    /// The answer was not collected in time or in the allowed attempts.
+    GiveUp,
+    /// The kept answer has served its time.
+    DropAnswer,
+}
+
+/// How a delivery ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivered {
+    /// No byte reached the client.
+    Nothing {
+        /// No byte of the request reached the backend either.
+        untouched: bool,
+    },
+    /// Some did.
+    Partial,
+    /// All did.
+    Done(Option<Answer>),
+}
+
+/// The event does not fit the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger entry is in another state")]
+pub struct Conflict;
+
+impl Entry {
+    /// What an entry becomes when `event` happens to it. `None` is a payment that was never seen.
+    ///
+    /// # Errors
+    /// When the event does not fit the state. Then the entry stays as it is.
+    pub fn apply(current: Option<Self>, event: Event, now: Timestamp) -> Result<Self, Conflict> {
+        let Some(mut entry) = current else {
+            let Event::Reserve { sale, until } = event else { return Err(Conflict) };
+            let state = State::Reserved { until };
+            return Ok(Self { sale, state, releases: 0, redemptions: 0, created: now, updated: now });
+        };
+        entry.state = match (entry.state, event) {
+            (State::Reserved { until: held }, Event::Reserve { .. }) if now < held => return Err(Conflict),
+            (State::Released | State::Reserved { .. }, Event::Reserve { sale, until }) => {
+                entry.sale = sale;
+                State::Reserved { until }
+            }
+            (State::Reserved { .. }, Event::Release { counted: false, .. }) => State::Released,
+            (State::Reserved { .. }, Event::Release { counted: true, max_releases }) => {
+                entry.releases = entry.releases.saturating_add(1);
+                if entry.releases < max_releases { State::Released } else { State::Exhausted }
+            }
+            (State::Reserved { .. }, Event::Begin { facilitator, transaction, check_at }) => {
+                State::Settling { since: now, facilitator, transaction, check_at, checks: 0 }
+            }
+            (
+                State::Settling { since, facilitator, transaction: known, checks, .. },
+                Event::StillUnknown { transaction, check_at },
+            ) => State::Settling {
+                since,
+                facilitator,
+                transaction: transaction.or(known),
+                check_at,
+                checks: checks.saturating_add(1),
+            },
+            (State::Settling { .. }, Event::Decline) => State::Released,
+            (State::Settling { facilitator, .. }, Event::Settle { receipt, delivering, collect_by }) => {
+                let delivery = match delivering {
+                    Some(until) => Delivery::Leased { until },
+                    // Settled before it was to be forwarded, so whoever asked for it never reached the backend.
+                    None => undelivered(&entry.sale, entry.sale.payment.offer.settle == SettleMode::BeforeForward),
+                };
+                State::Settled { receipt, facilitator, collect_by, delivery }
+            }
+            (State::Settled { receipt, facilitator, collect_by, delivery }, event) => {
+                if matches!(event, Event::Redeem { .. }) && collect_by <= now {
+                    return Err(Conflict);
+                }
+                let delivery = deliver(delivery, event, &entry.sale, &mut entry.redemptions, now)?;
+                State::Settled { receipt, facilitator, collect_by, delivery }
+            }
+            _ => return Err(Conflict),
+        };
+        entry.updated = now;
+        Ok(entry)
+    }
+}
+
+/// What becomes of a paid answer. `turns` counts the holders: only the latest may say that nothing was delivered or
+/// hold on longer, but any holder's word that bytes went out is the end of it.
+fn deliver(
+    delivery: Delivery,
+    event: Event,
+    sale: &Sale,
+    turns: &mut u32,
+    now: Timestamp,
+) -> Result<Delivery, Conflict> {
+    match (delivery, event) {
+        (Delivery::Leased { until: held }, Event::Redeem { .. } | Event::GiveUp) if now < held => Err(Conflict),
+        // Its holder vanished and did not say how far it had come.
+        (Delivery::Leased { .. }, Event::Redeem { .. }) if !sale.collectable(false) => Err(Conflict),
+        (Delivery::Pending | Delivery::Leased { .. }, Event::Redeem { until, max_redemptions }) => {
+            if *turns >= max_redemptions {
+                return Err(Conflict);
+            }
+            *turns += 1;
+            Ok(Delivery::Leased { until })
+        }
+        (Delivery::Pending | Delivery::Leased { .. }, Event::GiveUp) => Ok(Delivery::RefundDue),
+        (Delivery::Leased { until: held }, Event::Renew { turn, until }) if turn == *turns => {
+            Ok(Delivery::Leased { until: held.max(until) })
+        }
+        (Delivery::Leased { .. }, Event::Deliver { turn, delivered: Delivered::Nothing { untouched } })
+            if turn == *turns =>
+        {
+            Ok(undelivered(sale, untouched))
+        }
+        (Delivery::Pending | Delivery::Leased { .. }, Event::Deliver { delivered: Delivered::Partial, .. }) => {
+            Ok(Delivery::Partial)
+        }
+        (Delivery::Pending | Delivery::Leased { .. }, Event::Deliver { delivered: Delivered::Done(answer), .. }) => {
+            Ok(Delivery::Done { answer })
+        }
+        (Delivery::Done { answer: Some(answer) }, Event::DropAnswer) if answer.until <= now => {
+            Ok(Delivery::Done { answer: None })
+        }
+        _ => Err(Conflict),
+    }
+}
+
+/// A paid answer that did not arrive: to be collected, or to be paid back.
+fn undelivered(sale: &Sale, untouched: bool) -> Delivery {
+    if sale.collectable(untouched) { Delivery::Pending } else { Delivery::RefundDue }
+}

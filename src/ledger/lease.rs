@@ -1,0 +1,258 @@
+//! A payment in the hands of one request, up to its settlement.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::outbox::{Errand, What};
+use super::write::Written;
+use super::{Claimed, Delivering, Entry, Event, LEASE, Ledger, Sale, State, StoreError, Swap, Version, Versioned};
+use crate::payment::{PaymentKey, Receipt, TransactionHash};
+use crate::primitives::Timestamp;
+
+/// Why a settlement may not begin. Nothing was asked for and nobody is charged.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// The hold had lapsed and another request took the payment over.
+    #[error("the reservation lapsed and another request holds the payment")]
+    Lost,
+    /// It could not be written down beforehand (S21, S66).
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a receipt is not on file. The money has moved all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The store failed. The receipt is queued; until it is written the entry stays in settlement.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The receipt rests on a transaction of another payment (S5): the entry stays in settlement.
+    #[error("the transaction already settled payment {0}")]
+    ClaimedBy(PaymentKey),
+    /// Reconciliation had already ended the settlement; if it ended it as declined, somebody was wrong about money.
+    #[error("the settlement was ended by somebody else")]
+    Overtaken,
+}
+
+/// A reserved payment. Dropping it queues its release, counted if its request was forwarded (S73).
+#[must_use]
+pub struct Lease {
+    ledger: Arc<Ledger>,
+    key: PaymentKey,
+    seen: Versioned,
+    forwarded: bool,
+    /// Whether the settlement may have been written.
+    begun: bool,
+    /// Whether somebody else answers for the payment by now.
+    over: bool,
+}
+
+impl Lease {
+    pub(super) fn new(ledger: Arc<Ledger>, key: PaymentKey, seen: Versioned) -> Self {
+        Self { ledger, key, seen, forwarded: false, begun: false, over: false }
+    }
+
+    /// What the ledger remembers the payment by.
+    pub fn key(&self) -> PaymentKey {
+        self.key
+    }
+
+    /// What it was presented for.
+    pub fn sale(&self) -> &Arc<Sale> {
+        &self.seen.entry.sale
+    }
+
+    /// When the payment was first reserved: a transfer found on chain counts only if it came later (S18).
+    pub fn reserved_at(&self) -> Timestamp {
+        self.seen.entry.created
+    }
+
+    /// A byte of the request is about to reach the backend: from now on a release counts.
+    pub fn mark_forwarded(&mut self) {
+        self.forwarded = true;
+    }
+
+    /// Lets go; nobody was charged. If the store fails, the release is queued.
+    pub async fn release(mut self) {
+        if self.ledger.run(&self.errand()).await.is_ok() {
+            self.over = true;
+        }
+    }
+
+    /// Writes down that settlement is about to be asked for. Only what this returns may ask (S21).
+    ///
+    /// `check_at` is when reconciliation may look: later than the facilitator can possibly answer.
+    ///
+    /// # Errors
+    /// When another request has taken the payment over, or when it cannot be written. Nothing must be asked for.
+    pub async fn begin(
+        mut self,
+        facilitator: &str,
+        transaction: Option<TransactionHash>,
+        check_at: Timestamp,
+    ) -> Result<InSettlement, BeginError> {
+        let now = self.ledger.clock.now();
+        let event = Event::Begin { facilitator: facilitator.to_owned(), transaction, check_at };
+        let next = Entry::apply(Some(self.seen.entry.clone()), event, now).map_err(|_| BeginError::Lost)?;
+        self.begun = true;
+        let swap = self.ledger.store.swap(self.key, Some(self.seen.version), &next, &[]).await?;
+        self.over = true;
+        match swap {
+            Swap::Applied(version) => Ok(InSettlement::new(&self, now, next, version)),
+            Swap::Stale(_) | Swap::Claimed(_) => Err(BeginError::Lost),
+        }
+    }
+
+    fn errand(&self) -> Errand {
+        let what = What::Release { counted: self.forwarded, begun: self.begun };
+        Errand { key: self.key, seen: self.seen.clone(), what }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.over {
+            self.ledger.outbox.post(self.errand());
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("key", &self.key).field("forwarded", &self.forwarded).finish_non_exhaustive()
+    }
+}
+
+/// A payment whose settlement is on disk and is being asked for. Dropping it leaves that to reconciliation.
+#[must_use]
+pub struct InSettlement {
+    ledger: Arc<Ledger>,
+    key: PaymentKey,
+    seen: Versioned,
+    since: Timestamp,
+    forwarded: bool,
+    /// What is known of the outcome and not yet written. A drop queues it, so it is not lost with its request (S22).
+    outcome: Option<Errand>,
+}
+
+impl InSettlement {
+    fn new(lease: &Lease, since: Timestamp, entry: Entry, version: Version) -> Self {
+        Self {
+            ledger: lease.ledger.clone(),
+            key: lease.key,
+            seen: Versioned { entry, version },
+            since,
+            forwarded: lease.forwarded,
+            outcome: None,
+        }
+    }
+
+    /// What the ledger remembers the payment by.
+    pub fn key(&self) -> PaymentKey {
+        self.key
+    }
+
+    /// What it was presented for.
+    pub fn sale(&self) -> &Arc<Sale> {
+        &self.seen.entry.sale
+    }
+
+    /// When the payment was first reserved (S18).
+    pub fn reserved_at(&self) -> Timestamp {
+        self.seen.entry.created
+    }
+
+    /// When settlement was written down.
+    pub fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    /// The money moved: files the receipt. With `delivering`, the request goes on to deliver the answer and no copy
+    /// can collect it meanwhile; without, the answer waits to be collected, or a refund is due.
+    ///
+    /// `claims` are facts that no other payment may rest on (S5).
+    ///
+    /// # Errors
+    /// When the receipt is not on file: then nothing of the answer may be delivered (I2).
+    pub async fn settled(
+        mut self,
+        receipt: Receipt,
+        claims: &[Claimed],
+        delivering: bool,
+    ) -> Result<Option<Delivering>, FileError> {
+        let now = self.ledger.clock.now();
+        let limits = self.ledger.limits;
+        let collect_by = now.after(limits.redeem_for);
+        let event = Event::Settle { receipt: receipt.clone(), delivering: None, collect_by };
+        self.outcome = Some(self.errand(event, claims.to_vec()));
+        let file = |found: &Versioned| match &found.entry.state {
+            State::Settling { .. } => Some(Event::Settle {
+                receipt: receipt.clone(),
+                delivering: delivering.then(|| now.after(LEASE)),
+                collect_by,
+            }),
+            // Reconciliation was faster; the answer is still this request's to collect.
+            State::Settled { .. } if delivering => {
+                Some(Event::Redeem { until: now.after(LEASE), max_redemptions: limits.max_redemptions })
+            }
+            _ => None,
+        };
+        let written = self.ledger.write(self.key, self.seen.clone(), claims, file).await?;
+        self.outcome = None;
+        match written {
+            Written::Applied(seen) if delivering => {
+                Ok(Some(Delivering::new(self.ledger.clone(), self.key, seen, receipt, self.forwarded)))
+            }
+            Written::Applied(_) => Ok(None),
+            Written::Claimed(owner) => Err(FileError::ClaimedBy(owner)),
+            Written::Unfit => Err(FileError::Overtaken),
+        }
+    }
+
+    /// It is proven that nothing moved: the payment may be presented again.
+    ///
+    /// # Errors
+    /// When that could not be written; it is queued.
+    pub async fn declined(self) -> Result<(), StoreError> {
+        self.conclude(Event::Decline).await
+    }
+
+    /// Nobody knows: copies hear so from now on, and reconciliation looks at `check_at`.
+    ///
+    /// # Errors
+    /// When that could not be written; it is queued.
+    pub async fn unknown(self, transaction: Option<TransactionHash>, check_at: Timestamp) -> Result<(), StoreError> {
+        self.conclude(Event::StillUnknown { transaction, check_at }).await
+    }
+
+    async fn conclude(mut self, event: Event) -> Result<(), StoreError> {
+        let since = self.since;
+        self.outcome = Some(self.errand(event.clone(), Vec::new()));
+        let still_ours = |found: &Versioned| match &found.entry.state {
+            State::Settling { since: current, .. } if *current == since => Some(event.clone()),
+            _ => None,
+        };
+        self.ledger.write(self.key, self.seen.clone(), &[], still_ours).await?;
+        self.outcome = None;
+        Ok(())
+    }
+
+    fn errand(&self, event: Event, claims: Vec<Claimed>) -> Errand {
+        let what = What::Settlement { since: self.since, event, claims };
+        Errand { key: self.key, seen: self.seen.clone(), what }
+    }
+}
+
+impl Drop for InSettlement {
+    fn drop(&mut self) {
+        if let Some(errand) = self.outcome.take() {
+            self.ledger.outbox.post(errand);
+        }
+    }
+}
+
+impl fmt::Debug for InSettlement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InSettlement").field("key", &self.key).field("since", &self.since).finish_non_exhaustive()
+    }
+}

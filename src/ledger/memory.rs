@@ -1,0 +1,128 @@
+//! A ledger in this process, gone with it. For tests and the sandbox.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::{Chore, Claimed, Entry, Filter, Store, StoreError, Swap, Version, Versioned};
+use crate::payment::PaymentKey;
+use crate::primitives::{Secret, Timestamp};
+
+/// Entries in a map under one lock: an entry and its claims change together, and the lock is held for a look-up.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<Shelf>);
+
+#[derive(Debug, Default)]
+struct Shelf {
+    entries: HashMap<PaymentKey, Versioned>,
+    claims: HashMap<Claimed, PaymentKey>,
+    secrets: HashMap<String, Secret<[u8; 32]>>,
+}
+
+impl Memory {
+    /// An empty ledger.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        // Nothing below panics between two changes that belong together, so a poisoned shelf is still consistent.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn load(&self, key: PaymentKey) -> Result<Option<Versioned>, StoreError> {
+        Ok(self.shelf().entries.get(&key).cloned())
+    }
+
+    async fn swap(
+        &self,
+        key: PaymentKey,
+        expected: Option<Version>,
+        next: &Entry,
+        claims: &[Claimed],
+    ) -> Result<Swap, StoreError> {
+        let shelf = &mut *self.shelf();
+        let slot = shelf.entries.entry(key);
+        let found = match &slot {
+            Slot::Occupied(occupied) => Some(occupied.get().version),
+            Slot::Vacant(_) => None,
+        };
+        if found != expected {
+            return Ok(Swap::Stale(match slot {
+                Slot::Occupied(occupied) => Some(occupied.get().clone()),
+                Slot::Vacant(_) => None,
+            }));
+        }
+        if let Some(owner) = claims.iter().find_map(|fact| shelf.claims.get(fact).filter(|owner| **owner != key)) {
+            return Ok(Swap::Claimed(*owner));
+        }
+        shelf.claims.extend(claims.iter().map(|fact| (fact.clone(), key)));
+        let version = expected.map_or(1, |version| version + 1);
+        slot.insert_entry(Versioned { entry: next.clone(), version });
+        Ok(Swap::Applied(version))
+    }
+
+    async fn overdue(
+        &self,
+        chore: Chore,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {
+        let shelf = self.shelf();
+        let mut due: Vec<_> = shelf
+            .entries
+            .iter()
+            .filter(|(_, found)| Chore::of(&found.entry) == chore)
+            .filter_map(|(key, found)| found.entry.due().filter(|due| *due <= now).map(|due| (due, *key)))
+            .collect();
+        due.sort_unstable();
+        due.truncate(limit);
+        Ok(due.into_iter().filter_map(|(_, key)| Some((key, shelf.entries.get(&key)?.clone()))).collect())
+    }
+
+    async fn prune(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let Shelf { entries, claims, .. } = &mut *self.shelf();
+        let held = entries.len();
+        entries.retain(|_, found| found.entry.forget_after().is_none_or(|moment| moment >= before));
+        claims.retain(|_, owner| entries.contains_key(owner));
+        Ok((held - entries.len()) as u64)
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {
+        let shelf = self.shelf();
+        let mut page: Vec<_> = shelf.entries.iter().filter(|(_, found)| wanted(filter, &found.entry)).collect();
+        page.sort_unstable_by_key(|(key, found)| (std::cmp::Reverse(found.entry.created), **key));
+        page.truncate(filter.limit);
+        Ok(page.into_iter().map(|(key, found)| (*key, found.clone())).collect())
+    }
+
+    async fn secret(&self, name: &str) -> Result<Secret<[u8; 32]>, StoreError> {
+        let shelf = &mut *self.shelf();
+        if let Some(secret) = shelf.secrets.get(name) {
+            return Ok(secret.clone());
+        }
+        let secret = fresh_secret()?;
+        shelf.secrets.insert(name.into(), secret.clone());
+        Ok(secret)
+    }
+}
+
+/// 32 bytes nobody has seen.
+pub(super) fn fresh_secret() -> Result<Secret<[u8; 32]>, StoreError> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| StoreError("the system has no randomness to give".into()))?;
+    Ok(Secret::new(bytes))
+}
+
+fn wanted(filter: &Filter, entry: &Entry) -> bool {
+    let sale = &entry.sale;
+    filter.route.as_ref().is_none_or(|route| *route == sale.route)
+        && filter.payer.is_none_or(|payer| payer == sale.payment.payer())
+        && filter.state.as_ref().is_none_or(|state| state == entry.state.name())
+}

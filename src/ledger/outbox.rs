@@ -1,0 +1,202 @@
+//! What dropped handles still have to write.
+//!
+//! A drop cannot wait, so it leaves an errand here. The queue needs no bound of its own: an errand comes from a
+//! handle, a handle from a claim that was written, and while nothing can be written nothing is claimed.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::write::Written;
+use super::{Claimed, Delivered, Event, Ledger, State, StoreError, Versioned};
+use crate::payment::PaymentKey;
+use crate::primitives::Timestamp;
+
+/// How many errands are written at once; they share a commit where the store groups them.
+const AT_ONCE: usize = 64;
+
+/// How long a store that failed is left alone.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Something to write about one payment.
+#[derive(Debug)]
+pub(super) struct Errand {
+    pub(super) key: PaymentKey,
+    /// The entry when its holder last saw it.
+    pub(super) seen: Versioned,
+    pub(super) what: What,
+}
+
+/// What there is to write.
+#[derive(Debug)]
+pub(super) enum What {
+    /// A reservation is let go. `begun`: its settlement may have been written, but was never asked for.
+    Release { counted: bool, begun: bool },
+    /// A settlement that began at `since` ended, or somebody looked in vain.
+    Settlement { since: Timestamp, event: Event, claims: Vec<Claimed> },
+    /// A delivery ended.
+    Delivery { turn: u32, delivered: Delivered },
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    queue: Mutex<VecDeque<Errand>>,
+    /// Queued, or taken and not yet written.
+    unwritten: AtomicUsize,
+    posted: Notify,
+    /// Something was written or came back.
+    changed: Notify,
+}
+
+impl Outbox {
+    pub(super) fn post(&self, errand: Errand) {
+        self.unwritten.fetch_add(1, Ordering::AcqRel);
+        self.queue().push_back(errand);
+        self.posted.notify_one();
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Errand>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger {
+    /// How many errands of dropped handles are still to be written.
+    pub fn queued(&self) -> usize {
+        self.outbox.unwritten.load(Ordering::Acquire)
+    }
+
+    /// Writes what is queued, and waits until nothing is left. As long as the store fails, it goes on trying: give
+    /// it a deadline.
+    pub async fn flush(self: &Arc<Self>) {
+        loop {
+            let changed = self.outbox.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            self.run_queued().await;
+            if self.queued() == 0 {
+                return;
+            }
+            // The rest is in the hands of `tend`.
+            changed.await;
+        }
+    }
+
+    /// Writes errands as they come, for ever.
+    pub(super) async fn run_errands(self: &Arc<Self>) {
+        loop {
+            self.run_queued().await;
+            self.outbox.posted.notified().await;
+        }
+    }
+
+    async fn run_queued(self: &Arc<Self>) {
+        loop {
+            let batch: Vec<Errand> = {
+                let mut queue = self.outbox.queue();
+                let taken = queue.len().min(AT_ONCE);
+                queue.drain(..taken).collect()
+            };
+            if batch.is_empty() {
+                return;
+            }
+            let mut errands = JoinSet::new();
+            for errand in batch {
+                let in_hand = InHand { ledger: self.clone(), errand: Some(errand) };
+                errands.spawn(in_hand.run());
+            }
+            let mut failed = false;
+            while let Some(ran) = errands.join_next().await {
+                if let Ok(Err(error)) = ran {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the ledger could not be written");
+                    failed = true;
+                }
+            }
+            if failed {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Does one errand. That it does not fit any more is an end, too: somebody else has written what happened.
+    pub(super) async fn run(&self, errand: &Errand) -> Result<Written, StoreError> {
+        let claims: &[Claimed] = match &errand.what {
+            What::Settlement { claims, .. } => claims,
+            What::Release { .. } | What::Delivery { .. } => &[],
+        };
+        let max_releases = self.limits.max_releases;
+        let event = |found: &Versioned| errand.event(found, max_releases);
+        let written = self.write(errand.key, errand.seen.clone(), claims, event).await?;
+        if let What::Delivery { turn, .. } = errand.what {
+            self.live.remove_if(&errand.key, |_, live| live.entry.redemptions == turn);
+        }
+        match &written {
+            Written::Applied(now) => self.tell(errand.key, &now.entry),
+            Written::Claimed(owner) => {
+                tracing::error!(payment = %errand.key, %owner, "a settlement rests on another payment's transaction");
+            }
+            Written::Unfit => {}
+        }
+        Ok(written)
+    }
+}
+
+impl Errand {
+    /// The event for the entry as it stands; `None` when it is no longer this errand's.
+    fn event(&self, found: &Versioned, max_releases: u32) -> Option<Event> {
+        match &self.what {
+            What::Release { counted, .. } if found.version == self.seen.version => {
+                Some(Event::Release { counted: *counted, max_releases })
+            }
+            // Nobody but the holder can have begun a settlement right after the reservation, and the holder never
+            // came to ask for it: it is certain that nothing moves.
+            What::Release { begun: true, .. }
+                if found.version == self.seen.version + 1 && matches!(found.entry.state, State::Settling { .. }) =>
+            {
+                Some(Event::Decline)
+            }
+            What::Release { .. } => None,
+            What::Settlement { since, event, .. } => match &found.entry.state {
+                // That money moved is true whoever asked; that it did not, only of the settlement that was asked for.
+                State::Settling { since: current, .. } if current == since || matches!(event, Event::Settle { .. }) => {
+                    Some(event.clone())
+                }
+                _ => None,
+            },
+            What::Delivery { turn, delivered } => Some(Event::Deliver { turn: *turn, delivered: delivered.clone() }),
+        }
+    }
+}
+
+/// An errand being done. If that is cut short, it goes back to the queue.
+struct InHand {
+    ledger: Arc<Ledger>,
+    errand: Option<Errand>,
+}
+
+impl InHand {
+    async fn run(mut self) -> Result<(), StoreError> {
+        if let Some(errand) = &self.errand {
+            self.ledger.run(errand).await?;
+        }
+        self.errand = None;
+        Ok(())
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        let outbox = &self.ledger.outbox;
+        if let Some(errand) = self.errand.take() {
+            outbox.queue().push_back(errand);
+            outbox.posted.notify_one();
+        } else {
+            outbox.unwritten.fetch_sub(1, Ordering::AcqRel);
+        }
+        outbox.changed.notify_waiters();
+    }
+}

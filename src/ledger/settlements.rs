@@ -1,0 +1,86 @@
+//! Settlements whose end nobody knows, for reconciliation.
+//!
+//! Each write rests on the version that was looked at. Losing a race is no error: whoever was faster knew more.
+
+use super::{Chore, Claimed, Entry, Event, FileError, Ledger, State, StoreError, Swap, Version};
+use crate::payment::{PaymentKey, Receipt, TransactionHash};
+use crate::primitives::Timestamp;
+
+/// A settlement whose end is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsettled {
+    /// The payment.
+    pub key: PaymentKey,
+    /// Which writing of it was read.
+    pub version: Version,
+    /// What is remembered; its state is `Settling`.
+    pub entry: Entry,
+}
+
+impl Ledger {
+    /// Settlements that are due for a look, the longest overdue first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn overdue_settlements(&self, limit: usize) -> Result<Vec<Unsettled>, StoreError> {
+        let overdue = self.store.overdue(Chore::Settlements, self.clock.now(), limit).await?;
+        Ok(overdue
+            .into_iter()
+            .filter(|(_, found)| matches!(found.entry.state, State::Settling { .. }))
+            .map(|(key, found)| Unsettled { key, version: found.version, entry: found.entry })
+            .collect())
+    }
+
+    /// The money moved: files the receipt, for whoever collects the answer. `None` when somebody was faster.
+    ///
+    /// # Errors
+    /// When the store fails, or when the receipt rests on another payment's transaction (S5).
+    pub async fn file(
+        &self,
+        unsettled: Unsettled,
+        receipt: Receipt,
+        claims: &[Claimed],
+    ) -> Result<Option<Entry>, FileError> {
+        let collect_by = self.clock.now().after(self.limits.redeem_for);
+        self.resolve(unsettled, Event::Settle { receipt, delivering: None, collect_by }, claims).await
+    }
+
+    /// It is proven that nothing moved and nothing will. `None` when somebody was faster.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn decline(&self, unsettled: Unsettled) -> Result<Option<Entry>, FileError> {
+        self.resolve(unsettled, Event::Decline, &[]).await
+    }
+
+    /// Nobody can tell yet: look again at `check_at`. `None` when somebody was faster.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn still_unknown(
+        &self,
+        unsettled: Unsettled,
+        transaction: Option<TransactionHash>,
+        check_at: Timestamp,
+    ) -> Result<Option<Entry>, FileError> {
+        self.resolve(unsettled, Event::StillUnknown { transaction, check_at }, &[]).await
+    }
+
+    async fn resolve(
+        &self,
+        unsettled: Unsettled,
+        event: Event,
+        claims: &[Claimed],
+    ) -> Result<Option<Entry>, FileError> {
+        let Unsettled { key, version, entry } = unsettled;
+        let Ok(next) = Entry::apply(Some(entry), event, self.clock.now()) else { return Ok(None) };
+        match self.store.swap(key, Some(version), &next, claims).await? {
+            Swap::Applied(_) => {
+                self.front.notice(key, &next);
+                Ok(Some(next))
+            }
+            Swap::Stale(_) => Ok(None),
+            Swap::Claimed(owner) => Err(FileError::ClaimedBy(owner)),
+        }
+    }
+}

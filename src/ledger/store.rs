@@ -1,0 +1,108 @@
+//! Where entries are kept: atomic compare-and-swap, and nothing that would need a rule.
+
+use async_trait::async_trait;
+
+use super::Entry;
+use crate::payment::PaymentKey;
+use crate::primitives::{Payer, Secret, Timestamp};
+
+/// How many times an entry has been written.
+pub type Version = u64;
+
+/// An entry as a store returns it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned {
+    /// What is remembered.
+    pub entry: Entry,
+    /// Which writing of it this is.
+    pub version: Version,
+}
+
+/// How a swap ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Swap {
+    /// Written; this is the new version.
+    Applied(Version),
+    /// Somebody was faster; this is what stands now (`None` when the entry is gone).
+    Stale(Option<Versioned>),
+    /// A fact that `next` claims has been claimed by another payment (S5).
+    Claimed(PaymentKey),
+}
+
+/// A fact that only one payment may rest on: the transaction (with the nonce, where logs prove it) that settled it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Claimed(pub Vec<u8>);
+
+/// A store that did not do what was asked. Nothing is known about whether the write happened.
+#[derive(Debug, thiserror::Error)]
+#[error("the ledger is unavailable")]
+pub struct StoreError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// Which entries a listing wants; newest first.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only this route.
+    pub route: Option<String>,
+    /// Only this payer.
+    pub payer: Option<Payer>,
+    /// Only this state, by `State::name`.
+    pub state: Option<String>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// Whose work an overdue entry is. A pile of one kind must not hide the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chore {
+    /// Settlements that reconciliation has to find out about.
+    Settlements,
+    /// Everything else: leases that lapsed, answers nobody collected, kept answers that have served their time.
+    Deliveries,
+}
+
+impl Chore {
+    /// Whose work an entry is when it is due.
+    pub(super) const fn of(entry: &Entry) -> Self {
+        match entry.state {
+            super::State::Settling { .. } => Self::Settlements,
+            _ => Self::Deliveries,
+        }
+    }
+}
+
+/// Atomic compare-and-swap. The only thing a store must get right; `tests/ledger_contract.rs` is this contract again.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The entry, if there is one.
+    async fn load(&self, key: PaymentKey) -> Result<Option<Versioned>, StoreError>;
+
+    /// Writes `next` if the stored version is still `expected`; `None` expects absence. `claims` are facts that
+    /// must not have been claimed by another key; all of it happens or none. Durable when it returns.
+    ///
+    /// Of any number of concurrent callers with the same expectation, at most one sees `Applied`. A caller that
+    /// stops waiting learns nothing: the write may happen or not.
+    async fn swap(
+        &self,
+        key: PaymentKey,
+        expected: Option<Version>,
+        next: &Entry,
+        claims: &[Claimed],
+    ) -> Result<Swap, StoreError>;
+
+    /// Entries whose `Entry::due` has come, the longest overdue first.
+    async fn overdue(
+        &self,
+        chore: Chore,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(PaymentKey, Versioned)>, StoreError>;
+
+    /// Forgets entries whose `Entry::forget_after` lies before `before` (S67), and what they claimed. Returns how many.
+    async fn prune(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// A page of entries for people, newest first.
+    async fn list(&self, filter: &Filter) -> Result<Vec<(PaymentKey, Versioned)>, StoreError>;
+
+    /// A secret that every process on this ledger shares; made the first time it is asked for.
+    async fn secret(&self, name: &str) -> Result<Secret<[u8; 32]>, StoreError>;
+}
