@@ -117,3 +117,120 @@ impl QuoteKey {
 fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len() && left.iter().zip(right).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use alloy::primitives::{Address, U256};
+
+    use super::*;
+    use crate::payment::{SchemeName, SettleMode};
+    use crate::primitives::{AtomicAmount, Payee, preset};
+
+    const ROUTE: &str = "GET /v1/weather";
+    const NOW: Timestamp = Timestamp::from_secs(1_767_225_600);
+    const TTL: Duration = Duration::from_secs(60);
+
+    fn key() -> QuoteKey {
+        QuoteKey::new(&[7; 32])
+    }
+
+    fn offer() -> Offer {
+        let base = preset("base").expect("a preset");
+        Offer {
+            scheme: SchemeName::Exact,
+            network: Arc::new(base.network()),
+            asset: Arc::new(base.assets[0].asset()),
+            amount: AtomicAmount::new(U256::from(10_000)),
+            pay_to: Payee(Address::repeat_byte(0x70)),
+            max_timeout: Duration::from_secs(300),
+            settle: SettleMode::OnResponse,
+            sandbox: false,
+        }
+    }
+
+    fn issued() -> String {
+        key().issue(ROUTE, &offer(), NOW, TTL).expect("a test machine has randomness")
+    }
+
+    #[test]
+    fn s37_a_quote_is_honoured_until_it_expires_and_by_every_holder_of_the_key() {
+        let quote = key().check(&issued(), ROUTE, &offer()).expect("it was issued for these terms");
+        assert_eq!(quote.expires, NOW.after(TTL));
+    }
+
+    #[test]
+    fn s37_a_quote_vouches_for_every_term_of_its_offer() {
+        let celo = preset("celo").expect("a preset");
+        let edits: [fn(&mut Offer); 4] = [
+            |offer| offer.amount = AtomicAmount::new(U256::from(9_999)),
+            |offer| offer.pay_to = Payee(Address::repeat_byte(0x71)),
+            |offer| offer.settle = SettleMode::BeforeForward,
+            |offer| offer.network = Arc::new(preset("polygon").expect("a preset").network()),
+        ];
+        let edited = edits.map(|edit| {
+            let mut offer = offer();
+            edit(&mut offer);
+            offer
+        });
+        let other_token = Offer { asset: Arc::new(celo.assets[0].asset()), ..offer() };
+        for offer in edited.iter().chain([&other_token]) {
+            assert_eq!(key().check(&issued(), ROUTE, offer), None, "{offer:?}");
+        }
+    }
+
+    #[test]
+    fn s37_the_timeout_is_no_part_of_the_price() {
+        let longer = Offer { max_timeout: Duration::from_secs(600), ..offer() };
+        assert!(key().check(&issued(), ROUTE, &longer).is_some(), "a reload may change it");
+    }
+
+    #[test]
+    fn s6_a_quote_is_good_for_its_route_alone() {
+        assert_eq!(key().check(&issued(), "GET /v1/weather/", &offer()), None);
+        assert_eq!(key().check(&issued(), "", &offer()), None);
+    }
+
+    #[test]
+    fn a_quote_of_another_key_is_nothing() {
+        assert_eq!(QuoteKey::new(&[8; 32]).check(&issued(), ROUTE, &offer()), None);
+    }
+
+    #[test]
+    fn s69_no_bit_of_a_quote_can_be_changed() {
+        let bytes = URL_SAFE_NO_PAD.decode(issued()).expect("base64url");
+        for bit in 0..bytes.len() * 8 {
+            let mut forged = bytes.clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            let forged = URL_SAFE_NO_PAD.encode(forged);
+            assert_eq!(key().check(&forged, ROUTE, &offer()), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_quote_is_refused_whatever_its_length() {
+        let quote = issued();
+        let shorter = &quote[..quote.len() - 1];
+        let texts = [String::new(), shorter.to_owned(), format!("{quote}A"), format!("{quote}="), "A".repeat(100_000)];
+        for text in texts {
+            assert_eq!(key().check(&text, ROUTE, &offer()), None);
+        }
+    }
+
+    #[test]
+    fn s75_no_two_quotes_are_alike() {
+        let digest = |quote: &str| key().check(quote, ROUTE, &offer()).expect("it was issued").digest;
+        let (one, other) = (issued(), issued());
+        assert_ne!(digest(&one), digest(&other), "two buyers of one route at one moment differ");
+        assert_eq!(digest(&one), digest(&one));
+    }
+
+    #[test]
+    fn a_quote_fits_a_header_and_a_key_does_not_print() {
+        assert!(
+            issued().len() <= 64 && issued().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        );
+        assert!(!format!("{:?}", key()).contains("07070707"));
+    }
+}

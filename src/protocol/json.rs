@@ -263,18 +263,16 @@ struct Ascii;
 
 impl serde_json::ser::Formatter for Ascii {
     fn write_string_fragment<W: io::Write + ?Sized>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'<';
-        let mut rest = fragment;
-        while let Some(at) = rest.bytes().position(|byte| !plain(byte)) {
-            let (before, after) = rest.split_at(at);
-            writer.write_all(before.as_bytes())?;
-            let mut after = after.chars();
-            for unit in after.next().into_iter().flat_map(|char| char.encode_utf16(&mut [0; 2]).to_vec()) {
+        let plain = |char: char| matches!(char, ' '..='~') && char != '<';
+        let mut written = 0;
+        for (at, char) in fragment.char_indices().filter(|(_, char)| !plain(*char)) {
+            writer.write_all(&fragment.as_bytes()[written..at])?;
+            for unit in char.encode_utf16(&mut [0; 2]) {
                 write!(writer, "\\u{unit:04x}")?;
             }
-            rest = after.as_str();
+            written = at + char.len_utf8();
         }
-        writer.write_all(rest.as_bytes())
+        writer.write_all(&fragment.as_bytes()[written..])
     }
 }
 
@@ -291,5 +289,78 @@ impl Serialize for Clean<'_> {
         }
         let spaced = self.0.chars().map(|char| if char.is_control() { ' ' } else { char });
         serializer.serialize_str(&spaced.take(MAX_TEXT).collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> bool {
+        Object::read(text.as_bytes()).is_err()
+    }
+
+    #[test]
+    fn s52_a_key_may_not_stand_twice_at_any_depth_in_any_spelling() {
+        assert!(refused(r#"{"a":1,"a":1}"#));
+        assert!(refused(r#"{"a":1,"\u0061":1}"#));
+        assert!(refused(r#"{"x":[[{"y":{"a":1,"b":2,"a":3}}]]}"#));
+        assert!(!refused(r#"{"a":{"a":{"a":1}},"b":[{"a":1},{"a":2}]}"#));
+    }
+
+    #[test]
+    fn s52_the_seventeenth_container_is_one_too_many() {
+        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+        assert!(!refused(&nested(MAX_DEPTH)));
+        assert!(refused(&nested(MAX_DEPTH + 1)));
+        assert!(refused(&nested(100_000)));
+    }
+
+    #[test]
+    fn only_one_json_object_and_nothing_else_is_read() {
+        for text in ["", " ", "null", "[]", "1", "\"a\"", "{} {}", "{},", "{\"a\":1,}", "{'a':1}", "{\"a\":1e999}"] {
+            assert!(refused(text), "{text} was read");
+        }
+        assert!(Object::read(b"{\"a\":\"\xff\"}").is_err());
+        assert!(!refused(" {} "));
+    }
+
+    #[test]
+    fn hexadecimal_has_one_prefix_and_whole_bytes() {
+        let read = |digits: &str| {
+            let text = format!(r#"{{"from":"{digits}"}}"#);
+            Object::read(text.as_bytes()).and_then(|object| object.address("from")).is_ok()
+        };
+        assert!(read("0xF39Fd6e51aad88F6F4ce6aB8827279cffFb92266"), "case does not matter");
+        for text in [
+            "f39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+            "0Xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+            "0x0xf39Fd6e51aad88F6F4ce6aB8827279cffFb922",
+            "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb9226",
+            "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb9226g",
+            "",
+        ] {
+            assert!(!read(text), "{text} was read as an address");
+        }
+    }
+
+    #[test]
+    fn a_complaint_names_our_field_and_never_the_clients_text() {
+        let object = Object::read(br#"{"value":"<script>","from":7}"#).expect("it is an object");
+        let complaints =
+            [object.amount("value").map(drop), object.address("from").map(drop), object.text("to").map(drop)];
+        let complaints: Vec<_> =
+            complaints.into_iter().filter_map(Result::err).map(|fault| fault.to_string()).collect();
+        assert_eq!(complaints, ["value is not a decimal string", "from is not a string", "to is missing"]);
+    }
+
+    #[test]
+    fn s55_what_goes_out_is_ascii_without_angles_and_control_characters() {
+        let text = write(&Clean("a<b\r\nSet-Cookie: x\0\u{1b}[31m\u{7f} caf\u{e9} \u{1f600}"));
+        assert!(text.is_ascii() && !text.contains(&b'<') && !text.iter().any(u8::is_ascii_control));
+        let read: String = serde_json::from_slice(&text).expect("it is JSON");
+        assert_eq!(read, "a<b  Set-Cookie: x  [31m  caf\u{e9} \u{1f600}");
+        let long: String = serde_json::from_slice(&write(&Clean(&"\u{e9}".repeat(900)))).expect("it is JSON");
+        assert_eq!(long.chars().count(), MAX_TEXT);
     }
 }

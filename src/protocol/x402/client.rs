@@ -123,7 +123,10 @@ fn payment(dialect: Dialect, stated: &Value, echo: &Echo, signed: &Eip3009) -> (
         }
         Dialect::V2 => json::write(&PaymentV2 { x402_version: 2, payload, echo, accepted: stated }),
     };
-    (payment_field(dialect), fields::encoded(&text))
+    let mut value = fields::encoded(&text);
+    // Whoever reads it can spend it: keep it out of debug output and out of HPACK's table (I8).
+    value.set_sensitive(true);
+    (payment_field(dialect), value)
 }
 
 /// How a settlement ended, as the server tells it.

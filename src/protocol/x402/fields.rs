@@ -87,3 +87,40 @@ pub fn preflight(methods: &[Method], asked: Option<&HeaderValue>) -> Answer {
     fields.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     Answer { status: StatusCode::NO_CONTENT, fields, body: bytes::Bytes::new() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s57_a_preflight_allows_what_every_stock_client_sends() {
+        let answer = preflight(&[Method::GET, Method::HEAD], None);
+        assert_eq!(answer.status, StatusCode::NO_CONTENT);
+        assert_eq!(answer.fields[ACCESS_CONTROL_ALLOW_METHODS], "GET, HEAD");
+        assert_eq!(answer.fields[ACCESS_CONTROL_ALLOW_HEADERS], ALLOWED);
+        assert_eq!(answer.fields[ACCESS_CONTROL_EXPOSE_HEADERS], EXPOSED);
+    }
+
+    #[test]
+    fn s57_a_preflight_repeats_only_well_formed_names_and_not_without_end() {
+        let asked = |text: &str| {
+            let asked = HeaderValue::from_str(text).expect("a test's header");
+            let allowed = preflight(&[Method::GET], Some(&asked)).fields[ACCESS_CONTROL_ALLOW_HEADERS].clone();
+            allowed.to_str().expect("ASCII").strip_prefix(ALLOWED).expect("ours come first").to_owned()
+        };
+        assert_eq!(asked("x-api-key, content-type, X-Payment"), ", x-api-key");
+        assert_eq!(asked("a b, , c:d, <x>, y"), ", y");
+        let many: Vec<_> = (0..1000).map(|n| format!("x-{n}")).collect();
+        assert_eq!(asked(&many.join(",")).matches(", ").count(), MAX_ASKED);
+    }
+
+    #[test]
+    fn s57_what_the_backend_exposes_stays_exposed() {
+        let mut fields = HeaderMap::new();
+        fields.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag"));
+        expose(&mut fields);
+        let exposed: Vec<_> = fields.get_all(ACCESS_CONTROL_EXPOSE_HEADERS).iter().collect();
+        assert_eq!(exposed, ["ETag", EXPOSED.to_str().expect("ASCII")]);
+        assert!(!fields.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), "who may read it is the backend's decision");
+    }
+}

@@ -107,3 +107,6 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
     let padded = text.ends_with(b"=");
     if padded { STANDARD.decode(text).ok() } else { STANDARD_NO_PAD.decode(text).ok() }
 }
+
+#[cfg(test)]
+mod tests;

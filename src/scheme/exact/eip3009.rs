@@ -209,3 +209,185 @@ mod abi {
         ) external;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use alloy::primitives::Address;
+    use alloy::sol_types::{Eip712Domain, SolStruct};
+
+    use super::*;
+    use crate::payment::{SchemeName, SettleMode};
+    use crate::primitives::{AtomicAmount, Payee, preset};
+
+    const NOW: Timestamp = Timestamp::from_secs(1_767_225_600);
+    const MARGIN: Duration = Duration::from_secs(6);
+
+    alloy::sol! {
+        struct TransferWithAuthorization {
+            address from; address to; uint256 value; uint256 validAfter; uint256 validBefore; bytes32 nonce;
+        }
+    }
+
+    fn offer() -> Offer {
+        let base = preset("base").expect("a preset");
+        Offer {
+            scheme: SchemeName::Exact,
+            network: Arc::new(base.network()),
+            asset: Arc::new(base.assets[0].asset()),
+            amount: AtomicAmount::new(U256::from(10_000)),
+            pay_to: Payee(Address::repeat_byte(0x70)),
+            max_timeout: Duration::from_secs(300),
+            settle: SettleMode::OnResponse,
+            sandbox: false,
+        }
+    }
+
+    fn signed_between(valid_after: u64, valid_before: u64) -> Eip3009 {
+        let signer = PrivateKeySigner::from_bytes(&B256::repeat_byte(7)).expect("on the curve");
+        sign(&signer, &offer(), valid_after, valid_before, Nonce(B256::repeat_byte(1))).expect("an EVM chain")
+    }
+
+    fn signed() -> Eip3009 {
+        signed_between(0, NOW.as_secs() + 300)
+    }
+
+    fn terms(signed: Eip3009, now: Timestamp) -> Result<(), Mismatch> {
+        Eip3009Exact.terms(&offer(), &Authorization::Eip3009(signed), now, MARGIN)
+    }
+
+    fn with_signature(bytes: impl Into<Bytes>) -> Result<Checked, Mismatch> {
+        let signed = Eip3009 { signature: SignatureBytes(bytes.into()), ..signed() };
+        Eip3009Exact.signature(&offer(), &Authorization::Eip3009(signed))
+    }
+
+    #[test]
+    fn the_digest_is_the_one_alloy_computes() {
+        let (offer, signed) = (offer(), signed());
+        let domain = Eip712Domain::new(
+            Some("USD Coin".into()),
+            Some("2".into()),
+            Some(U256::from(8453)),
+            Some(offer.asset.address),
+            None,
+        );
+        let message = TransferWithAuthorization {
+            from: signed.from,
+            to: signed.to,
+            value: signed.value.units(),
+            validAfter: signed.valid_after,
+            validBefore: signed.valid_before,
+            nonce: signed.nonce.0,
+        };
+        assert_eq!(domain.type_hash(), DOMAIN_TYPE_HASH);
+        assert_eq!(message.eip712_type_hash(), TRANSFER_TYPE_HASH);
+        assert_eq!(domain_separator(8453, &offer.asset), domain.separator());
+        assert_eq!(digest(&offer, &signed), Some(message.eip712_signing_hash(&domain)));
+    }
+
+    #[test]
+    fn s10_more_than_the_price_is_as_wrong_as_less() {
+        for value in [0, 1, 9_999, 10_001] {
+            let signed = Eip3009 { value: AtomicAmount::new(U256::from(value)), ..signed() };
+            assert_eq!(terms(signed, NOW), Err(Mismatch::Amount));
+        }
+        assert_eq!(terms(signed(), NOW), Ok(()));
+    }
+
+    #[test]
+    fn s9_money_for_somebody_else_buys_nothing_here() {
+        let signed = Eip3009 { to: Address::repeat_byte(0x71), ..signed() };
+        assert_eq!(terms(signed, NOW), Err(Mismatch::Payee));
+    }
+
+    #[test]
+    fn s28_an_authorization_must_outlive_the_margin_to_the_millisecond() {
+        let last = NOW.after(Duration::from_secs(294));
+        assert_eq!(terms(signed(), last), Ok(()));
+        assert_eq!(terms(signed(), last.after(Duration::from_millis(1))), Err(Mismatch::LapsesTooSoon));
+        let no_margin = Eip3009Exact.terms(
+            &offer(),
+            &Authorization::Eip3009(signed()),
+            NOW.after(Duration::from_secs(300)),
+            Duration::ZERO,
+        );
+        assert_eq!(no_margin, Err(Mismatch::LapsesTooSoon), "the last second is exclusive on chain");
+    }
+
+    #[test]
+    fn s28_an_authorization_for_years_is_refused() {
+        let longest = NOW.as_secs() + 300 + WINDOW_SLACK.as_secs();
+        assert_eq!(terms(signed_between(0, longest), NOW), Ok(()));
+        assert_eq!(terms(signed_between(0, longest + 1), NOW), Err(Mismatch::ValidTooLong));
+        let forever = Eip3009 { valid_before: U256::MAX, ..signed() };
+        assert_eq!(terms(forever, NOW), Err(Mismatch::ValidTooLong));
+    }
+
+    #[test]
+    fn s28_an_authorization_that_begins_later_is_refused() {
+        let until = NOW.as_secs() + 300;
+        assert_eq!(terms(signed_between(NOW.as_secs(), until), NOW), Ok(()));
+        assert_eq!(terms(signed_between(NOW.as_secs() + 1, until), NOW), Err(Mismatch::NotYetValid));
+        let never = Eip3009 { valid_after: U256::MAX, ..signed() };
+        assert_eq!(terms(never, NOW), Err(Mismatch::NotYetValid));
+    }
+
+    #[test]
+    fn s4_recovery_ids_of_wallets_are_normalised_and_no_others_taken() {
+        let given = signed().signature.0.to_vec();
+        let with_v = |v: u8| [&given[..64], &[v]].concat();
+        let id = given[64] - 27;
+        for v in [id, id + 27] {
+            let checked = with_signature(with_v(v)).map(|checked| checked.authorization);
+            assert_eq!(checked, Ok(Authorization::Eip3009(signed())), "v = {v}");
+        }
+        for v in [1 - id, 28 - id, 2, 26, 29, 35, 36, 37, 38, 255] {
+            assert_eq!(with_signature(with_v(v)), Err(Mismatch::Signature), "v = {v}");
+        }
+    }
+
+    #[test]
+    fn s4_the_mirror_image_of_a_signature_is_refused() {
+        let order = alloy::primitives::uint!(0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141_U256);
+        let mut bytes = signed().signature.0.to_vec();
+        let s = U256::from_be_slice(&bytes[32..64]);
+        bytes[32..64].copy_from_slice(&(order - s).to_be_bytes::<32>());
+        bytes[64] = 27 + 28 - bytes[64];
+        assert_eq!(with_signature(bytes), Err(Mismatch::Signature));
+    }
+
+    #[test]
+    fn s4_any_length_but_65_bytes_is_refused() {
+        let given = signed().signature.0.to_vec();
+        let r_and_compact_s = given[..64].to_vec();
+        for bytes in
+            [Vec::new(), r_and_compact_s, [&given[..], &[0]].concat(), vec![0; 65], vec![0xff; 65], vec![0; 4096]]
+        {
+            assert_eq!(with_signature(bytes), Err(Mismatch::Signature));
+        }
+    }
+
+    #[test]
+    fn s6_a_signature_covers_every_term_and_the_token() {
+        let check = |offer: &Offer, signed: Eip3009| Eip3009Exact.signature(offer, &Authorization::Eip3009(signed));
+        assert!(check(&offer(), signed()).is_ok());
+        let tampered = [
+            Eip3009 { from: Address::repeat_byte(2), ..signed() },
+            Eip3009 { to: Address::repeat_byte(2), ..signed() },
+            Eip3009 { value: AtomicAmount::new(U256::from(2)), ..signed() },
+            Eip3009 { valid_after: U256::from(2), ..signed() },
+            Eip3009 { valid_before: U256::from(2), ..signed() },
+            Eip3009 { nonce: Nonce(B256::repeat_byte(2)), ..signed() },
+        ];
+        for signed in tampered {
+            assert_eq!(check(&offer(), signed), Err(Mismatch::Signature));
+        }
+        let sepolia = preset("base-sepolia").expect("a preset");
+        let elsewhere = Offer { network: Arc::new(sepolia.network()), ..offer() };
+        let other_token = Offer { asset: Arc::new(sepolia.assets[0].asset()), ..offer() };
+        for offer in [elsewhere, other_token] {
+            assert_eq!(check(&offer, signed()), Err(Mismatch::Signature));
+        }
+    }
+}
