@@ -1,5 +1,13 @@
 //! Who confirms a payment, and who moves the money?
 
+mod cdp;
+mod pool;
+mod remote;
+pub mod sandbox;
+
+pub use pool::Pool;
+pub use remote::{Contradiction, Misconfigured, Remote, Witness, Witnessed};
+
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -113,13 +113,62 @@ pub enum Event {
         /// What does not add up.
         what: String,
     },
-    /// A step of the pipeline took this long: `match`, `verify`, `upstream`, `settle`, `ledger`.
-    Phase {
-        /// Which step.
-        phase: &'static str,
-        /// How long.
-        took: Duration,
-    },
+    /// A request has been answered, whatever the answer.
+    Answered(Box<Answered>),
+}
+
+/// A request and its answer, for the access log and the request metrics.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// The route it matched.
+    pub route: Option<RouteKey>,
+    /// A fixed word: `free`, `paid`, `redeemed`, `repeated`, `offered`, `refused`, `turned_away`, `failed`.
+    pub outcome: &'static str,
+    /// Its method.
+    pub method: http::Method,
+    /// Its path: canonical where there is a canonical form, else what was sent.
+    pub path: String,
+    /// Its query.
+    pub query: Option<String>,
+    /// The status that was answered; zero when nothing could be.
+    pub status: u16,
+    /// Bytes of body that were answered.
+    pub bytes: u64,
+    /// Who asked, as the connection shows it.
+    pub client: Option<std::net::SocketAddr>,
+    /// The payment, for paid requests.
+    pub payment: Option<Paid>,
+    /// What went wrong, for the log.
+    pub error: Option<String>,
+    /// How long the whole of it took.
+    pub took: Duration,
+    /// How long its steps took, in order: `admit`, `upstream`, `settle`.
+    pub phases: Vec<(&'static str, Duration)>,
+}
+
+/// What a paid request paid.
+#[derive(Debug, Clone)]
+pub struct Paid {
+    /// What the ledger remembers it by.
+    pub key: PaymentKey,
+    /// Whose money.
+    pub payer: Payer,
+    /// The price as people write it: `$0.01`.
+    pub price: String,
+    /// In which transaction.
+    pub transaction: Option<TransactionHash>,
+}
+
+impl Paid {
+    /// What a settled payment paid.
+    pub fn by(settled: &super::Settled) -> Self {
+        Self {
+            key: settled.key(),
+            payer: settled.receipt().payer,
+            price: settled.payment().offer.price(),
+            transaction: Some(settled.receipt().transaction),
+        }
+    }
 }
 
 /// Hears every event. Called on the path of a request: it must not block.

@@ -1,3 +1,101 @@
-//! May it pass?
+//! May it pass? The whole story of a payment, in order.
+//!
+//! [`Gate::admit`] is the way in and [`Gate::settle`] the way home. Both are straight runs of `?`: what each step
+//! proves is in the type it returns ([`lifecycle`]), and why a request may not pass is a [`Refusal`].
 
+mod challenge;
 pub mod event;
+mod known;
+pub mod lifecycle;
+pub mod reconcile;
+pub mod refusal;
+mod settlement;
+mod visit;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use crate::facilitator::Pool;
+use crate::ledger::Ledger;
+use crate::payment::QuoteKey;
+use crate::primitives::Clock;
+use crate::protocol::Protocol;
+use crate::scheme::Scheme;
+use crate::tariff::Board;
+
+pub use event::{Event, Observer};
+pub use lifecycle::{Admission, Confirmed, Repeat, Settled};
+pub use refusal::Refusal;
+pub use visit::Visit;
+
+use lifecycle::Offered;
+
+/// Everything the gate asks on the way. Cheap to share; one for the life of the process.
+pub struct Gate {
+    parts: Parts,
+    /// Settlements under way, each in a task of its own (S22).
+    settling: AtomicUsize,
+}
+
+/// What a gate is made of.
+pub struct Parts {
+    /// How payment is spoken.
+    pub protocol: Arc<dyn Protocol>,
+    /// What is promised.
+    pub scheme: Arc<dyn Scheme>,
+    /// What is remembered.
+    pub ledger: Arc<Ledger>,
+    /// Who moves the money.
+    pub pool: Arc<Pool>,
+    /// What things cost, and cost a moment ago.
+    pub board: Arc<Board>,
+    /// What quotes are made under.
+    pub quotes: QuoteKey,
+    /// The present moment.
+    pub clock: Arc<dyn Clock>,
+    /// Who hears of it.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl Gate {
+    /// A gate made of these parts.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self { parts, settling: AtomicUsize::new(0) })
+    }
+
+    /// Decides about a request to a priced route: prove locally, then reserve, then call out (I5, S2, S33).
+    ///
+    /// # Errors
+    /// A [`Refusal`] says why it may not pass and what its sender should do next.
+    pub async fn admit(self: &Arc<Self>, visit: &Visit<'_>) -> Result<Admission, Refusal> {
+        let credential = self.protocol.decode(visit.fields)?.ok_or(Refusal::PaymentRequired)?;
+        let proven = match Offered::to(visit).present(self, credential).and_then(|presented| presented.prove(self)) {
+            Ok(proven) => proven,
+            // A payment that is no longer good as a new one may still be one we took: then asking for another
+            // would charge twice (I4).
+            Err(unpayable) => return known::recall(self, visit, unpayable).await,
+        };
+        match proven.reserve(self).await? {
+            lifecycle::Reservation::Held(reserved) => reserved.confirm(self).await,
+            lifecycle::Reservation::Bought(admission) => Ok(admission),
+        }
+    }
+
+    /// Settlements under way.
+    pub fn settling(&self) -> usize {
+        self.settling.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// Tells the observer.
+    pub fn observe(&self, event: &Event) {
+        self.observer.observe(event);
+    }
+}
+
+impl std::ops::Deref for Gate {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}

@@ -1,10 +1,13 @@
 //! How is payment spoken over HTTP?
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
 
 use crate::payment::{Credential, Dialect, Offer, Problem, Receipt, Resource};
 
+pub mod json;
 pub mod x402;
 
 /// A whole HTTP answer. `body` is left out for HEAD by whoever writes it.
@@ -16,6 +19,36 @@ pub struct Answer {
     pub fields: HeaderMap,
     /// Body.
     pub body: Bytes,
+}
+
+impl Answer {
+    /// A refusal that is no invitation to pay: a problem document (RFC 9457) that no cache keeps.
+    ///
+    /// `title` names the kind of problem and never changes with the request; `type` is made from it. `advice` says
+    /// what the client should do next: `fix`, `wait`, `stop` or `try later`.
+    pub fn problem(status: StatusCode, title: &'static str, detail: &str, advice: &'static str) -> Self {
+        let document = ProblemDocument {
+            kind: format!("urn:tollhouse:problem:{}", title.to_ascii_lowercase().replace(' ', "-")),
+            title,
+            status: status.as_u16(),
+            detail: json::Clean(detail),
+            advice,
+        };
+        let mut fields = HeaderMap::with_capacity(8);
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Self { status, fields, body: json::write(&document).into() }
+    }
+}
+
+#[derive(Serialize)]
+struct ProblemDocument<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: json::Clean<'a>,
+    advice: &'static str,
 }
 
 /// An offer as it goes out: with the quote that keeps its price.

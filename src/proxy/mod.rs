@@ -1,3 +1,149 @@
 //! Carry it: the only module that knows Pingora.
+//!
+//! Each phase of [`ProxyHttp`] is one call into a file of this folder, in the order a request meets them: [`arrive`]
+//! decides whether it may pass, [`depart`] sends it to the backend, [`home`] brings the answer back, and [`end`]
+//! accounts for it.
 
+mod answer;
+mod arrive;
+mod depart;
+mod end;
+mod fields;
+mod home;
+mod keep;
+pub mod live;
+mod passage;
+pub mod target;
 pub mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::prelude::{Error, HttpPeer, Result};
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+
+use crate::gate::Gate;
+
+pub use live::Live;
+use passage::Passage;
+
+/// The proxy: Pingora's callbacks around a [`Gate`].
+pub struct Proxy {
+    gate: Arc<Gate>,
+    live: Arc<ArcSwap<Live>>,
+}
+
+impl Proxy {
+    /// A proxy that lets requests through this gate, under whatever is posted in `live`.
+    pub fn new(gate: Arc<Gate>, live: Arc<ArcSwap<Live>>) -> Self {
+        Self { gate, live }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Passage;
+
+    fn new_ctx(&self) -> Passage {
+        Passage::new(self.live.load_full())
+    }
+
+    /// None: answers pass as the backend sent them, compression included.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, _: &mut Passage) -> Result<()> {
+        arrive::bound(session);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> Result<bool> {
+        match self.arrive(session, passage).await {
+            None => Ok(false),
+            Some(answer) => answer::write(session, answer).await.map(|()| true),
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
+        depart::peer(passage)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        passage: &mut Passage,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        depart::not_connected(passage, error)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        passage: &mut Passage,
+    ) -> Result<()> {
+        depart::prepare(request, passage)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        passage: &mut Passage,
+    ) -> Result<()> {
+        depart::body(body.as_ref(), passage)
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        passage: &mut Passage,
+        reused: bool,
+    ) -> Box<Error> {
+        depart::failed(peer, session, error, passage, reused)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        passage: &mut Passage,
+    ) -> Result<()> {
+        self.home(session, head, passage).await
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        passage: &mut Passage,
+    ) -> Result<Option<Duration>> {
+        if let (Some(keeper), Some(piece)) = (&mut passage.keeper, body) {
+            keeper.body(piece);
+        }
+        Ok(None)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, passage: &mut Passage) -> FailToProxy {
+        self.fail(session, error, passage).await
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, passage: &mut Passage) {
+        self.end(session, error, passage);
+    }
+
+    /// Pingora's own error line would repeat the access log's and quote the request target (S63).
+    fn suppress_error_log(&self, _: &Session, _: &Passage, _: &Error) -> bool {
+        true
+    }
+}

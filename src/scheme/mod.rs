@@ -1,6 +1,6 @@
 //! What exactly was promised?
 
-use crate::payment::{Authorization, Offer};
+use crate::payment::{Authorization, Chosen, ChosenNetwork, Offer};
 use crate::primitives::Timestamp;
 
 pub mod exact;
@@ -29,6 +29,20 @@ pub enum Mismatch {
     Signature,
 }
 
+impl Mismatch {
+    /// The code that facilitators and client SDKs know it by (protocol digest, B and D2).
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Amount => "invalid_exact_evm_payload_authorization_value_mismatch",
+            Self::Payee => "invalid_exact_evm_recipient_mismatch",
+            // The SDKs know no "too long"; what is wrong is the same field.
+            Self::LapsesTooSoon | Self::ValidTooLong => "invalid_exact_evm_payload_authorization_valid_before",
+            Self::NotYetValid => "invalid_exact_evm_payload_authorization_valid_after",
+            Self::Signature => "invalid_exact_evm_signature",
+        }
+    }
+}
+
 /// A promise that has been checked: the authorization with its signature in the one form the token takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
@@ -51,4 +65,21 @@ pub trait Scheme: Send + Sync + 'static {
 
     /// The dear check: who signed.
     fn signature(&self, offer: &Offer, authorization: &Authorization) -> Result<Checked, Mismatch>;
+}
+
+/// Whether a client's word means this offer. It selects one of ours and proves nothing (S6).
+///
+/// Addresses and amounts are compared as values, so letter case and leading zeros do not matter, and
+/// `maxTimeoutSeconds` and `extra` are not compared at all: what was signed is checked against *our* terms and our
+/// token's name, so nothing depends on the echo. That is more tolerant than the SDKs (protocol digest, A8). A v1
+/// client echoes no terms and may therefore mean several offers; the signed amount and payee tell them apart.
+pub fn matches(offer: &Offer, chosen: &Chosen) -> bool {
+    let network = match &chosen.network {
+        ChosenNetwork::Caip2(id) => *id == offer.network.id,
+        ChosenNetwork::Name(name) => offer.network.v1_name.as_deref() == Some(name),
+    };
+    let terms = chosen.terms.as_ref().is_none_or(|echoed| {
+        echoed.asset == offer.asset.address && echoed.pay_to == offer.pay_to.0 && echoed.amount == offer.amount
+    });
+    chosen.scheme == offer.scheme.as_str() && network && terms
 }

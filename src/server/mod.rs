@@ -1,1 +1,267 @@
-//! Put together.
+//! Put together: the only module that names concrete implementations.
+
+mod facilitators;
+mod listener;
+mod observe;
+pub mod reload;
+mod run;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pingora::proxy::http_proxy;
+use pingora::server::configuration::ServerConf;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config;
+use crate::facilitator::Pool;
+use crate::gate::{Gate, Parts};
+use crate::ledger::{self, Ledger, Store};
+use crate::payment::QuoteKey;
+use crate::primitives::{Clock, SystemClock};
+use crate::protocol::x402::X402;
+use crate::proxy::upstream::Upstream;
+use crate::proxy::{Live, Proxy};
+use crate::scheme::exact::eip3009::Eip3009Exact;
+use crate::status::{Readiness, Status};
+use crate::tariff::Board;
+use crate::telemetry::{Metrics, Pseudonyms, Telemetry};
+
+use facilitators::Facilitators;
+use listener::{Connections, Door};
+
+pub use run::run;
+
+/// How many places of a backend are tried before the client hears 502; each only when nothing was sent.
+const MOST_TRIES: usize = 16;
+/// How often the names of backends are looked up anew.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
+
+/// A gateway that is running.
+pub struct Server {
+    gate: Arc<Gate>,
+    ledger: Arc<Ledger>,
+    live: Arc<ArcSwap<Live>>,
+    pool: Arc<Pool>,
+    board: Arc<Board>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    telemetry: Arc<Telemetry>,
+    readiness: Arc<Readiness>,
+    connections: Connections,
+    doors: Vec<SocketAddr>,
+    status: Option<SocketAddr>,
+    /// What the process was started with; a reload cannot change it.
+    boot: config::Boot,
+    facilitators: Facilitators,
+    background: JoinSet<()>,
+    closing: watch::Sender<bool>,
+}
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The ledger cannot be opened.
+    #[error("the ledger cannot be opened: {0}")]
+    Ledger(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A facilitator cannot be set up as the file describes it.
+    #[error("facilitator `{name}` cannot be used: {source}")]
+    Facilitator {
+        /// Its name.
+        name: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Server {
+    /// Starts a gateway on the runtime it is called on.
+    ///
+    /// # Errors
+    /// When the ledger cannot be opened, an address cannot be listened on, or a facilitator cannot be set up.
+    pub async fn start(config: config::Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        // Pingora, the facilitators and the nodes share one provider; with none installed rustls cannot choose.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config::Config { boot, live } = config;
+        let store = open(&boot.ledger, live.sandbox).await?;
+        let secret = |name: &'static str| {
+            let store = Arc::clone(&store);
+            async move { store.secret(name).await.map_err(|error| StartError::Ledger(error.into())) }
+        };
+        let quotes = QuoteKey::new(secret("quotes").await?.expose());
+        let pseudonyms = Pseudonyms::new(&secret("payers").await?);
+        let ledger = Ledger::new(store, Arc::clone(&clock), ledger::Limits::default());
+
+        let metrics = Arc::new(Metrics::new());
+        let telemetry = Arc::new(Telemetry::new(Arc::clone(&metrics), live.log.clone(), pseudonyms));
+        let mut facilitators = Facilitators::default();
+        let pool = Arc::new(Pool::new(facilitators.adopt(&live, &clock)?));
+        let board = Arc::new(Board::new(Arc::clone(&live.tariff)));
+        let gate = Gate::new(Parts {
+            protocol: Arc::new(X402::new()),
+            scheme: Arc::new(Eip3009Exact::new()),
+            ledger: Arc::clone(&ledger),
+            pool: Arc::clone(&pool),
+            board: Arc::clone(&board),
+            quotes,
+            clock: Arc::clone(&clock),
+            observer: Arc::clone(&telemetry) as Arc<dyn crate::gate::Observer>,
+        });
+        let picture = picture(&live, &HashMap::new()).await;
+        let live_picture = Arc::new(ArcSwap::from_pointee(picture));
+        metrics.configured(&live.hash, !live.live_networks.is_empty());
+
+        let mut server = Self {
+            gate,
+            ledger,
+            live: live_picture,
+            pool,
+            board,
+            clock,
+            metrics,
+            telemetry,
+            readiness: Arc::new(Readiness::default()),
+            connections: Connections::default(),
+            doors: Vec::new(),
+            status: None,
+            boot,
+            facilitators,
+            background: JoinSet::new(),
+            closing: watch::Sender::new(false),
+        };
+        server.tend();
+        server.open_doors().await?;
+        server.readiness.set(true);
+        Ok(server)
+    }
+
+    /// Where clients connect, with the ports that were given for port 0.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.doors
+    }
+
+    /// Where the status listener is.
+    pub fn status_address(&self) -> Option<SocketAddr> {
+        self.status
+    }
+
+    /// The gate, for a look inside.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// The metrics, in the text format of Prometheus.
+    pub fn metrics(&self) -> String {
+        self.metrics.render()
+    }
+
+    /// Everything that goes on beside requests.
+    fn tend(&mut self) {
+        self.background.spawn(Arc::clone(&self.ledger).tend());
+        self.background.spawn(Arc::clone(&self.gate).reconcile());
+        self.background.spawn(observe::census(
+            Arc::clone(self.ledger.store()),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.pool),
+            Arc::clone(&self.metrics),
+        ));
+        let live = Arc::clone(&self.live);
+        self.background.spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK_UP_EVERY).await;
+                for upstream in live.load_full().upstreams.values() {
+                    upstream.resolve().await;
+                }
+            }
+        });
+    }
+
+    async fn open_doors(&mut self) -> Result<(), StartError> {
+        let conf = ServerConf { max_retries: MOST_TRIES, ..ServerConf::default() };
+        let proxy = Proxy::new(Arc::clone(&self.gate), Arc::clone(&self.live));
+        let proxy = Arc::new(http_proxy(&Arc::new(conf), proxy));
+        for address in self.boot.listen.clone() {
+            let door = Door::open(address).await?;
+            self.doors.push(door.address());
+            let (connections, closing) = (self.connections.clone(), self.closing.subscribe());
+            self.background.spawn(door.serve(Arc::clone(&proxy), connections, closing));
+        }
+        if let Some(address) = self.boot.status {
+            let door = Door::open(address).await?;
+            self.status = Some(door.address());
+            let status = Arc::new(Status::new(Arc::clone(&self.metrics), Arc::clone(&self.readiness)));
+            // Not counted: a scrape does not hold up the end, and the end must be seen by probes.
+            self.background.spawn(door.serve(status, Connections::default(), watch::Sender::new(false).subscribe()));
+        }
+        Ok(())
+    }
+
+    /// Stops: no new connections, the ones that are open may finish, settlements end, and what was held is let go.
+    /// Returns whether everything ended in time; what did not is in the ledger and goes on after a restart.
+    pub async fn shut_down(mut self, grace: Duration) -> bool {
+        self.readiness.set(false);
+        self.closing.send_replace(true);
+        let ended = tokio::time::timeout(grace, async {
+            self.connections.all_closed().await;
+            while self.gate.settling() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .is_ok();
+        self.ledger.flush().await;
+        self.background.shutdown().await;
+        ended
+    }
+}
+
+/// Opens the ledger that the file names. A sandbox and real money never share one.
+async fn open(config: &ledger::Config, sandbox: bool) -> Result<Arc<dyn Store>, StartError> {
+    match config {
+        ledger::Config::Memory => Ok(Arc::new(ledger::Memory::new())),
+        ledger::Config::Sqlite { path } => {
+            let purpose = if sandbox { ledger::Purpose::Sandbox } else { ledger::Purpose::Real };
+            let path = path.clone();
+            let opened = tokio::task::spawn_blocking(move || ledger::Sqlite::open(&path, purpose)).await;
+            let opened = opened.map_err(|error| StartError::Ledger(error.into()))?;
+            Ok(Arc::new(opened.map_err(|error| StartError::Ledger(error.into()))?))
+        }
+    }
+}
+
+/// The picture that requests live under. Upstreams that did not change keep their connections and their turn.
+async fn picture(live: &config::Live, before: &HashMap<Arc<str>, Arc<Upstream>>) -> Live {
+    let mut upstreams = HashMap::new();
+    for config in &live.upstreams {
+        let unchanged = before.get(&config.name).filter(|upstream| upstream.config() == config);
+        let upstream = match unchanged {
+            Some(upstream) => Arc::clone(upstream),
+            None => {
+                let upstream = Arc::new(Upstream::new(config.clone()));
+                upstream.resolve().await;
+                upstream
+            }
+        };
+        upstreams.insert(Arc::clone(&config.name), upstream);
+    }
+    Live { tariff: Arc::clone(&live.tariff), upstreams }
+}
+
+/// The clock of the machine, for whoever starts a server in earnest.
+pub fn system_clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}

@@ -1,4 +1,39 @@
-//! Events out.
+//! Events out: metrics and log lines made from the same [`Event`](crate::gate::Event), so they cannot disagree.
+
+mod log;
+mod metrics;
+
+use std::sync::Arc;
+
+use crate::gate::{Event, Observer};
+
+pub use log::{Pseudonyms, init};
+pub use metrics::{Census, Metrics};
+
+/// Turns every event into metrics and log lines.
+pub struct Telemetry {
+    metrics: Arc<Metrics>,
+    log: log::Lines,
+}
+
+impl Telemetry {
+    /// Counts into `metrics` and writes lines as `config` says, payers under these pseudonyms.
+    pub fn new(metrics: Arc<Metrics>, config: Config, pseudonyms: Pseudonyms) -> Self {
+        Self { metrics, log: log::Lines::new(config, pseudonyms) }
+    }
+
+    /// Writes lines as another configuration says, from now on.
+    pub fn reconfigure(&self, config: Config) {
+        self.log.reconfigure(config);
+    }
+}
+
+impl Observer for Telemetry {
+    fn observe(&self, event: &Event) {
+        self.metrics.count(event);
+        self.log.write(event);
+    }
+}
 
 /// How much the log tells.
 #[derive(Debug, Clone, PartialEq, Eq)]

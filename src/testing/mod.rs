@@ -1,1 +1,7 @@
 //! Fakes, wallets and a manual clock, for tests and benches.
+
+pub mod facilitator;
+pub mod wallet;
+
+pub use facilitator::ScriptedFacilitator;
+pub use wallet::Wallet;

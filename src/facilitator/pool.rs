@@ -1,0 +1,78 @@
+//! Whom to ask, in order of preference, and whom we asked before the last reload.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::Facilitator;
+use crate::payment::{Dialect, Offer};
+
+/// How many removed facilitators stay known, so that reloading for years does not grow the process (I7).
+const RETIRED_LIMIT: usize = 32;
+
+/// The facilitators of the current configuration, and those of earlier ones for reconciliation.
+///
+/// A name is an identity: the ledger remembers it, and only the facilitator that was asked to settle a payment is
+/// ever asked about it again (S13). Another facilitator needs another name.
+pub struct Pool {
+    members: ArcSwap<Members>,
+}
+
+#[derive(Default)]
+struct Members {
+    active: Vec<Arc<dyn Facilitator>>,
+    /// Removed by a reload, the latest first.
+    retired: Vec<Arc<dyn Facilitator>>,
+}
+
+impl Pool {
+    /// A pool of these, the preferred one first.
+    pub fn new(facilitators: Vec<Arc<dyn Facilitator>>) -> Self {
+        Self { members: ArcSwap::from_pointee(Members { active: facilitators, retired: Vec::new() }) }
+    }
+
+    /// Those that can settle this offer in this dialect, the preferred one first.
+    pub fn candidates(&self, offer: &Offer, dialect: Dialect) -> Vec<Arc<dyn Facilitator>> {
+        let members = self.members.load();
+        members.active.iter().filter(|facilitator| facilitator.accepts(offer, dialect)).cloned().collect()
+    }
+
+    /// Whether anybody can settle this offer. One that nobody can settle is not worth making.
+    pub fn can_settle(&self, offer: &Offer) -> bool {
+        let accepts = |facilitator: &Arc<dyn Facilitator>| {
+            facilitator.accepts(offer, Dialect::V2) || facilitator.accepts(offer, Dialect::V1)
+        };
+        self.members.load().active.iter().any(accepts)
+    }
+
+    /// The one with this name, also when a reload has removed it since.
+    pub fn named(&self, name: &str) -> Option<Arc<dyn Facilitator>> {
+        let members = self.members.load();
+        members.active.iter().chain(&members.retired).find(|facilitator| facilitator.name() == name).cloned()
+    }
+
+    /// Posts the facilitators of a new configuration. Removed ones get no new payments but stay known by name.
+    pub fn replace(&self, facilitators: Vec<Arc<dyn Facilitator>>) {
+        self.members.rcu(|before| {
+            let mut retired: Vec<Arc<dyn Facilitator>> = Vec::new();
+            for candidate in before.active.iter().chain(&before.retired) {
+                let known = |other: &Arc<dyn Facilitator>| other.name() == candidate.name();
+                if retired.len() < RETIRED_LIMIT && !facilitators.iter().any(known) && !retired.iter().any(known) {
+                    retired.push(candidate.clone());
+                }
+            }
+            Members { active: facilitators.clone(), retired }
+        });
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let members = self.members.load();
+        let names = |list: &[Arc<dyn Facilitator>]| list.iter().map(|one| one.name().to_owned()).collect::<Vec<_>>();
+        f.debug_struct("Pool")
+            .field("active", &names(&members.active))
+            .field("retired", &names(&members.retired))
+            .finish()
+    }
+}

@@ -1,0 +1,131 @@
+//! What a facilitator says it supports, as last heard.
+
+use std::collections::HashSet;
+
+use arc_swap::ArcSwapOption;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::payment::{Dialect, SchemeName};
+use crate::primitives::Network;
+
+/// The `exact` kinds of the last good answer to `/supported`; a failed question leaves them standing.
+#[derive(Default)]
+pub(super) struct Kinds {
+    heard: ArcSwapOption<HashSet<Kind>>,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    version: u8,
+    network: String,
+}
+
+#[derive(Deserialize)]
+struct Supported {
+    kinds: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    x402_version: u8,
+    scheme: String,
+    network: String,
+}
+
+impl Kinds {
+    /// Which version to speak about a payment of this dialect on this network; `None` when neither is supported.
+    ///
+    /// The signature is the same in both, so the payment is translated when only the other one is listed. Until the
+    /// first answer arrives v2 is assumed: every facilitator in use speaks it, and an operator who names a network
+    /// means it.
+    pub fn version(&self, network: &Network, dialect: Dialect) -> Option<Dialect> {
+        let heard = self.heard.load();
+        let Some(heard) = heard.as_ref() else { return Some(Dialect::V2) };
+        let lists = |version: Dialect, network: &str| {
+            heard.contains(&Kind { version: version.version(), network: network.to_owned() })
+        };
+        let speaks = |version: &Dialect| match version {
+            Dialect::V1 => network.v1_name.as_deref().is_some_and(|name| lists(Dialect::V1, name)),
+            Dialect::V2 => lists(Dialect::V2, network.id.as_str()) || lists(Dialect::V2, "eip155:*"),
+        };
+        let other = match dialect {
+            Dialect::V1 => Dialect::V2,
+            Dialect::V2 => Dialect::V1,
+        };
+        [dialect, other].into_iter().find(speaks)
+    }
+
+    /// Takes in an answer to `/supported`. A kind we cannot read hides none of the others.
+    pub fn hear(&self, body: &[u8]) -> Result<(), serde_json::Error> {
+        let supported: Supported = serde_json::from_slice(body)?;
+        let exact = supported
+            .kinds
+            .into_iter()
+            .filter_map(|kind| serde_json::from_value::<Listed>(kind).ok())
+            .filter(|kind| kind.scheme == SchemeName::Exact.as_str())
+            .map(|kind| Kind { version: kind.x402_version, network: kind.network })
+            .collect();
+        self.heard.store(Some(std::sync::Arc::new(exact)));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::primitives::preset;
+
+    fn kinds(body: &str) -> Kinds {
+        let kinds = Kinds::default();
+        kinds.hear(body.as_bytes()).expect("an answer");
+        kinds
+    }
+
+    fn base() -> Network {
+        preset("base").expect("a preset").network()
+    }
+
+    #[test]
+    fn before_the_first_answer_everything_goes_as_v2() {
+        for dialect in [Dialect::V1, Dialect::V2] {
+            assert_eq!(Kinds::default().version(&base(), dialect), Some(Dialect::V2));
+        }
+    }
+
+    #[test]
+    fn a_payment_keeps_its_dialect_where_it_can_and_is_translated_where_it_must() {
+        let v1 = r#"{"x402Version":1,"scheme":"exact","network":"base"}"#;
+        let v2 = r#"{"x402Version":2,"scheme":"exact","network":"eip155:8453","extra":null}"#;
+        let any = r#"{"x402Version":2,"scheme":"exact","network":"eip155:*"}"#;
+        let cases = [
+            (format!("{v1},{v2}"), Some(Dialect::V1), Some(Dialect::V2)),
+            (v1.into(), Some(Dialect::V1), Some(Dialect::V1)),
+            (v2.into(), Some(Dialect::V2), Some(Dialect::V2)),
+            (any.into(), Some(Dialect::V2), Some(Dialect::V2)),
+            (String::new(), None, None),
+        ];
+        for (listed, for_v1, for_v2) in cases {
+            let kinds = kinds(&format!(r#"{{"kinds":[{listed}]}}"#));
+            assert_eq!(kinds.version(&base(), Dialect::V1), for_v1, "{listed}");
+            assert_eq!(kinds.version(&base(), Dialect::V2), for_v2, "{listed}");
+        }
+    }
+
+    #[test]
+    fn an_exotic_kind_hides_no_other() {
+        let kinds = kinds(
+            r#"{"kinds":[{"x402Version":"v9"},7,{"x402Version":2,"scheme":"upto","network":"eip155:8453"},
+                {"x402Version":2,"scheme":"exact","network":"eip155:8453"}],"extensions":["bazaar"],"signers":{}}"#,
+        );
+        assert_eq!(kinds.version(&base(), Dialect::V2), Some(Dialect::V2));
+    }
+
+    #[test]
+    fn an_unreadable_answer_leaves_the_last_one_standing() {
+        let kinds = kinds(r#"{"kinds":[{"x402Version":1,"scheme":"exact","network":"base"}]}"#);
+        assert!(kinds.hear(b"<html>").is_err());
+        assert_eq!(kinds.version(&base(), Dialect::V2), Some(Dialect::V1));
+    }
+}

@@ -1,0 +1,292 @@
+//! An x402 facilitator over HTTP (protocol digest, C).
+//!
+//! Its word is a claim. A claim that money moved counts only with every detail we asked for (S15) and, where we have
+//! a node, only with the transfer log (S16). A claim that it did not counts only for the refusals that prove it
+//! (S13). Everything between is unknown, and unknown is not failed (I4).
+
+mod answer;
+mod declines;
+mod kinds;
+mod reach;
+mod request;
+mod wire;
+mod witness;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::time::Instant;
+
+pub use answer::Contradiction;
+pub use witness::{Witness, Witnessed};
+
+use super::cdp::InvalidKey;
+use super::{BoxError, Config, Facilitator, Kind, Outcome, Prepared, SettleError, Trust, Unresolved, VerifyError};
+use crate::payment::{Dialect, Offer, Payment, Receipt, TransactionHash};
+use crate::primitives::{Caip2, Clock};
+use answer::Ruling;
+use kinds::Kinds;
+use wire::{Endpoint, Lost, Wire};
+
+/// How long an answer to `/supported` is good for (protocol digest, J10).
+const REFRESH: Duration = Duration::from_secs(5 * 60);
+/// How soon to ask again after the first failure; doubles with every further one.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// How long to wait at most after a failure.
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// How long `/supported` may take. Nobody waits for it.
+const SUPPORTED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An x402 facilitator over HTTP.
+pub struct Remote {
+    name: Arc<str>,
+    networks: Vec<Caip2>,
+    verify_timeout: Duration,
+    settle_timeout: Duration,
+    wire: Wire,
+    kinds: Kinds,
+    witness: Option<Arc<dyn Witness>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Why there can be no such facilitator. `config` finds most of these first, with line and column.
+#[derive(Debug, thiserror::Error)]
+pub enum Misconfigured {
+    /// The configuration describes another kind.
+    #[error("not an HTTP facilitator")]
+    NotRemote,
+    /// Plain HTTP to another machine (S61).
+    #[error("only a facilitator on this machine may be reached without https")]
+    Insecure,
+    /// A link-local, metadata or otherwise impossible address (S61).
+    #[error("the url's host is not an address that a facilitator may have")]
+    Address,
+    /// More than scheme, host, port and path.
+    #[error("the url must not hold a user, a query or a fragment")]
+    NotABase,
+    /// A token with characters that no header may hold.
+    #[error("the bearer token is not a header value")]
+    Bearer,
+    /// A CDP secret that is not a key.
+    #[error(transparent)]
+    Cdp(#[from] InvalidKey),
+    /// The HTTP client cannot be made: usually no root certificates on this machine.
+    #[error("the HTTP client cannot be made")]
+    Client(#[source] reqwest::Error),
+}
+
+impl Remote {
+    /// The facilitator this configuration describes. `witness` is asked only where the configuration says
+    /// `trust: verify`.
+    ///
+    /// # Errors
+    /// When the configuration cannot mean an HTTP facilitator.
+    pub fn new(
+        config: &Config,
+        witness: Option<Arc<dyn Witness>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Misconfigured> {
+        let Kind::Remote { url, auth, trust } = &config.kind else { return Err(Misconfigured::NotRemote) };
+        Ok(Self {
+            name: config.name.clone(),
+            networks: config.networks.clone(),
+            verify_timeout: config.verify_timeout,
+            settle_timeout: config.settle_timeout,
+            wire: Wire::new(url, auth, clock.clone())?,
+            kinds: Kinds::default(),
+            witness: witness.filter(|_| *trust == Trust::Verify),
+            clock,
+        })
+    }
+
+    /// The same bytes every time for the same payment and version: a facilitator recognises a repetition by them.
+    fn body(&self, payment: &Payment) -> Bytes {
+        let version = self.kinds.version(&payment.offer.network, payment.dialect).unwrap_or(Dialect::V2);
+        request::body(payment, version).to_string().into()
+    }
+
+    /// Our own look at the chain, where we can look.
+    async fn attest(&self, payment: &Payment, transaction: TransactionHash, deadline: Instant) -> Result<(), BoxError> {
+        match self.witness.as_deref() {
+            Some(witness) if witness.watches(&payment.offer.network.id) => {
+                witness::attest(witness, payment, transaction, deadline).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn receipt(&self, payment: &Payment, transaction: TransactionHash) -> Receipt {
+        Receipt {
+            payer: payment.payer(),
+            amount: payment.offer.amount,
+            network: payment.offer.network.id.clone(),
+            network_v1: payment.offer.network.v1_name.clone(),
+            transaction,
+            settled_at: self.clock.now(),
+        }
+    }
+
+    async fn learn_kinds(&self) -> Result<(), BoxError> {
+        let deadline = Instant::now() + SUPPORTED_TIMEOUT;
+        let reply = self.wire.ask(Endpoint::Supported, None, deadline).await.map_err(Lost::into_cause)?;
+        if !reply.status.is_success() {
+            return Err(format!("HTTP status {}", reply.status.as_u16()).into());
+        }
+        Ok(self.kinds.hear(&reply.body)?)
+    }
+}
+
+#[async_trait]
+impl Facilitator for Remote {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Play money never leaves this process, whatever its network is called.
+    fn accepts(&self, offer: &Offer, dialect: Dialect) -> bool {
+        !offer.sandbox
+            && self.networks.contains(&offer.network.id)
+            && self.kinds.version(&offer.network, dialect).is_some()
+    }
+
+    fn settle_timeout(&self) -> Duration {
+        self.settle_timeout
+    }
+
+    /// Asks once more when the connection failed: verifying moves nothing.
+    async fn verify(&self, payment: &Payment) -> Result<(), VerifyError> {
+        let deadline = Instant::now() + self.verify_timeout;
+        let body = self.body(payment);
+        let reply = match self.wire.ask(Endpoint::Verify, Some(body.clone()), deadline).await {
+            Err(_) if Instant::now() < deadline => self.wire.ask(Endpoint::Verify, Some(body), deadline).await,
+            answered => answered,
+        };
+        let reply = reply.map_err(|lost| VerifyError::Unavailable(lost.into_cause()))?;
+        answer::verified(&reply, payment)
+    }
+
+    async fn prepare(&self, _payment: &Payment) -> Result<Prepared, SettleError> {
+        Ok(Prepared { transaction: None, raw: None })
+    }
+
+    /// Asks once. Only `settlement_pending` is answered with the same bytes once more, as its contract says: the
+    /// facilitator then waits for the transaction it has sent.
+    async fn submit(&self, payment: &Payment, _prepared: Prepared) -> Result<Receipt, SettleError> {
+        let deadline = Instant::now() + self.settle_timeout;
+        let body = self.body(payment);
+        let reply = match self.wire.ask(Endpoint::Settle, Some(body.clone()), deadline).await {
+            Ok(reply) => reply,
+            Err(Lost::NotSent(cause)) => return Err(SettleError::NotSent(cause)),
+            Err(Lost::NoAnswer(source)) => return Err(SettleError::Unknown { transaction: None, source }),
+        };
+        let transaction = match answer::settled(&reply, payment) {
+            Ruling::Settled(transaction) => transaction,
+            Ruling::Declined(decline) => return Err(decline.into()),
+            Ruling::Unclear { transaction, source } => return Err(SettleError::Unknown { transaction, source }),
+            Ruling::Pending(transaction) => self
+                .insist(payment, body, transaction, deadline)
+                .await
+                .map_err(|(transaction, source)| SettleError::Unknown { transaction, source })?,
+        };
+        match self.attest(payment, transaction, deadline).await {
+            Ok(()) => Ok(self.receipt(payment, transaction)),
+            Err(source) => Err(SettleError::Unknown { transaction: Some(transaction), source }),
+        }
+    }
+
+    /// Looks at the chain first where it can, then repeats the settlement: the only question this API offers. The
+    /// authorization moves money once however often it is presented.
+    ///
+    /// Only success is an answer. A refusal may describe the world after our own success (its balance spent, its
+    /// window over), so it proves nothing here, and this facilitator never reports `NotSettled`: without a node an
+    /// unknown stays unknown until the facilitator says `success` or a person resolves it (S16).
+    async fn outcome(&self, unresolved: &Unresolved) -> Outcome {
+        let deadline = Instant::now() + self.settle_timeout;
+        let payment = &unresolved.payment;
+        if self.shown_by_witness(unresolved, deadline).await
+            && let Some(transaction) = unresolved.transaction
+        {
+            return Outcome::Settled(self.receipt(payment, transaction));
+        }
+        match self.insist(payment, self.body(payment), unresolved.transaction, deadline).await {
+            Ok(transaction) => match self.attest(payment, transaction, deadline).await {
+                Ok(()) => Outcome::Settled(self.receipt(payment, transaction)),
+                Err(source) => Outcome::Unknown { transaction: Some(transaction), source },
+            },
+            Err((transaction, source)) => Outcome::Unknown { transaction, source },
+        }
+    }
+
+    /// Asks `/supported` at once and every five minutes; failures are retried with growing pauses, and the last
+    /// good answer stands meanwhile.
+    async fn refresh(&self) {
+        let mut failures = 0;
+        loop {
+            match self.learn_kinds().await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!(facilitator = %self.name, error = %error, failures, "cannot ask what is supported");
+                }
+            }
+            tokio::time::sleep(jittered(pause(failures))).await;
+        }
+    }
+}
+
+impl Remote {
+    /// Sends the same bytes again after a settlement whose end is unknown. `Ok` is the facilitator's strict word for
+    /// success; anything else leaves it unknown, with the latest transaction that is known.
+    async fn insist(
+        &self,
+        payment: &Payment,
+        body: Bytes,
+        known: Option<TransactionHash>,
+        deadline: Instant,
+    ) -> Result<TransactionHash, (Option<TransactionHash>, BoxError)> {
+        let reply = match self.wire.ask(Endpoint::Settle, Some(body), deadline).await {
+            Ok(reply) => reply,
+            Err(lost) => return Err((known, lost.into_cause())),
+        };
+        match answer::settled(&reply, payment) {
+            Ruling::Settled(transaction) => Ok(transaction),
+            Ruling::Pending(transaction) => Err((transaction.or(known), "still pending at the facilitator".into())),
+            Ruling::Declined(decline) => Err((known, decline.into())),
+            Ruling::Unclear { transaction, source } => Err((transaction.or(known), source)),
+        }
+    }
+
+    /// Whether our node already shows the transaction we know of. Asked once; the facilitator is asked next.
+    async fn shown_by_witness(&self, unresolved: &Unresolved, deadline: Instant) -> bool {
+        let (Some(witness), Some(transaction)) = (self.witness.as_deref(), unresolved.transaction) else {
+            return false;
+        };
+        let seen = tokio::time::timeout_at(deadline, witness.witnessed(&unresolved.payment, transaction));
+        witness.watches(&unresolved.payment.offer.network.id) && matches!(seen.await, Ok(Ok(Witnessed::Yes)))
+    }
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Remote").field("name", &self.name).field("networks", &self.networks).finish_non_exhaustive()
+    }
+}
+
+/// The pause before the next question, after this many failures in a row.
+fn pause(failures: u32) -> Duration {
+    match failures.checked_sub(1) {
+        None => REFRESH,
+        Some(further) => FIRST_RETRY.saturating_mul(1 << further.min(10)).min(LAST_RETRY),
+    }
+}
+
+/// Up to a fifth shorter, so that a fleet started together does not ask together.
+fn jittered(span: Duration) -> Duration {
+    let mut byte = [0];
+    // Without randomness there is merely no jitter.
+    let _ = SystemRandom::new().fill(&mut byte);
+    span - span.mul_f64(f64::from(byte[0]) / 255.0 / 5.0)
+}

@@ -1,0 +1,66 @@
+//! A second opinion: the transfer log, read on our own node (S16).
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::Contradiction;
+use crate::facilitator::BoxError;
+use crate::payment::{Payment, TransactionHash};
+use crate::primitives::Caip2;
+
+/// How long to wait before the node is asked again about a transaction it does not show yet.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// What our own node says about a transaction that is said to have settled a payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Witnessed {
+    /// It holds exactly this transfer, under this authorization (S17).
+    Yes,
+    /// It is there and does not hold it. The text says what it holds instead, for the alarm.
+    No(String),
+    /// It is not there yet.
+    NotYet,
+}
+
+/// Looks at the chain for itself, so that a facilitator's word need not be taken.
+#[async_trait]
+pub trait Witness: Send + Sync + 'static {
+    /// Whether there is a node for this network. Where there is none, the facilitator's word is all there is.
+    fn watches(&self, network: &Caip2) -> bool;
+
+    /// What this transaction did for this payment. An error means that nobody can tell.
+    async fn witnessed(&self, payment: &Payment, transaction: TransactionHash) -> Result<Witnessed, BoxError>;
+}
+
+/// Our node had nothing to say in time.
+#[derive(Debug, thiserror::Error)]
+#[error("our own node has not shown the transfer within the deadline")]
+struct Unseen(#[source] Option<BoxError>);
+
+/// Asks until the node has made up its mind or the deadline has come. Only `Ok` is proof.
+pub(super) async fn attest(
+    witness: &dyn Witness,
+    payment: &Payment,
+    transaction: TransactionHash,
+    deadline: Instant,
+) -> Result<(), BoxError> {
+    let mut trouble = None;
+    loop {
+        match timeout_at(deadline, witness.witnessed(payment, transaction)).await {
+            Ok(Ok(Witnessed::Yes)) => return Ok(()),
+            Ok(Ok(Witnessed::No(what))) => {
+                return Err(Contradiction(format!("settled in {transaction}, which {what}")).into());
+            }
+            Ok(Ok(Witnessed::NotYet)) => {}
+            Ok(Err(error)) => trouble = Some(error),
+            Err(_) => return Err(Unseen(trouble).into()),
+        }
+        let next = Instant::now() + INTERVAL;
+        if next >= deadline {
+            return Err(Unseen(trouble).into());
+        }
+        sleep_until(next).await;
+    }
+}

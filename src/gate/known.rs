@@ -1,0 +1,78 @@
+//! A payment that is no good as a new one, but may be one we took.
+//!
+//! Its time may have run out or its price may have changed since it was settled. To answer 402 then would ask for
+//! a second payment (I4), so before such a refusal goes out the ledger is asked. Only after the signature has been
+//! checked: nothing about the ledger is disclosed to a stranger (S33, S69).
+
+use std::sync::Arc;
+
+use crate::ledger::{Claim, Entry, Sale, State};
+use crate::payment::{Credential, PaymentKey};
+use crate::scheme;
+
+use super::lifecycle::{bought_before, check_signature};
+use super::{Admission, Gate, Refusal, Visit};
+
+/// A credential that cannot be taken as a new payment, and why.
+pub(super) struct Unpayable {
+    pub(super) refusal: Refusal,
+    pub(super) credential: Credential,
+}
+
+/// What the payment still opens if we took it before; else its refusal.
+pub(super) async fn recall(gate: &Gate, visit: &Visit<'_>, unpayable: Unpayable) -> Result<Admission, Refusal> {
+    let Unpayable { refusal, credential } = unpayable;
+    if refusal == Refusal::Mismatch(credential.dialect, scheme::Mismatch::Signature) {
+        return Err(refusal);
+    }
+    let Some(entry) = remembered(gate, visit, &credential).await? else { return Err(refusal) };
+    if !matches!(entry.state, State::Settling { .. } | State::Settled { .. }) {
+        return Err(refusal);
+    }
+    let claim = gate
+        .ledger
+        .claim(Arc::new(represented(gate, visit, &credential, &entry)), visit.toll.hold, visit.toll.replay)
+        .await
+        .map_err(|error| Refusal::ledger(Some(credential.dialect), &error))?;
+    match claim {
+        Claim::Granted(lease) => {
+            lease.release().await;
+            Err(refusal)
+        }
+        known => bought_before(gate, visit, credential.dialect, known),
+    }
+}
+
+/// The entry of this payment, if the presenter holds its signature.
+async fn remembered(gate: &Gate, visit: &Visit<'_>, credential: &Credential) -> Result<Option<Entry>, Refusal> {
+    let mut seen = Vec::new();
+    for offer in &visit.toll.offers {
+        let key = PaymentKey::of(&offer.network.id, offer.asset.address, &credential.authorization);
+        if seen.contains(&key) || check_signature(gate, offer, &credential.authorization).is_err() {
+            continue;
+        }
+        seen.push(key);
+        let stored = gate.ledger.store().load(key).await;
+        let stored = stored.map_err(|error| Refusal::ledger(Some(credential.dialect), &error))?;
+        if let Some(versioned) = stored {
+            return Ok(Some(versioned.entry));
+        }
+    }
+    Ok(None)
+}
+
+/// The sale of the entry as this request presents it: same payment, this request's line, this request's quote.
+fn represented(gate: &Gate, visit: &Visit<'_>, credential: &Credential, entry: &Entry) -> Sale {
+    let quote = credential.chosen.terms.as_ref().and_then(|terms| {
+        let text = terms.quote.as_deref()?;
+        gate.quotes.check(text, &visit.route.key.0, &entry.sale.payment.offer)
+    });
+    Sale {
+        request: visit.digest(),
+        request_line: visit.line(),
+        route: visit.route.key.0.as_ref().to_owned(),
+        quote: quote.map(|quote| quote.digest),
+        redeemable: entry.sale.redeemable,
+        payment: entry.sale.payment.clone(),
+    }
+}

@@ -1,0 +1,373 @@
+//! Offered → Presented → Proven → Reserved → Confirmed → Settled.
+//!
+//! Each state holds exactly what is known by then and can be made only from the one before, so a [`Confirmed`] in
+//! hand is the proof that all of it happened. Transitions take `self`; the fields are private to this module.
+
+use std::sync::Arc;
+
+use crate::facilitator::{Facilitator, VerifyError};
+use crate::ledger::{self, Answer, Claim, Delivering, Lease, Sale};
+use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, Quote, Receipt};
+use crate::primitives::{AtomicAmount, Timestamp};
+use crate::scheme::{self, Mismatch};
+
+use super::known::Unpayable;
+use super::{Event, Gate, Refusal, Visit};
+
+/// A route with a price, and a request that wants to pass.
+pub(super) struct Offered<'a> {
+    visit: &'a Visit<'a>,
+}
+
+/// A credential beside the offers of ours that it may be accepting.
+pub(super) struct Presented<'a> {
+    visit: &'a Visit<'a>,
+    credential: Credential,
+    /// Never empty; several only where a v1 client cannot say which asset it means.
+    candidates: Vec<Candidate>,
+}
+
+/// An offer that a credential may be accepting.
+struct Candidate {
+    offer: Offer,
+    quote: Option<Quote>,
+}
+
+/// A credential whose signer has promised exactly what an offer asks.
+pub(super) struct Proven<'a> {
+    pub(super) visit: &'a Visit<'a>,
+    pub(super) payment: Payment,
+    pub(super) quote: Option<Quote>,
+}
+
+/// A proven payment that this request alone holds.
+pub(super) struct Reserved<'a> {
+    visit: &'a Visit<'a>,
+    payment: Payment,
+    lease: Lease,
+}
+
+/// How reserving ended.
+pub(super) enum Reservation<'a> {
+    /// This request holds the payment.
+    Held(Reserved<'a>),
+    /// The payment has been settled before, and still opens something.
+    Bought(Admission),
+}
+
+/// A payment that would settle. Whoever holds it may forward the request (`on_response`).
+#[derive(Debug)]
+pub struct Confirmed {
+    pub(super) payment: Arc<Payment>,
+    pub(super) lease: Lease,
+    pub(super) facilitator: Arc<dyn Facilitator>,
+}
+
+/// A payment that has settled, durably. Whoever holds it may let the answer out (I2).
+#[derive(Debug)]
+pub struct Settled {
+    pub(super) delivering: Delivering,
+    pub(super) dialect: Dialect,
+}
+
+/// An answer that was bought before, to be repeated if the request body is the same too.
+#[derive(Debug)]
+pub struct Repeat {
+    /// The answer.
+    pub answer: Answer,
+    /// What paid for it.
+    pub receipt: Receipt,
+    /// The dialect to answer in.
+    pub dialect: Dialect,
+}
+
+/// How a request may pass.
+#[derive(Debug)]
+pub enum Admission {
+    /// Forward it, then settle.
+    Confirmed(Confirmed),
+    /// Forward it; it has been paid for.
+    Settled(Settled),
+    /// Do not forward it: the answer is already here.
+    Repeat(Repeat),
+}
+
+impl<'a> Offered<'a> {
+    pub(super) fn to(visit: &'a Visit<'a>) -> Self {
+        Self { visit }
+    }
+
+    /// Finds the offers of ours that the credential may be accepting. What it echoes only selects (S6).
+    pub(super) fn present(self, gate: &Gate, credential: Credential) -> Result<Presented<'a>, Unpayable> {
+        let now = gate.clock.now();
+        let candidates = match &credential.chosen.terms {
+            Some(terms) => self.echoed(gate, &credential, terms.amount, terms.quote.as_deref(), now),
+            None => self.signed(gate, &credential, now),
+        };
+        if candidates.is_empty() {
+            return Err(Unpayable { refusal: Refusal::NoSuchOffer(credential.dialect), credential });
+        }
+        Ok(Presented { visit: self.visit, credential, candidates })
+    }
+
+    /// v2: the client echoes the terms it accepts, and the quote that keeps their price.
+    fn echoed(
+        &self,
+        gate: &Gate,
+        credential: &Credential,
+        amount: AtomicAmount,
+        quote: Option<&str>,
+        now: Timestamp,
+    ) -> Vec<Candidate> {
+        let route = &self.visit.route.key;
+        let Some(posted) =
+            self.visit.toll.offers.iter().find(|offer| scheme::same_terms(offer, &credential.chosen))
+        else {
+            return Vec::new();
+        };
+        let offer = Offer { amount, ..posted.clone() };
+        let quote = quote.and_then(|text| gate.quotes.check(text, &route.0, &offer));
+        // A price that was replaced holds as long as its quote, or for whoever kept no quote, as long as the
+        // board remembers it (S37). Only the price survives: the rest was matched against today's offer.
+        let honoured = posted.amount == amount
+            || quote.is_some_and(|quote| now < quote.expires)
+            || gate.board.past_offers(route, now).iter().any(|past| same_but_amount(past, &offer, amount));
+        if honoured { vec![Candidate { offer, quote }] } else { Vec::new() }
+    }
+
+    /// v1: the client echoes nothing, so the offer is the one whose amount and payee were signed.
+    fn signed(&self, gate: &Gate, credential: &Credential, now: Timestamp) -> Vec<Candidate> {
+        let posted = || self.visit.toll.offers.iter().filter(|offer| scheme::same_terms(offer, &credential.chosen));
+        let Authorization::Eip3009(signed) = &credential.authorization;
+        let pays = |offer: &Offer| offer.amount == signed.value && offer.pay_to.0 == signed.to;
+        let candidate = |offer: &Offer| Candidate { offer: offer.clone(), quote: None };
+
+        let mut candidates: Vec<_> = posted().filter(|offer| pays(offer)).map(candidate).collect();
+        if candidates.is_empty() {
+            let past = gate.board.past_offers(&self.visit.route.key, now);
+            let survives = |past: &&Offer| posted().any(|offer| same_but_amount(past, offer, past.amount));
+            candidates = past.iter().filter(|past| pays(past)).filter(survives).map(candidate).collect();
+        }
+        if candidates.is_empty() {
+            // None fits; keep the first so that the refusal can say what is wrong with it.
+            candidates = posted().take(1).map(candidate).collect();
+        }
+        candidates
+    }
+}
+
+/// Whether two offers differ in nothing but the amount, and the first asks `amount`.
+fn same_but_amount(past: &Offer, offer: &Offer, amount: AtomicAmount) -> bool {
+    past.amount == amount
+        && past.scheme == offer.scheme
+        && past.network.id == offer.network.id
+        && past.asset.address == offer.asset.address
+        && past.pay_to == offer.pay_to
+        && past.settle == offer.settle
+}
+
+impl<'a> Presented<'a> {
+    /// Checks the promise, the cheap parts first (S33).
+    pub(super) fn prove(self, gate: &Gate) -> Result<Proven<'a>, Unpayable> {
+        let Self { visit, credential, candidates } = self;
+        let now = gate.clock.now();
+        let mut mismatch = Mismatch::Signature;
+        for Candidate { offer, quote } in candidates {
+            let terms = gate.scheme.terms(&offer, &credential.authorization, now, visit.toll.margin);
+            match terms.and_then(|()| check_signature(gate, &offer, &credential.authorization)) {
+                Ok(authorization) => {
+                    let payment = Payment { offer, authorization, dialect: credential.dialect, resource: visit.resource() };
+                    return Ok(Proven { visit, payment, quote });
+                }
+                Err(why) => mismatch = why,
+            }
+        }
+        Err(Unpayable { refusal: Refusal::Mismatch(credential.dialect, mismatch), credential })
+    }
+}
+
+/// Recovers the signer, unless this very signature has been recovered before: a spent payment that is presented
+/// again and again costs a look in memory (S33), and a stranger's guess still tells nothing (S69).
+pub(super) fn check_signature(
+    gate: &Gate,
+    offer: &Offer,
+    authorization: &Authorization,
+) -> Result<Authorization, Mismatch> {
+    let key = crate::payment::PaymentKey::of(&offer.network.id, offer.asset.address, authorization);
+    match gate.ledger.spent(&key) {
+        Some(spent) if spent.authorization == *authorization => Ok(spent.authorization),
+        _ => gate.scheme.signature(offer, authorization).map(|checked| checked.authorization),
+    }
+}
+
+impl<'a> Proven<'a> {
+    /// Takes the payment's key, so that of any number of copies one goes on (S2). The first thing that is written,
+    /// and nothing has been asked of anyone yet.
+    pub(super) async fn reserve(self, gate: &Gate) -> Result<Reservation<'a>, Refusal> {
+        let Self { visit, payment, quote } = self;
+        let dialect = payment.dialect;
+        let sale = Arc::new(Sale {
+            route: visit.route.key.0.as_ref().to_owned(),
+            request: visit.digest(),
+            request_line: visit.line(),
+            redeemable: quote.is_some() && visit.repeatable(),
+            quote: quote.map(|quote| quote.digest),
+            payment,
+        });
+        let payment = sale.payment.clone();
+        let claim = gate
+            .ledger
+            .claim(sale, visit.toll.hold, visit.toll.replay)
+            .await
+            .map_err(|error| Refusal::ledger(Some(dialect), &error))?;
+        match claim {
+            Claim::Granted(lease) => {
+                gate.observe(&Event::Reserved { route: visit.route.key.clone(), key: lease.key() });
+                Ok(Reservation::Held(Reserved { visit, payment, lease }))
+            }
+            bought => bought_before(gate, visit, dialect, bought).map(Reservation::Bought),
+        }
+    }
+}
+
+/// What a payment that the ledger already knows still opens.
+pub(super) fn bought_before(
+    gate: &Gate,
+    visit: &Visit<'_>,
+    dialect: Dialect,
+    claim: Claim,
+) -> Result<Admission, Refusal> {
+    match claim {
+        Claim::Redeem(delivering) => {
+            gate.observe(&Event::Redeemed { route: visit.route.key.clone(), key: delivering.key() });
+            Ok(Admission::Settled(Settled { delivering, dialect }))
+        }
+        Claim::Repeat { answer, receipt } => Ok(Admission::Repeat(Repeat { answer, receipt, dialect })),
+        Claim::InFlight { until } => Err(Refusal::InFlight { dialect, until }),
+        Claim::Unresolved { entry } => Err(Refusal::unresolved(dialect, &entry)),
+        Claim::Spent { receipt } => Err(Refusal::Spent { dialect, receipt }),
+        Claim::Exhausted => Err(Refusal::Exhausted(dialect)),
+        // Not ours to keep: the caller has refused this payment as a new one. Dropping the lease lets it go.
+        Claim::Granted(_) => Err(Refusal::NoSuchOffer(dialect)),
+    }
+}
+
+impl Reserved<'_> {
+    /// Asks whether the payment would settle. With `before_forward` it settles at once: settling is the proof.
+    pub(super) async fn confirm(self, gate: &Arc<Gate>) -> Result<Admission, Refusal> {
+        let Self { visit, payment, lease } = self;
+        let dialect = payment.dialect;
+        let payment = Arc::new(payment);
+        let candidates = gate.pool.candidates(&payment.offer, dialect);
+        let mut unavailable = Refusal::FacilitatorUnavailable(Some(dialect));
+        for facilitator in candidates {
+            if visit.settle_mode() == crate::payment::SettleMode::BeforeForward {
+                let confirmed = Confirmed { payment, lease, facilitator };
+                return gate.settle(confirmed).await.map(Admission::Settled);
+            }
+            match facilitator.verify(&payment).await {
+                Ok(()) => return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator })),
+                // Somebody else may have submitted what the payer signed, after we took it: then it is paid (S18).
+                Err(VerifyError::Declined(decline)) if decline.nonce_used() && facilitator.sees_chain() => {
+                    let confirmed = Confirmed { payment, lease, facilitator };
+                    return gate.settled_by_others(confirmed).await.map(Admission::Settled);
+                }
+                Err(VerifyError::Declined(decline)) => {
+                    gate.observe(&Event::Declined {
+                        route: visit.route.key.clone(),
+                        key: lease.key(),
+                        code: decline.code.clone(),
+                    });
+                    lease.release().await;
+                    return Err(Refusal::Declined { dialect, code: decline.code, settlement: None });
+                }
+                Err(VerifyError::Unavailable(cause)) => {
+                    tracing::warn!(facilitator = facilitator.name(), cause = %chain(&*cause), "verify failed");
+                    unavailable = Refusal::FacilitatorUnavailable(Some(dialect));
+                }
+            }
+        }
+        lease.release().await;
+        Err(unavailable)
+    }
+}
+
+impl Confirmed {
+    /// The payment.
+    pub fn payment(&self) -> &Payment {
+        &self.payment
+    }
+
+    /// What the ledger remembers it by.
+    pub fn key(&self) -> crate::payment::PaymentKey {
+        self.lease.key()
+    }
+
+    /// The backend is about to see the request: from now on, letting go counts (S73).
+    pub fn mark_forwarded(&mut self) {
+        self.lease.mark_forwarded();
+    }
+
+    /// Nobody is charged: the backend did not give a good answer.
+    pub async fn release(self) {
+        self.lease.release().await;
+    }
+}
+
+impl Settled {
+    /// What it bought.
+    pub fn receipt(&self) -> &Receipt {
+        self.delivering.receipt()
+    }
+
+    /// The payment.
+    pub fn payment(&self) -> &Payment {
+        &self.delivering.sale().payment
+    }
+
+    /// What the ledger remembers it by.
+    pub fn key(&self) -> crate::payment::PaymentKey {
+        self.delivering.key()
+    }
+
+    /// The dialect to answer in.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The backend is about to see the request.
+    pub fn mark_forwarded(&mut self) {
+        self.delivering.mark_forwarded();
+    }
+
+    /// A byte of the answer is about to be written to the client (S74).
+    pub fn touch(&mut self) {
+        self.delivering.touch();
+    }
+
+    /// The answer ended this way.
+    pub fn end(self, gate: &Gate, delivered: ledger::Delivered) {
+        gate.observe(&Event::Delivered {
+            route: crate::tariff::RouteKey(self.delivering.sale().route.as_str().into()),
+            key: self.key(),
+            outcome: match &delivered {
+                ledger::Delivered::Nothing { .. } => "nothing",
+                ledger::Delivered::Partial => "partial",
+                ledger::Delivered::Done(_) => "done",
+            },
+        });
+        self.delivering.end(delivered);
+    }
+}
+
+/// An error with everything that caused it, on one line.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    text
+}

@@ -1,0 +1,135 @@
+//! Finds out how unknown settlements ended.
+//!
+//! `Settling` never expires, because money may have moved. Whatever a crash, a timeout or a lost answer left there is
+//! asked about again until it is known (S13). Only an answer changes the entry; silence never does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::facilitator::{BoxError, Outcome, Unresolved};
+use crate::ledger::{FileError, State, Unsettled};
+use crate::payment::TransactionHash;
+use crate::tariff::RouteKey;
+
+use super::lifecycle::chain;
+use super::settlement::claims_of;
+use super::{Event, Gate};
+
+/// How often the ledger is asked for settlements that are due for a look.
+const EVERY: Duration = Duration::from_secs(1);
+/// How many are looked at in one round.
+const ROUND: usize = 64;
+/// The longest pause between two looks at the same settlement.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long a facilitator or a chain may take over one question.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+impl Gate {
+    /// Asks about unknown settlements until dropped.
+    pub async fn reconcile(self: Arc<Self>) {
+        let mut rounds = tokio::time::interval(EVERY);
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            rounds.tick().await;
+            if let Err(error) = self.reconcile_once().await {
+                tracing::warn!(cause = %chain(&error), "the ledger could not be asked for open settlements");
+            }
+        }
+    }
+
+    /// One round: looks at every settlement that is due. Returns how many were looked at.
+    ///
+    /// # Errors
+    /// When the ledger does not answer.
+    pub async fn reconcile_once(self: &Arc<Self>) -> Result<usize, crate::ledger::StoreError> {
+        let due = self.ledger.overdue_settlements(ROUND).await?;
+        let looks: Vec<_> = due
+            .into_iter()
+            .map(|unsettled| {
+                let gate = Arc::clone(self);
+                tokio::spawn(async move { gate.look(unsettled).await })
+            })
+            .collect();
+        let looked = looks.len();
+        for look in looks {
+            if let Err(error) = look.await {
+                tracing::error!(%error, "a look at an open settlement did not end");
+            }
+        }
+        Ok(looked)
+    }
+
+    async fn look(&self, unsettled: Unsettled) {
+        let entry = &unsettled.versioned.entry;
+        let State::Settling { since, facilitator, transaction, checks, .. } = &entry.state else { return };
+        let (transaction, checks) = (*transaction, *checks);
+        let unresolved = Unresolved {
+            payment: entry.sale.payment.clone(),
+            transaction,
+            reserved_at: entry.created,
+            since: *since,
+        };
+        let found = match self.pool.named(facilitator) {
+            None => unknown(transaction, format!("facilitator {facilitator} is no longer configured").into()),
+            Some(asked) => tokio::time::timeout(DEADLINE, asked.outcome(&unresolved))
+                .await
+                .unwrap_or_else(|elapsed| unknown(transaction, elapsed.into())),
+        };
+        self.file_finding(unsettled, found, checks).await;
+    }
+
+    async fn file_finding(&self, unsettled: Unsettled, found: Outcome, checks: u32) {
+        let key = unsettled.key;
+        let payment = unsettled.versioned.entry.sale.payment.clone();
+        let route = RouteKey(unsettled.versioned.entry.sale.route.as_str().into());
+        match found {
+            Outcome::Settled(receipt) => {
+                let settled = Event::Settled {
+                    route,
+                    key,
+                    payer: receipt.payer,
+                    amount: receipt.amount,
+                    asset: Arc::clone(&payment.offer.asset),
+                    network: receipt.network.clone(),
+                    transaction: receipt.transaction,
+                    dialect: payment.dialect,
+                    reconciled: true,
+                };
+                let claims = claims_of(&payment, &receipt);
+                match self.ledger.file(unsettled, receipt, &claims).await {
+                    Ok(true) => self.observe(&settled),
+                    // Somebody else found out first.
+                    Ok(false) => {}
+                    Err(FileError::ClaimedBy(other)) => {
+                        let what = format!("the transaction that is said to settle {key} has already settled {other}");
+                        self.observe(&Event::Alarm { key: Some(key), what });
+                    }
+                    Err(FileError::Store(error)) => {
+                        tracing::error!(payment = %key, cause = %chain(&error), "a finding could not be filed");
+                    }
+                }
+            }
+            Outcome::NotSettled(decline) => match self.ledger.decline(unsettled).await {
+                Ok(true) => self.observe(&Event::Declined { route, key, code: decline.code }),
+                Ok(false) => {}
+                Err(error) => tracing::error!(payment = %key, cause = %chain(&error), "a finding could not be filed"),
+            },
+            Outcome::Unknown { transaction, source } => {
+                tracing::warn!(payment = %key, checks, cause = %chain(&*source), "a settlement is still unknown");
+                let check_at = self.clock.now().after(pause(checks));
+                if let Err(error) = self.ledger.still_unknown(unsettled, transaction, check_at).await {
+                    tracing::warn!(payment = %key, cause = %chain(&error), "the next look could not be scheduled");
+                }
+            }
+        }
+    }
+}
+
+fn unknown(transaction: Option<TransactionHash>, source: BoxError) -> Outcome {
+    Outcome::Unknown { transaction, source }
+}
+
+/// One second, then twice as long each time, up to a minute.
+fn pause(checks: u32) -> Duration {
+    Duration::from_secs(1 << checks.min(6)).min(LONGEST_PAUSE)
+}

@@ -1,0 +1,207 @@
+//! Every reason not to pass, and what its sender should do next.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::ledger::{Entry, State, StoreError};
+use crate::payment::{Advice, Dialect, FailedSettlement, Payment, Problem, Receipt, Wait};
+use crate::primitives::Timestamp;
+use crate::protocol::DecodeError;
+use crate::scheme::Mismatch;
+
+/// How soon to ask again about something that ends in seconds.
+const SOON: Duration = Duration::from_secs(2);
+/// How soon to try again when something of ours is down.
+const LATER: Duration = Duration::from_secs(5);
+
+/// Why a request may not pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No payment.
+    PaymentRequired,
+    /// A payment header that cannot be read.
+    Unreadable(Dialect, String),
+    /// Several payment headers (S54).
+    Repeated,
+    /// A payment header above 16 KiB (S52).
+    TooLarge,
+    /// It accepts no offer of ours (S6).
+    NoSuchOffer(Dialect),
+    /// What was signed is not what the offer asks.
+    Mismatch(Dialect, Mismatch),
+    /// The facilitator says no, and nothing moved.
+    Declined {
+        /// The dialect that paid.
+        dialect: Dialect,
+        /// The facilitator's code.
+        code: String,
+        /// Set when settling was attempted and is proven to have failed.
+        settlement: Option<FailedSettlement>,
+    },
+    /// The same payment is being served right now (S23).
+    InFlight {
+        /// The dialect that paid.
+        dialect: Dialect,
+        /// When its hold lapses at the latest.
+        until: Timestamp,
+    },
+    /// Nobody knows whether money moved (S13).
+    Unresolved {
+        /// The dialect that paid.
+        dialect: Dialect,
+        /// What is known.
+        wait: Wait,
+    },
+    /// The payment bought its answer, or its seller owes it back.
+    Spent {
+        /// The dialect that paid.
+        dialect: Dialect,
+        /// What it bought, where the presenter may know.
+        receipt: Option<Receipt>,
+    },
+    /// Released too often (S73).
+    Exhausted(Dialect),
+    /// Nobody can confirm payments now (S65).
+    FacilitatorUnavailable(Option<Dialect>),
+    /// Nobody can remember payments now (S65).
+    LedgerUnavailable(Option<Dialect>),
+}
+
+impl Refusal {
+    /// A store that did not answer.
+    pub(super) fn ledger(dialect: Option<Dialect>, error: &StoreError) -> Self {
+        tracing::error!(cause = %super::lifecycle::chain(error), "the ledger is unavailable");
+        Self::LedgerUnavailable(dialect)
+    }
+
+    /// A settlement that nobody knows the end of.
+    pub(super) fn unresolved(dialect: Dialect, entry: &Entry) -> Self {
+        let transaction = match &entry.state {
+            State::Settling { transaction, .. } => *transaction,
+            _ => None,
+        };
+        Self::pending(dialect, &entry.sale.payment, transaction)
+    }
+
+    /// As `unresolved`, from the payment itself.
+    pub(super) fn pending(
+        dialect: Dialect,
+        payment: &Payment,
+        transaction: Option<crate::payment::TransactionHash>,
+    ) -> Self {
+        let wait = Wait::Unresolved {
+            transaction,
+            network: payment.offer.network.id.clone(),
+            network_v1: payment.offer.network.v1_name.clone(),
+            payer: payment.payer(),
+        };
+        Self::Unresolved { dialect, wait }
+    }
+
+    /// A fixed word for logs and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::PaymentRequired => "payment_required",
+            Self::Unreadable(..) => "unreadable",
+            Self::Repeated => "repeated",
+            Self::TooLarge => "too_large",
+            Self::NoSuchOffer(_) => "no_such_offer",
+            Self::Mismatch(..) => "mismatch",
+            Self::Declined { .. } => "declined",
+            Self::InFlight { .. } => "in_flight",
+            Self::Unresolved { .. } => "unresolved",
+            Self::Spent { .. } => "spent",
+            Self::Exhausted(_) => "exhausted",
+            Self::FacilitatorUnavailable(_) => "facilitator_unavailable",
+            Self::LedgerUnavailable(_) => "ledger_unavailable",
+        }
+    }
+
+    /// What the client should do next. No wildcard: a new refusal must choose before it compiles.
+    pub fn advice(&self) -> Advice {
+        match self {
+            Self::PaymentRequired
+            | Self::Unreadable(..)
+            | Self::NoSuchOffer(_)
+            | Self::Mismatch(..)
+            | Self::Declined { .. } => Advice::Pay,
+            Self::Repeated => Advice::Repeated,
+            Self::TooLarge => Advice::TooLarge,
+            // Money has moved, or may be moving: none of these may invite a second payment (I4).
+            Self::InFlight { .. } => Advice::Wait(Wait::InFlight),
+            Self::Unresolved { wait, .. } => Advice::Wait(wait.clone()),
+            Self::Spent { receipt, .. } => Advice::Stop(receipt.clone()),
+            Self::Exhausted(_) => Advice::Stop(None),
+            Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) => Advice::TryLater,
+        }
+    }
+
+    /// The same in the words the client gets.
+    pub fn problem(&self, now: Timestamp) -> Problem {
+        Problem {
+            advice: self.advice(),
+            reason: self.reason(),
+            dialect: self.dialect(),
+            failed_settlement: match self {
+                Self::Declined { settlement, .. } => settlement.clone(),
+                _ => None,
+            },
+            retry_after: self.retry_after(now),
+        }
+    }
+
+    fn reason(&self) -> Cow<'static, str> {
+        match self {
+            Self::PaymentRequired => "Payment required".into(),
+            Self::Unreadable(_, reason) => reason.clone().into(),
+            Self::Repeated => "more than one payment header".into(),
+            Self::TooLarge => "the payment header is too large".into(),
+            Self::NoSuchOffer(_) => "No matching payment requirements".into(),
+            Self::Mismatch(_, mismatch) => mismatch.code().into(),
+            Self::Declined { code, .. } => code.clone().into(),
+            Self::InFlight { .. } => "the same payment is being served right now".into(),
+            Self::Unresolved { .. } => "settlement_pending".into(),
+            Self::Spent { receipt: Some(_), .. } => "this payment has been spent".into(),
+            Self::Spent { receipt: None, .. } | Self::Exhausted(_) => "this payment opens nothing any more".into(),
+            Self::FacilitatorUnavailable(_) => "payments cannot be confirmed right now".into(),
+            Self::LedgerUnavailable(_) => "payments cannot be recorded right now".into(),
+        }
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        match self {
+            Self::PaymentRequired | Self::Repeated | Self::TooLarge => None,
+            Self::Unreadable(dialect, _)
+            | Self::NoSuchOffer(dialect)
+            | Self::Mismatch(dialect, _)
+            | Self::Declined { dialect, .. }
+            | Self::InFlight { dialect, .. }
+            | Self::Unresolved { dialect, .. }
+            | Self::Spent { dialect, .. }
+            | Self::Exhausted(dialect) => Some(*dialect),
+            Self::FacilitatorUnavailable(dialect) | Self::LedgerUnavailable(dialect) => *dialect,
+        }
+    }
+
+    fn retry_after(&self, now: Timestamp) -> Option<Duration> {
+        match self {
+            // The holder usually ends long before its hold does, so half a minute is the longest wait we advise.
+            Self::InFlight { until, .. } => {
+                Some(until.since(now).clamp(Duration::from_secs(1), Duration::from_secs(30)).min(SOON))
+            }
+            Self::Unresolved { .. } => Some(SOON),
+            Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) => Some(LATER),
+            _ => None,
+        }
+    }
+}
+
+impl From<DecodeError> for Refusal {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Repeated => Self::Repeated,
+            DecodeError::TooLarge => Self::TooLarge,
+            DecodeError::Unreadable { dialect, reason } => Self::Unreadable(dialect, reason),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The way home: from a confirmed payment to a settled one.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::facilitator::{BoxError, Facilitator, Outcome, SettleError, Unresolved};
+use crate::ledger::{BeginError, Claimed, FileError, InSettlement, Lease};
+use crate::payment::{FailedSettlement, Payment, Receipt, TransactionHash};
+use crate::tariff::RouteKey;
+
+use super::lifecycle::chain;
+use super::{Confirmed, Event, Gate, Refusal, Settled};
+
+/// How long after a facilitator's own deadline we stop waiting for it.
+const GRACE: Duration = Duration::from_secs(5);
+/// How soon reconciliation asks about a settlement that ended unknown.
+const FIRST_CHECK: Duration = Duration::from_secs(1);
+
+impl Gate {
+    /// Settles a confirmed payment. Runs in a task of its own, so neither a client that leaves nor an error on its
+    /// connection can take a half-sent settlement along (S22).
+    ///
+    /// # Errors
+    /// A [`Refusal`]: 402 only if it is proven that nothing moved.
+    pub async fn settle(self: &Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
+        let gate = Arc::clone(self);
+        self.detached(async move { gate.move_money(confirmed).await }).await
+    }
+
+    /// Finds out whether somebody else submitted what the payer signed, after we reserved it (S18).
+    pub(super) async fn settled_by_others(self: &Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
+        let gate = Arc::clone(self);
+        self.detached(async move { gate.look_for_money(confirmed).await }).await
+    }
+
+    async fn detached<F>(self: &Arc<Self>, work: F) -> Result<Settled, Refusal>
+    where
+        F: Future<Output = Result<Settled, Refusal>> + Send + 'static,
+    {
+        let gate = Arc::clone(self);
+        self.settling.fetch_add(1, Ordering::AcqRel);
+        let task = tokio::spawn(async move {
+            let _under_way = UnderWay(gate);
+            work.await
+        });
+        match task.await {
+            Ok(ended) => ended,
+            // The task panicked or the runtime is going down. What it began is in the ledger; nobody is told to
+            // pay again.
+            Err(_) => Err(Refusal::LedgerUnavailable(None)),
+        }
+    }
+
+    async fn move_money(self: Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
+        let Confirmed { payment, lease, facilitator } = confirmed;
+        let deadline = facilitator.settle_timeout() + GRACE;
+        let prepared = match within(deadline, facilitator.prepare(&payment)).await {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(self.not_begun(&payment, lease, error).await),
+        };
+        let transaction = prepared.transaction;
+        let begun = self.begin(&payment, lease, &*facilitator, transaction, deadline).await?;
+        let submitted = within(deadline, facilitator.submit(&payment, prepared)).await;
+        self.record(&payment, begun, &*facilitator, submitted).await
+    }
+
+    async fn look_for_money(self: Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
+        let Confirmed { payment, lease, facilitator } = confirmed;
+        let deadline = facilitator.settle_timeout() + GRACE;
+        let unresolved = Unresolved {
+            payment: payment.as_ref().clone(),
+            transaction: None,
+            reserved_at: lease.reserved_at(),
+            since: self.clock.now(),
+        };
+        let begun = self.begin(&payment, lease, &*facilitator, None, deadline).await?;
+        let found = match tokio::time::timeout(deadline, facilitator.outcome(&unresolved)).await {
+            Ok(Outcome::Settled(receipt)) => Ok(receipt),
+            Ok(Outcome::NotSettled(decline)) => Err(SettleError::Declined(decline)),
+            Ok(Outcome::Unknown { transaction, source }) => Err(SettleError::Unknown { transaction, source }),
+            Err(elapsed) => Err(SettleError::Unknown { transaction: None, source: elapsed.into() }),
+        };
+        self.record(&payment, begun, &*facilitator, found).await
+    }
+
+    /// Writes down that settlement is about to be asked for; durable before anyone is asked (S21).
+    async fn begin(
+        &self,
+        payment: &Payment,
+        lease: Lease,
+        facilitator: &dyn Facilitator,
+        transaction: Option<TransactionHash>,
+        deadline: Duration,
+    ) -> Result<InSettlement, Refusal> {
+        let dialect = payment.dialect;
+        let check_at = self.clock.now().after(deadline + FIRST_CHECK);
+        let begun = lease.begin(facilitator.name(), transaction, check_at).await.map_err(|error| match error {
+            BeginError::Lost => Refusal::InFlight { dialect, until: check_at },
+            BeginError::Store(error) => Refusal::ledger(Some(dialect), &error),
+        })?;
+        self.observe(&Event::Settling {
+            route: route_of(&begun),
+            key: begun.key(),
+            facilitator: facilitator.name().into(),
+        });
+        Ok(begun)
+    }
+
+    /// Settlement failed before anyone was asked for it.
+    async fn not_begun(&self, payment: &Payment, lease: Lease, error: SettleError) -> Refusal {
+        let key = lease.key();
+        let route = RouteKey(lease.sale().route.as_str().into());
+        lease.release().await;
+        match error {
+            SettleError::Declined(decline) => {
+                self.observe(&Event::Declined { route, key, code: decline.code.clone() });
+                declined(payment, decline.code)
+            }
+            // Nothing has been sent, so an unclear answer here is only an outage.
+            SettleError::NotSent(cause) | SettleError::Unknown { source: cause, .. } => {
+                tracing::warn!(payment = %key, cause = %chain(&*cause), "settlement could not be prepared");
+                Refusal::FacilitatorUnavailable(Some(payment.dialect))
+            }
+        }
+    }
+
+    /// Writes down how it ended, and only then lets anyone act on it (I2).
+    async fn record(
+        &self,
+        payment: &Payment,
+        begun: InSettlement,
+        facilitator: &dyn Facilitator,
+        ended: Result<Receipt, SettleError>,
+    ) -> Result<Settled, Refusal> {
+        let (key, route, dialect) = (begun.key(), route_of(&begun), payment.dialect);
+        match ended {
+            Ok(receipt) => self.file(payment, begun, receipt).await,
+            Err(SettleError::Declined(decline)) => {
+                self.observe(&Event::Declined { route, key, code: decline.code.clone() });
+                match begun.declined().await {
+                    Ok(()) => Err(declined(payment, decline.code)),
+                    Err(error) => Err(Refusal::ledger(Some(dialect), &error)),
+                }
+            }
+            Err(SettleError::NotSent(cause)) => {
+                tracing::warn!(facilitator = facilitator.name(), payment = %key, cause = %chain(&*cause), "settle was not sent");
+                match begun.declined().await {
+                    Ok(()) => Err(Refusal::FacilitatorUnavailable(Some(dialect))),
+                    Err(error) => Err(Refusal::ledger(Some(dialect), &error)),
+                }
+            }
+            Err(SettleError::Unknown { transaction, source }) => {
+                self.observe(&Event::Unknown { route, key, transaction, cause: chain(&*source) });
+                begun.unknown(transaction, self.clock.now().after(FIRST_CHECK)).await;
+                Err(Refusal::pending(dialect, payment, transaction))
+            }
+        }
+    }
+
+    async fn file(&self, payment: &Payment, begun: InSettlement, receipt: Receipt) -> Result<Settled, Refusal> {
+        let (key, route, dialect) = (begun.key(), route_of(&begun), payment.dialect);
+        let pending = Refusal::pending(dialect, payment, Some(receipt.transaction));
+        let settled = Event::Settled {
+            route: route.clone(),
+            key,
+            payer: receipt.payer,
+            amount: receipt.amount,
+            asset: Arc::clone(&payment.offer.asset),
+            network: receipt.network.clone(),
+            transaction: receipt.transaction,
+            dialect,
+            reconciled: false,
+        };
+        let claims = claims_of(payment, &receipt);
+        match begun.settled(receipt, &claims).await {
+            Ok(delivering) => {
+                self.observe(&settled);
+                Ok(Settled { delivering, dialect })
+            }
+            Err(FileError::ClaimedBy(other)) => {
+                let what = format!("the transaction that is said to settle {key} has already settled {other}");
+                self.observe(&Event::Alarm { key: Some(key), what });
+                Err(pending)
+            }
+            // The money moved and could not be written down. No byte of the answer leaves without the record (I2);
+            // the entry stays `Settling`, reconciliation files the receipt and the same payment redeems it.
+            Err(FileError::Store(error)) => {
+                self.observe(&Event::Unknown { route, key, transaction: None, cause: chain(&error) });
+                Err(pending)
+            }
+        }
+    }
+}
+
+/// Facts that only one payment may rest on: the transaction that is said to have settled it (S5).
+pub(super) fn claims_of(payment: &Payment, receipt: &Receipt) -> Vec<Claimed> {
+    let mut fact = b"transaction\0".to_vec();
+    fact.extend_from_slice(payment.offer.network.id.as_str().as_bytes());
+    fact.push(0);
+    fact.extend_from_slice(receipt.transaction.as_slice());
+    vec![Claimed(fact)]
+}
+
+fn declined(payment: &Payment, code: String) -> Refusal {
+    let settlement = FailedSettlement {
+        payer: payment.payer(),
+        network: payment.offer.network.id.clone(),
+        network_v1: payment.offer.network.v1_name.clone(),
+    };
+    Refusal::Declined { dialect: payment.dialect, code, settlement: Some(settlement) }
+}
+
+fn route_of(begun: &InSettlement) -> RouteKey {
+    RouteKey(begun.sale().route.as_str().into())
+}
+
+/// A net under the facilitator's own deadlines. What did not answer is unknown, never declined.
+async fn within<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<T, SettleError>>,
+) -> Result<T, SettleError> {
+    match tokio::time::timeout(deadline, call).await {
+        Ok(ended) => ended,
+        Err(elapsed) => Err(SettleError::Unknown { transaction: None, source: BoxError::from(elapsed) }),
+    }
+}
+
+/// Counts a settlement as long as its task lives.
+struct UnderWay(Arc<Gate>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.settling.fetch_sub(1, Ordering::AcqRel);
+    }
+}

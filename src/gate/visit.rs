@@ -1,0 +1,76 @@
+//! A request to a priced route, as the gate sees it.
+
+use alloy::primitives::{B256, Keccak256};
+use http::{HeaderMap, Method};
+
+use crate::payment::{Resource, SettleMode};
+use crate::tariff::{Replay, Route, Toll};
+
+/// A request to a priced route, as the gate sees it. Speaks `http`, not Pingora.
+#[derive(Debug, Clone, Copy)]
+pub struct Visit<'a> {
+    /// The route it matched.
+    pub route: &'a Route,
+    /// What that route asks.
+    pub toll: &'a Toll,
+    /// Its header fields.
+    pub fields: &'a HeaderMap,
+    /// Its method.
+    pub method: &'a Method,
+    /// Its host, canonical; empty when none is told apart.
+    pub host: &'a str,
+    /// Its path in canonical form: what was matched and will be forwarded (I9).
+    pub path: &'a str,
+    /// Its query, untouched.
+    pub query: Option<&'a str>,
+}
+
+impl Visit<'_> {
+    /// What is sold, for the 402.
+    pub fn resource(&self) -> Resource {
+        let query = self.query.map(|query| format!("?{query}")).unwrap_or_default();
+        Resource {
+            url: format!("{}{}{query}", self.route.public_url, self.path),
+            description: self.toll.description.clone(),
+            mime_type: self.toll.mime_type.clone(),
+        }
+    }
+
+    /// A digest of what makes two requests identical: host, method, canonical path and query bytes.
+    pub fn digest(&self) -> B256 {
+        let mut digest = Keccak256::new();
+        for part in [self.host, self.method.as_str(), self.path] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part.as_bytes());
+        }
+        // An empty query is not the same request as none: the backend may tell them apart.
+        digest.update([u8::from(self.query.is_some())]);
+        digest.update(self.query.unwrap_or_default().as_bytes());
+        digest.finalize()
+    }
+
+    /// The request line for people, without the query (S63).
+    pub fn line(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    /// Whether the backend may be asked again after it may have seen the request (S25).
+    pub fn repeatable(&self) -> bool {
+        self.toll.replay != Replay::Refuse && (self.method.is_safe_to_repeat() || self.toll.replay_explicit)
+    }
+
+    /// When it is charged.
+    pub fn settle_mode(&self) -> SettleMode {
+        self.toll.settle
+    }
+}
+
+trait SafeToRepeat {
+    fn is_safe_to_repeat(&self) -> bool;
+}
+
+impl SafeToRepeat for Method {
+    fn is_safe_to_repeat(&self) -> bool {
+        matches!(*self, Method::GET | Method::HEAD)
+    }
+}

@@ -1,0 +1,88 @@
+//! What a client hears when its request may not pass (SAFETY, "What a client hears").
+//!
+//! A 402 invites to pay. Everything else must not look like one: no offers, no `PAYMENT-REQUIRED`, but a problem
+//! document that says what to do instead.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::wire::{Settlement, network_name};
+use super::{PAYMENT_REQUIRED, fields, receipt_field, v1, v2};
+use crate::payment::{Advice, Dialect, Problem, Receipt, Resource, Wait};
+use crate::protocol::{Answer, Quoted, json};
+
+/// When nobody says how long to wait.
+const DEFAULT_RETRY: Duration = Duration::from_secs(2);
+
+/// Gives each advice the status that HTTP and x402 have for it.
+pub(super) fn answer(problem: &Problem, resource: &Resource, offers: &[Quoted<'_>]) -> Answer {
+    let trouble = |status, title, advice| Answer::problem(status, title, &problem.reason, advice);
+    let mut answer = match &problem.advice {
+        Advice::Pay => challenge(&problem.reason, resource, offers),
+        Advice::Repeated => trouble(StatusCode::BAD_REQUEST, "Repeated payment header", "fix"),
+        Advice::TooLarge => trouble(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Payment header too large", "fix"),
+        Advice::Wait(Wait::InFlight) => trouble(StatusCode::CONFLICT, "Payment in flight", "wait"),
+        Advice::Wait(Wait::Unresolved { .. }) => trouble(StatusCode::SERVICE_UNAVAILABLE, "Settlement pending", "wait"),
+        Advice::Stop(_) => trouble(StatusCode::CONFLICT, "Payment spent", "stop"),
+        Advice::TryLater => trouble(StatusCode::SERVICE_UNAVAILABLE, "Payment unavailable", "try later"),
+    };
+    // Without a payment there is nobody to tell; a gate that says otherwise is answered in the newer dialect.
+    let dialect = problem.dialect.unwrap_or(Dialect::V2);
+    if let Some(settlement) = settlement(problem, dialect) {
+        answer.fields.insert(receipt_field(dialect), settlement);
+    }
+    if let Some(wait) = retry_after(problem) {
+        answer.fields.insert(RETRY_AFTER, wait);
+    }
+    fields::allow_any_origin(&mut answer.fields);
+    answer
+}
+
+/// One 402 for both dialects: v2 reads the header, v1 the body (protocol digest, A7).
+fn challenge(error: &str, resource: &Resource, offers: &[Quoted<'_>]) -> Answer {
+    let mut fields = HeaderMap::with_capacity(8);
+    fields.insert(PAYMENT_REQUIRED, v2::challenge(error, resource, offers));
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // It quotes a price for this request, now; a cache would sell it to others, later (S49).
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Answer { status: StatusCode::PAYMENT_REQUIRED, fields, body: Bytes::from(v1::challenge(error, resource, offers)) }
+}
+
+/// What is known about the money of the payment that met the problem.
+fn settlement(problem: &Problem, dialect: Dialect) -> Option<HeaderValue> {
+    match &problem.advice {
+        Advice::Stop(bought) => bought.as_ref().map(|bought| receipt(bought, dialect)),
+        Advice::Wait(Wait::Unresolved { transaction, network, network_v1, payer }) => {
+            let network = network_name(dialect, network, network_v1.as_deref());
+            Some(encoded(&Settlement::failure("settlement_pending", *transaction, network, *payer)))
+        }
+        Advice::Pay => problem.failed_settlement.as_ref().map(|failed| {
+            let network = network_name(dialect, &failed.network, failed.network_v1.as_deref());
+            encoded(&Settlement::failure(&problem.reason, None, network, failed.payer))
+        }),
+        Advice::Repeated | Advice::TooLarge | Advice::Wait(Wait::InFlight) | Advice::TryLater => None,
+    }
+}
+
+/// The value of the receipt field.
+pub(super) fn receipt(receipt: &Receipt, dialect: Dialect) -> HeaderValue {
+    let network = network_name(dialect, &receipt.network, receipt.network_v1.as_deref());
+    encoded(&Settlement::success(receipt.transaction, network, receipt.payer))
+}
+
+fn encoded(settlement: &Settlement<'_>) -> HeaderValue {
+    fields::encoded(&json::write(settlement))
+}
+
+/// Whole seconds, rounded up and never zero: a client that came back at once would only hear the same.
+fn retry_after(problem: &Problem) -> Option<HeaderValue> {
+    let default = match problem.advice {
+        Advice::Wait(_) | Advice::TryLater => Some(DEFAULT_RETRY),
+        Advice::Pay | Advice::Repeated | Advice::TooLarge | Advice::Stop(_) => None,
+    };
+    let wait = problem.retry_after.or(default)?;
+    Some(HeaderValue::from(wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)))
+}

@@ -1,0 +1,74 @@
+//! Answers of our own.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use pingora::http::ResponseHeader;
+use pingora::prelude::Result;
+use pingora::proxy::Session;
+
+use crate::protocol::Answer;
+
+/// How much of a request body nobody wants is read, so that its sender gets to read our answer.
+const DRAIN_BYTES: usize = 1 << 20;
+/// For how long at most.
+const DRAIN_TIME: Duration = Duration::from_millis(500);
+
+/// Writes a whole answer; only its head when the request is a HEAD.
+pub(super) async fn write(session: &mut Session, answer: Answer) -> Result<()> {
+    let mut head = ResponseHeader::build(answer.status, Some(answer.fields.len() + 2))?;
+    for (name, value) in &answer.fields {
+        head.append_header(name.clone(), value.clone())?;
+    }
+    if answer.status != StatusCode::NO_CONTENT {
+        head.set_content_length(answer.body.len())?;
+    }
+    let head_only = session.req_header().method == Method::HEAD || answer.body.is_empty();
+    session.write_response_header(Box::new(head), head_only).await?;
+    if !head_only {
+        session.write_response_body(Some(answer.body), true).await?;
+    }
+    drain(session).await;
+    Ok(())
+}
+
+/// Reads what is left of the request body, within bounds: a socket closed on unread bytes resets the connection,
+/// and some clients then lose the answer they were sent (PINGORA, 3.3).
+async fn drain(session: &mut Session) {
+    if session.as_downstream_mut().is_body_done() {
+        return;
+    }
+    let reading = async {
+        let mut left = DRAIN_BYTES;
+        while let Ok(Some(piece)) = session.as_downstream_mut().read_request_body().await {
+            match left.checked_sub(piece.len()) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+    };
+    // Whoever sends more, or slower, loses the connection; the answer has been written either way.
+    let _ = tokio::time::timeout(DRAIN_TIME, reading).await;
+}
+
+/// A problem document (RFC 9457) for a request that payment cannot help.
+pub(super) fn problem(status: StatusCode, detail: &str) -> Answer {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let body = serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    let mut fields = HeaderMap::with_capacity(4);
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        fields.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    Answer { status, fields, body: Bytes::from(body.to_string()) }
+}
+
+/// As [`problem`], with one more field.
+pub(super) fn problem_with(status: StatusCode, detail: &str, name: http::HeaderName, value: &'static str) -> Answer {
+    let mut answer = problem(status, detail);
+    answer.fields.insert(name, HeaderValue::from_static(value));
+    answer
+}

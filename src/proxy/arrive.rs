@@ -1,0 +1,283 @@
+//! A request arrives: is it one request, where does it go, and may it pass?
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderName};
+use http::{Method, StatusCode, Version};
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+
+use crate::gate::event::Paid;
+use crate::gate::{Admission, Refusal, Repeat, Visit};
+use crate::ledger;
+use crate::payment::{Dialect, SettleMode};
+use crate::protocol::Answer;
+use crate::tariff::{Charge, Found, Replay, Route, Toll};
+
+use super::answer::{problem, problem_with};
+use super::keep::{BodyDigest, Keeper};
+use super::passage::{Passage, Stage};
+use super::target::{self, Target};
+use super::Proxy;
+
+/// More header fields than any client sends (S52).
+const MOST_FIELDS: usize = 100;
+/// More bytes of header than any client sends: Node refuses at 16 KiB, we take what a payment header may add.
+const MOST_FIELD_BYTES: usize = 64 * 1024;
+/// How long an idle client connection is kept (S56).
+const KEEP_ALIVE_SECONDS: u64 = 75;
+/// How long a request body may pause (S56).
+const BODY_PAUSE: Duration = Duration::from_secs(60);
+/// How long a client may take to accept a piece of its answer.
+const WRITE_PAUSE: Duration = Duration::from_secs(60);
+
+const ACCESS_CONTROL_REQUEST_METHOD: HeaderName = header::ACCESS_CONTROL_REQUEST_METHOD;
+
+/// Bounds what one connection may take. Pingora's own keep-alive has no end.
+pub(super) fn bound(session: &mut Session) {
+    if session.get_keepalive().is_some() {
+        session.set_keepalive(Some(KEEP_ALIVE_SECONDS));
+    }
+    session.set_read_timeout(Some(BODY_PAUSE));
+    session.set_write_timeout(Some(WRITE_PAUSE));
+}
+
+impl Proxy {
+    /// Lets the request on (`None`) or answers it.
+    pub(super) async fn arrive(&self, session: &mut Session, passage: &mut Passage) -> Option<Answer> {
+        match self.find(session.req_header(), passage) {
+            Err(answer) => {
+                passage.outcome.get_or_insert("turned_away");
+                return Some(answer);
+            }
+            Ok(Way::Preflight) => {
+                passage.outcome = Some("preflight");
+                return Some(self.gate.protocol.preflight(&session.req_header().headers));
+            }
+            Ok(Way::Free) => passage.stage = Stage::Free,
+            Ok(Way::Priced { route, toll, through_get }) => {
+                // Until it is settled nothing of the answer may leave, interim answers included (S76).
+                session.as_downstream_mut().set_ignore_info_resp(true);
+                if let Some(answer) = self.admit(session, passage, &route, &toll, through_get).await {
+                    return Some(answer);
+                }
+                // A client that leaves does not get free work: the answer is awaited, settled and kept for it.
+                session.as_downstream_mut().set_abort_on_close(false);
+            }
+        }
+        passage.lap("admit");
+        None
+    }
+
+    /// Where the request goes, if it is one request and goes anywhere.
+    fn find(&self, request: &RequestHeader, passage: &mut Passage) -> Result<Way, Answer> {
+        well_formed(request)?;
+        let bad = |why: &dyn std::fmt::Display| problem(StatusCode::BAD_REQUEST, &why.to_string());
+        let raw = origin_form(request);
+        let target = Target::parse(raw).map_err(|ambiguous| bad(&ambiguous))?;
+        let host = host(request)?;
+        let preflight = preflight_method(request);
+
+        let live = Arc::clone(&passage.live);
+        let table = &live.tariff;
+        let look = |method: &Method| table.find(Some(&host), method, &target);
+        if let Some(method) = preflight
+            && let Found::Route { route, .. } = look(&method)
+            && matches!(route.charge, Charge::Toll(_))
+        {
+            passage.route = Some(Arc::clone(route));
+            passage.target = Some(target);
+            return Ok(Way::Preflight);
+        }
+        let found = match look(&request.method) {
+            Found::Route { route, through_get } => Ok((Arc::clone(route), through_get)),
+            Found::Unlisted => Err(problem(StatusCode::NOT_FOUND, "nothing is listed here")),
+            Found::UnknownHost => Err(problem(StatusCode::MISDIRECTED_REQUEST, "this host is not served here")),
+            Found::Ambiguous => {
+                Err(problem(StatusCode::BAD_REQUEST, "the path differs from a listed one only in the case or form of letters"))
+            }
+        };
+        passage.target = Some(target);
+        passage.host = host;
+        let (route, through_get) = found?;
+        passage.route = Some(Arc::clone(&route));
+        if matches!(route.charge, Charge::Deny) {
+            return Err(problem(StatusCode::NOT_FOUND, "nothing is listed here"));
+        }
+        if content_length(request).is_some_and(|length| length > route.limits.request_body) {
+            return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large for this route"));
+        }
+        passage.upstream = live.upstreams.get(&route.upstream).map(Arc::clone);
+        match route.charge.clone() {
+            Charge::Toll(toll) => Ok(Way::Priced { route, toll, through_get }),
+            Charge::Free | Charge::Deny => Ok(Way::Free),
+        }
+    }
+
+    /// Lets a request to a priced route on (`None`) or says why not.
+    async fn admit(
+        &self,
+        session: &mut Session,
+        passage: &mut Passage,
+        route: &Route,
+        toll: &Toll,
+        through_get: bool,
+    ) -> Option<Answer> {
+        if session.is_upgrade_req() {
+            // One payment buys one answer; a tunnel has no end to charge for (S43, S51).
+            return Some(problem(StatusCode::FORBIDDEN, "this route does not sell upgraded connections"));
+        }
+        let host = passage.host.clone();
+        let target = passage.target.clone()?;
+        let request = session.req_header();
+        let visit = Visit {
+            route,
+            toll,
+            fields: &request.headers,
+            method: &request.method,
+            host: &host,
+            path: target.path(),
+            query: target.query(),
+        };
+        if through_get && self.carries_payment(&visit) {
+            // What is sold is the GET. Nothing is reserved, and the authorization is still good for it (S39).
+            let detail = "this route is sold for GET; the payment has not been taken";
+            return Some(problem_with(StatusCode::METHOD_NOT_ALLOWED, detail, header::ALLOW, "GET"));
+        }
+        if toll.settle == SettleMode::BeforeForward && passage.upstream.as_ref().is_none_or(|up| up.places() == 0) {
+            // Nobody is charged for a backend that is known to be out of reach (S77).
+            return Some(problem(StatusCode::SERVICE_UNAVAILABLE, "the backend cannot be reached right now"));
+        }
+        match self.gate.admit(&visit).await {
+            Ok(Admission::Confirmed(confirmed)) => {
+                passage.stage = Stage::Admitted(confirmed);
+            }
+            Ok(Admission::Settled(settled)) => {
+                passage.paid = Some(Paid::by(&settled));
+                passage.stage = Stage::Settled(settled);
+            }
+            Ok(Admission::Repeat(repeat)) => return Some(self.repeat(session, passage, toll, repeat).await),
+            Err(refusal) => {
+                passage.outcome = Some(if refusal == Refusal::PaymentRequired { "offered" } else { "refused" });
+                return Some(self.gate.refuse(&visit, &refusal));
+            }
+        }
+        if toll.replay == Replay::SameAnswer {
+            passage.keeper = Some(Keeper::new());
+        }
+        None
+    }
+
+    fn carries_payment(&self, visit: &Visit<'_>) -> bool {
+        !matches!(self.gate.protocol.decode(visit.fields), Ok(None))
+    }
+
+    /// Answers from what is kept, if the request body is the same too (SAFETY, "Identical request").
+    async fn repeat(&self, session: &mut Session, passage: &mut Passage, toll: &Toll, repeat: Repeat) -> Answer {
+        let limit = passage.route.as_ref().map_or(0, |route| route.limits.request_body);
+        let Repeat { answer, receipt, dialect } = repeat;
+        if !same_body(session, limit, &answer).await {
+            passage.outcome = Some("refused");
+            let _ = toll;
+            let spent = Refusal::Spent { dialect, receipt: Some(receipt) };
+            return self.gate.protocol.refuse(&spent.problem(self.gate.clock.now()), &crate::payment::Resource::none(), &[]);
+        }
+        passage.outcome = Some("repeated");
+        repeated(self, answer, &receipt, dialect)
+    }
+}
+
+/// How a request goes on.
+enum Way {
+    Free,
+    Preflight,
+    Priced {
+        route: Arc<Route>,
+        toll: Arc<Toll>,
+        /// It is a HEAD, and the route sells the GET.
+        through_get: bool,
+    },
+}
+
+async fn same_body(session: &mut Session, limit: u64, answer: &ledger::Answer) -> bool {
+    let mut digest = BodyDigest::new();
+    let mut left = limit;
+    loop {
+        match session.as_downstream_mut().read_request_body().await {
+            Ok(Some(piece)) => match left.checked_sub(piece.len() as u64) {
+                Some(rest) => {
+                    left = rest;
+                    digest.update(&piece);
+                }
+                None => return false,
+            },
+            Ok(None) => return digest.finish() == answer.request_body,
+            Err(_) => return false,
+        }
+    }
+}
+
+fn repeated(proxy: &Proxy, kept: ledger::Answer, receipt: &crate::payment::Receipt, dialect: Dialect) -> Answer {
+    let mut fields = http::HeaderMap::new();
+    for (name, value) in &kept.fields {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), http::HeaderValue::from_bytes(value)) {
+            fields.append(name, value);
+        }
+    }
+    fields.extend(proxy.gate.protocol.receipt(receipt, dialect));
+    Answer { status: StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK), fields, body: kept.body }
+}
+
+/// Refuses what two readers could read as two different requests, and what Pingora lets through (PINGORA, 3.5).
+fn well_formed(request: &RequestHeader) -> Result<(), Answer> {
+    let refuse = |detail: &str| Err(problem(StatusCode::BAD_REQUEST, detail));
+    let fields = &request.headers;
+    if fields.len() > MOST_FIELDS {
+        return Err(problem(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header fields"));
+    }
+    if fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>() > MOST_FIELD_BYTES {
+        return Err(problem(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the header is too large"));
+    }
+    if fields.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+        return refuse("Content-Length is repeated");
+    }
+    if request.version == Version::HTTP_11 && !fields.contains_key(header::HOST) {
+        return refuse("the Host field is missing");
+    }
+    if matches!(request.method, Method::TRACE | Method::CONNECT) {
+        return Err(problem(StatusCode::METHOD_NOT_ALLOWED, "this method is not served"));
+    }
+    Ok(())
+}
+
+/// The target in origin form: an absolute one has been compared with `Host` by Pingora (S40).
+fn origin_form(request: &RequestHeader) -> &[u8] {
+    let raw = request.raw_path();
+    match request.uri.path_and_query() {
+        Some(origin) if request.uri.scheme().is_some() && raw.first() != Some(&b'/') => origin.as_str().as_bytes(),
+        _ => raw,
+    }
+}
+
+fn host(request: &RequestHeader) -> Result<String, Answer> {
+    let claimed = match request.headers.get(header::HOST) {
+        Some(host) => host.to_str().ok(),
+        None => request.uri.authority().map(|authority| authority.as_str()).or(Some("")),
+    };
+    let canonical = claimed.and_then(|host| if host.is_empty() { Some(String::new()) } else { target::host(host) });
+    canonical.ok_or_else(|| problem(StatusCode::BAD_REQUEST, "the Host field is not a host"))
+}
+
+/// The method a CORS preflight asks for (S57).
+fn preflight_method(request: &RequestHeader) -> Option<Method> {
+    if request.method != Method::OPTIONS || !request.headers.contains_key(header::ORIGIN) {
+        return None;
+    }
+    Method::from_bytes(request.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.as_bytes()).ok()
+}
+
+fn content_length(request: &RequestHeader) -> Option<u64> {
+    request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+

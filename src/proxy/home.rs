@@ -1,0 +1,164 @@
+//! The answer comes home: settle on its head, before any byte of it reaches the client (I2).
+
+use http::StatusCode;
+use http::header::HeaderName;
+use pingora::http::ResponseHeader;
+use pingora::prelude::{Error, ErrorType, Result};
+use pingora::proxy::Session;
+
+use crate::gate::event::Paid;
+use crate::gate::{Confirmed, Settled};
+use crate::ledger::Delivered;
+use crate::payment::SettleMode;
+
+use super::passage::{Passage, Stage};
+use super::{Proxy, fields};
+
+/// `TCP_ESTABLISHED` of Linux: both ends may still talk.
+const ESTABLISHED: u8 = 1;
+
+impl Proxy {
+    /// The head of the backend's answer.
+    pub(super) async fn home(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        passage: &mut Passage,
+    ) -> Result<()> {
+        fields::strip_answer(head);
+        if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+            // Pingora calls for every interim head too; only the final one settles.
+            return Ok(());
+        }
+        passage.lap("upstream");
+        match passage.take_stage() {
+            Stage::Admitted(confirmed) => self.charge(session, head, passage, confirmed).await,
+            Stage::Settled(settled) => self.already_paid(session, head, passage, settled),
+            free => {
+                passage.stage = free;
+                Ok(())
+            }
+        }
+    }
+
+    /// `on_response`: a good answer is paid for, a bad one costs nothing.
+    async fn charge(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        passage: &mut Passage,
+        confirmed: Confirmed,
+    ) -> Result<()> {
+        let limit = passage.route.as_ref().map(|route| route.limits.timeout).unwrap_or_default();
+        if head.status == StatusCode::PAYMENT_REQUIRED {
+            confirmed.release().await;
+            return fail(StatusCode::BAD_GATEWAY, "the backend asked for a payment of its own");
+        }
+        if passage.started.elapsed() > limit {
+            // The hold is no longer long enough to settle under.
+            confirmed.release().await;
+            return fail(StatusCode::GATEWAY_TIMEOUT, "the backend took too long");
+        }
+        if !answers_well(head) {
+            passage.outcome = Some("failed");
+            confirmed.release().await;
+            return Ok(());
+        }
+        match self.gate.settle(confirmed).await {
+            Ok(settled) => {
+                passage.lap("settle");
+                passage.paid = Some(Paid::by(&settled));
+                self.let_out(session, head, passage, settled)
+            }
+            Err(refusal) => {
+                passage.lap("settle");
+                passage.stage = Stage::Refused(refusal);
+                // A fresh error: one that wrapped a cause would inherit its permission to retry.
+                Err(Error::explain(ErrorType::HTTPStatus(402), "the payment did not settle"))
+            }
+        }
+    }
+
+    /// `before_forward`, or a payment that came back for its answer.
+    fn already_paid(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        passage: &mut Passage,
+        settled: Settled,
+    ) -> Result<()> {
+        if head.status == StatusCode::PAYMENT_REQUIRED {
+            passage.stage = Stage::Settled(settled);
+            return fail(StatusCode::BAD_GATEWAY, "the backend asked for a payment of its own");
+        }
+        let failed = match settled.payment().offer.settle {
+            SettleMode::BeforeForward => head.status.is_server_error(),
+            SettleMode::OnResponse => !answers_well(head),
+        };
+        if failed {
+            // The backend's word passes, with the receipt; it is not what was bought, which stays owed (S24).
+            passage.outcome = Some("failed");
+            passage.keeper = None;
+            self.mark_paid(head, &settled);
+            settled.end(&self.gate, Delivered::Nothing { untouched: false });
+            return Ok(());
+        }
+        self.let_out(session, head, passage, settled)
+    }
+
+    /// The answer may go. Unless nobody is there to take it: then it is kept for whoever paid (SAFETY, "Leaving
+    /// clients"). Once a byte is written, what the client got of it is the client's word against ours (S74).
+    fn let_out(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        passage: &mut Passage,
+        mut settled: Settled,
+    ) -> Result<()> {
+        if has_left(session) {
+            passage.client_gone = true;
+            settled.end(&self.gate, Delivered::Nothing { untouched: false });
+            return Err(Error::explain(ErrorType::ConnectionClosed, "the client left before its answer"));
+        }
+        self.mark_paid(head, &settled);
+        if let Some(keeper) = &mut passage.keeper {
+            keeper.head(head);
+        }
+        self.add_receipt(head, &settled);
+        settled.touch();
+        passage.stage = Stage::Settled(settled);
+        Ok(())
+    }
+
+    fn mark_paid(&self, head: &mut ResponseHeader, settled: &Settled) {
+        fields::make_private(head);
+        for (name, value) in self.gate.protocol.exposed() {
+            fields::append(head, name, value);
+        }
+        let _ = settled;
+    }
+
+    fn add_receipt(&self, head: &mut ResponseHeader, settled: &Settled) {
+        let receipt = self.gate.protocol.receipt(settled.receipt(), settled.dialect());
+        for (name, value) in &receipt {
+            fields::append(head, name.clone(), value.clone());
+        }
+    }
+}
+
+/// Whether an answer is what the client came for: a status below 400, and for gRPC no error in the head.
+fn answers_well(head: &ResponseHeader) -> bool {
+    const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+    let grpc_fails = head.headers.get(GRPC_STATUS).is_some_and(|status| status.as_bytes() != b"0");
+    head.status.as_u16() < 400 && !grpc_fails
+}
+
+/// Whether the client has closed its side of the connection.
+fn has_left(session: &Session) -> bool {
+    let socket = session.digest().and_then(|digest| digest.socket_digest.as_ref());
+    socket.and_then(|socket| socket.tcp_info()).is_some_and(|tcp| tcp.tcpi_state != ESTABLISHED)
+}
+
+fn fail(status: StatusCode, why: &'static str) -> Result<()> {
+    Err(Error::explain(ErrorType::HTTPStatus(status.as_u16()), why))
+}

@@ -1,0 +1,16 @@
+//! What a request lives under: the posted tariff and the upstreams its routes name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::tariff::Tariff;
+
+use super::upstream::Upstream;
+
+/// One consistent picture of the file. A request takes it once and keeps it (S64).
+pub struct Live {
+    /// What things cost.
+    pub tariff: Arc<Tariff>,
+    /// Where requests go, by name.
+    pub upstreams: HashMap<Arc<str>, Arc<Upstream>>,
+}

@@ -1,0 +1,106 @@
+//! Per-request state across Pingora's phases.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::gate::event::Paid;
+use crate::gate::{Confirmed, Refusal, Settled};
+use crate::tariff::{Charge, Route, Toll};
+
+use super::keep::Keeper;
+use super::live::Live;
+use super::target::Target;
+use super::upstream::Upstream;
+
+/// Everything one request carries from phase to phase.
+pub struct Passage {
+    /// How far it has come.
+    pub(super) stage: Stage,
+    /// The price table and upstreams it lives under, whatever is posted meanwhile.
+    pub(super) live: Arc<Live>,
+    /// The route it matched.
+    pub(super) route: Option<Arc<Route>>,
+    /// Its host, canonical.
+    pub(super) host: String,
+    /// Its target, canonical.
+    pub(super) target: Option<Target>,
+    /// Where it goes.
+    pub(super) upstream: Option<Arc<Upstream>>,
+    /// How many targets could not be connected to.
+    pub(super) failed_targets: usize,
+    /// Bytes of request body so far.
+    pub(super) request_bytes: u64,
+    /// Whether a byte of the request may have reached the backend (S25).
+    pub(super) backend_touched: bool,
+    /// The answer, while it is kept for `replay: same_answer`.
+    pub(super) keeper: Option<Keeper>,
+    /// The client left before its answer was written.
+    pub(super) client_gone: bool,
+    /// A fixed word for the log; set where the outcome is decided.
+    pub(super) outcome: Option<&'static str>,
+    /// What was paid, for the log.
+    pub(super) paid: Option<Paid>,
+    pub(super) started: Instant,
+    pub(super) phases: Vec<(&'static str, Duration)>,
+    lap: Instant,
+}
+
+/// How far a request has come.
+pub(super) enum Stage {
+    /// Nothing is decided.
+    Arriving,
+    /// The route is free.
+    Free,
+    /// It would be paid for: forward, then settle.
+    Admitted(Confirmed),
+    /// It has been paid for.
+    Settled(Settled),
+    /// It may not pass, which became clear only after it was forwarded.
+    Refused(Refusal),
+    /// It has been answered, and nothing is held any more.
+    Done,
+}
+
+impl Passage {
+    pub(super) fn new(live: Arc<Live>) -> Self {
+        let now = Instant::now();
+        Self {
+            stage: Stage::Arriving,
+            live,
+            route: None,
+            host: String::new(),
+            target: None,
+            upstream: None,
+            failed_targets: 0,
+            request_bytes: 0,
+            backend_touched: false,
+            keeper: None,
+            client_gone: false,
+            outcome: None,
+            paid: None,
+            started: now,
+            phases: Vec::new(),
+            lap: now,
+        }
+    }
+
+    /// The price of the route it matched, if it has one.
+    pub(super) fn toll(&self) -> Option<&Arc<Toll>> {
+        match self.route.as_deref()?.charge {
+            Charge::Toll(ref toll) => Some(toll),
+            Charge::Free | Charge::Deny => None,
+        }
+    }
+
+    /// Takes the stage out, leaving `Done` behind.
+    pub(super) fn take_stage(&mut self) -> Stage {
+        std::mem::replace(&mut self.stage, Stage::Done)
+    }
+
+    /// Ends a step: what passed since the last one belongs to it.
+    pub(super) fn lap(&mut self, phase: &'static str) {
+        let now = Instant::now();
+        self.phases.push((phase, now - self.lap));
+        self.lap = now;
+    }
+}

@@ -1,0 +1,96 @@
+//! Doors: sockets that clients connect to.
+//!
+//! We accept connections ourselves and hand them to Pingora's HTTP application. Pingora's own server closes its
+//! listeners at the first signal, cannot say which port it was given, and runs one runtime a service, which would end
+//! with settlements under way; here all of that is ours to decide.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::apps::ServerApp;
+use pingora::protocols::l4::listener::Listener;
+use pingora::services::listening::Service;
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::StartError;
+
+/// How many client connections may be open at once (S56, I7).
+const MOST_CONNECTIONS: usize = 16_384;
+/// How long accepting pauses when the process is out of file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound socket.
+pub(super) struct Door {
+    listener: Listener,
+    address: SocketAddr,
+}
+
+/// The connections that are open.
+#[derive(Clone)]
+pub(super) struct Connections(Arc<Semaphore>);
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MOST_CONNECTIONS)))
+    }
+}
+
+impl Connections {
+    async fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).acquire_owned().await.ok()
+    }
+
+    /// Returns when none is open any more.
+    pub(super) async fn all_closed(&self) {
+        let all = u32::try_from(MOST_CONNECTIONS).unwrap_or(u32::MAX);
+        // Fails only for a closed semaphore, and nobody closes this one.
+        let _ = self.0.acquire_many(all).await;
+    }
+}
+
+impl Door {
+    pub(super) async fn open(address: SocketAddr) -> Result<Self, StartError> {
+        let failed = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener: listener.into(), address })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts connections until told to close.
+    pub(super) async fn serve<A>(self, app: Arc<A>, connections: Connections, mut closing: watch::Receiver<bool>)
+    where
+        A: ServerApp + Send + Sync + 'static,
+    {
+        let told = closing.clone();
+        loop {
+            let Some(permit) = connections.admit().await else { return };
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                // An error means that nobody can tell us to close any more, which does not close us.
+                _ = closing.wait_for(|closing| *closing) , if closing.has_changed().is_ok() => return,
+            };
+            match accepted {
+                Ok(mut stream) => {
+                    if stream.set_nodelay().is_err() {
+                        continue;
+                    }
+                    let (app, told) = (Arc::clone(&app), told.clone());
+                    tokio::spawn(async move {
+                        Service::<A>::handle_event(Box::new(stream), app, told).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, address = %self.address, "a connection could not be accepted");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Log lines: human on a terminal, JSON otherwise; one line per request.
+
+use std::io::IsTerminal;
+
+use arc_swap::ArcSwap;
+use ring::hmac;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use super::{Config, Format, PayerInLog};
+use crate::gate::Event;
+use crate::gate::event::Answered;
+use crate::primitives::{Payer, Secret};
+
+/// Sends log lines to standard error. `directives` (`--log`, `TOLLHOUSE_LOG`) go before the level of the file.
+/// Does nothing when a subscriber is installed already.
+pub fn init(config: &Config, directives: Option<&str>) {
+    let level = config.level.to_string().to_lowercase();
+    // Pingora reports every connection that a client resets as an error of its own; ours tell what it meant.
+    let base = format!("{level},pingora=error,pingora_core=off,pingora_proxy=off,alloy=warn,hyper=warn,reqwest=warn");
+    let filter = EnvFilter::try_new(directives.unwrap_or(&base)).unwrap_or_else(|_| EnvFilter::new(&base));
+    let human = match config.format {
+        Format::Human => true,
+        Format::Json => false,
+        Format::Auto => std::io::stderr().is_terminal(),
+    };
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    let installed = if human {
+        lines.with_target(false).with_ansi(colour).with_span_events(FmtSpan::NONE).try_init()
+    } else {
+        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+    };
+    // A test process has one already; its lines go there.
+    drop(installed);
+}
+
+/// Names payers so that the same one is recognisable and the address is not: a MAC under a key of the ledger.
+pub struct Pseudonyms(hmac::Key);
+
+impl Pseudonyms {
+    /// Pseudonyms under this key.
+    pub fn new(secret: &Secret<[u8; 32]>) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret.expose()))
+    }
+
+    fn of(&self, payer: Payer) -> String {
+        alloy::primitives::hex::encode(&hmac::sign(&self.0, payer.0.as_slice()).as_ref()[..6])
+    }
+}
+
+/// Writes events as lines.
+pub(super) struct Lines {
+    config: ArcSwap<Config>,
+    pseudonyms: Pseudonyms,
+}
+
+impl Lines {
+    pub(super) fn new(config: Config, pseudonyms: Pseudonyms) -> Self {
+        Self { config: ArcSwap::from_pointee(config), pseudonyms }
+    }
+
+    pub(super) fn reconfigure(&self, config: Config) {
+        self.config.store(config.into());
+    }
+
+    fn payer(&self, payer: Payer) -> String {
+        match self.config.load().payer {
+            PayerInLog::Hash => self.pseudonyms.of(payer),
+            PayerInLog::Full => payer.to_string(),
+            PayerInLog::None => String::new(),
+        }
+    }
+
+    /// Strings are given as strings, never preformatted: the subscriber escapes control characters in them (S63).
+    pub(super) fn write(&self, event: &Event) {
+        match event {
+            Event::Answered(answered) => self.access(answered),
+            Event::Offered { .. } | Event::Refused { .. } => {}
+            Event::Reserved { route, key } => tracing::debug!(%key, route = &*route.0, "reserved"),
+            Event::Released { route, key, exhausted } => {
+                tracing::debug!(%key, route = &*route.0, exhausted, "released");
+            }
+            Event::Settling { route, key, facilitator } => {
+                tracing::debug!(%key, route = &*route.0, facilitator = &**facilitator, "settling");
+            }
+            Event::Settled { route, key, payer, amount, asset, network, transaction, reconciled, .. } => {
+                let (price, payer) = (asset.display(*amount), self.payer(*payer));
+                tracing::info!(
+                    %key, route = &*route.0, price, payer, network = network.as_str(), %transaction, reconciled, "settled"
+                );
+            }
+            Event::Declined { route, key, code } => {
+                tracing::info!(%key, route = &*route.0, code = code.as_str(), "declined");
+            }
+            Event::Unknown { route, key, transaction, cause } => {
+                let transaction = transaction.map(|hash| hash.to_string()).unwrap_or_default();
+                tracing::warn!(%key, route = &*route.0, transaction, cause = cause.as_str(), "settlement unknown");
+            }
+            Event::Delivered { route, key, outcome } => tracing::debug!(%key, route = &*route.0, outcome, "delivered"),
+            Event::Redeemed { route, key } => tracing::info!(%key, route = &*route.0, "redeemed"),
+            Event::Alarm { key, what } => {
+                let key = key.map(|key| key.to_string()).unwrap_or_default();
+                tracing::error!(key, what = what.as_str(), "alarm");
+            }
+        }
+    }
+
+    fn access(&self, answered: &Answered) {
+        let config = self.config.load();
+        if !config.access {
+            return;
+        }
+        let route = answered.route.as_ref().map_or("", |route| &*route.0);
+        let query = answered.query.as_deref().filter(|_| config.keep_query).unwrap_or_default();
+        let client = answered.client.map(|client| client.ip().to_string()).unwrap_or_default();
+        let milliseconds = millis(answered.took);
+        let phases = answered.phases.iter().map(|(phase, took)| format!("{phase}={:.2}", millis(*took)));
+        let phases = phases.collect::<Vec<_>>().join(" ");
+        let paid = answered.payment.as_ref();
+        tracing::info!(
+            method = answered.method.as_str(),
+            path = answered.path.as_str(),
+            query = (!query.is_empty()).then_some(query),
+            status = answered.status,
+            route,
+            outcome = answered.outcome,
+            price = paid.map(|paid| paid.price.as_str()),
+            payer = paid.map(|paid| self.payer(paid.payer)),
+            key = paid.map(|paid| paid.key.to_string()),
+            bytes = answered.bytes,
+            client,
+            milliseconds,
+            phases,
+            error = answered.error.as_deref(),
+            "request"
+        );
+    }
+}
+
+/// Milliseconds with two places.
+fn millis(span: std::time::Duration) -> f64 {
+    (span.as_secs_f64() * 100_000.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy::primitives::Address;
+
+    #[test]
+    fn a_payer_is_recognisable_and_not_named() {
+        let names = Pseudonyms::new(&Secret::new([7; 32]));
+        let (ann, bob) = (Payer(Address::repeat_byte(1)), Payer(Address::repeat_byte(2)));
+        assert_eq!(names.of(ann), names.of(ann));
+        assert_ne!(names.of(ann), names.of(bob));
+        assert!(!ann.to_string().to_lowercase().contains(&names.of(ann)));
+    }
+}

@@ -1,0 +1,291 @@
+//! Counts for Prometheus. Labels are route keys, networks, assets and fixed words: never a path, a payer or anything
+//! else a client chooses (S71).
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::gate::Event;
+use crate::gate::event::Answered;
+use crate::primitives::AtomicAmount;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    route: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    route: String,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRoute {
+    route: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByState {
+    state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRouteState {
+    route: String,
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByAsset {
+    network: String,
+    asset: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByPhase {
+    phase: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByResult {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByFacilitator {
+    facilitator: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConfigInfo {
+    hash: String,
+    version: &'static str,
+}
+
+/// What a look at the whole ledger found.
+#[derive(Debug, Clone, Default)]
+pub struct Census {
+    /// How many entries are in each state.
+    pub entries: Vec<(&'static str, u64)>,
+    /// Seconds since the oldest open settlement was asked for; zero when none is open.
+    pub oldest_settling: u64,
+    /// What open settlements are about, in smallest units, by network and asset.
+    pub at_risk: Vec<(String, String, AtomicAmount)>,
+}
+
+/// Every metric of the process.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<ByOutcome, Counter>,
+    offers: Family<ByRoute, Counter>,
+    refusals: Family<ByReason, Counter>,
+    payments: Family<ByRouteState, Counter>,
+    revenue: Family<ByAsset, Counter<u64, AtomicU64>>,
+    undelivered: Family<ByRoute, Counter>,
+    alarms: Counter,
+    phases: Family<ByPhase, Histogram>,
+    at_risk: Family<ByAsset, Gauge<i64, AtomicI64>>,
+    entries: Family<ByState, Gauge>,
+    oldest_settling: Gauge,
+    facilitators: Family<ByFacilitator, Gauge>,
+    config: Family<ConfigInfo, Gauge>,
+    reloads: Family<ByResult, Counter>,
+    restart_needed: Gauge,
+    live: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All of them at zero.
+    pub fn new() -> Self {
+        let phases = Family::<ByPhase, Histogram>::new_with_constructor(|| {
+            Histogram::new(exponential_buckets(0.000_05, 2.5, 14))
+        });
+        let mut metrics = Self {
+            registry: Registry::with_prefix("tollhouse"),
+            requests: Family::default(),
+            offers: Family::default(),
+            refusals: Family::default(),
+            payments: Family::default(),
+            revenue: Family::default(),
+            undelivered: Family::default(),
+            alarms: Counter::default(),
+            phases,
+            at_risk: Family::default(),
+            entries: Family::default(),
+            oldest_settling: Gauge::default(),
+            facilitators: Family::default(),
+            config: Family::default(),
+            reloads: Family::default(),
+            restart_needed: Gauge::default(),
+            live: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let to = &mut self.registry;
+        to.register("requests", "Requests by route and outcome", self.requests.clone());
+        to.register("offers", "Answers 402 with offers", self.offers.clone());
+        to.register("refusals", "Payments refused, by reason", self.refusals.clone());
+        to.register("payments", "Steps of payments", self.payments.clone());
+        to.register("revenue_units", "Settled, in smallest units of the asset", self.revenue.clone());
+        to.register(
+            "delivery_failed_after_payment",
+            "Paid answers of which no byte reached the client",
+            self.undelivered.clone(),
+        );
+        to.register("alarms", "Words of a facilitator that do not add up", self.alarms.clone());
+        to.register_with_unit("phase", "Time of a step of a request", Unit::Seconds, self.phases.clone());
+        to.register("at_risk_units", "Asked for and not known to be settled, in smallest units", self.at_risk.clone());
+        to.register("ledger_entries", "Entries of the ledger by state", self.entries.clone());
+        to.register_with_unit(
+            "ledger_oldest_settling",
+            "Age of the oldest settlement that nobody knows the end of",
+            Unit::Seconds,
+            self.oldest_settling.clone(),
+        );
+        to.register("facilitator_up", "Whether a facilitator answers", self.facilitators.clone());
+        to.register("config_info", "The configuration in force", self.config.clone());
+        to.register("config_reload", "Reloads of the configuration by result", self.reloads.clone());
+        to.register("restart_needed", "Whether the file asks for what only a restart gives", self.restart_needed.clone());
+        to.register("live", "Whether real money is charged", self.live.clone());
+    }
+
+    /// In the text format of Prometheus.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
+            let _ = writeln!(text, "# a metric could not be written");
+        }
+        text
+    }
+
+    pub(super) fn count(&self, event: &Event) {
+        let step = |route: &crate::tariff::RouteKey, state| {
+            self.payments.get_or_create(&ByRouteState { route: route.0.to_string(), state }).inc();
+        };
+        match event {
+            Event::Offered { route, .. } => {
+                self.offers.get_or_create(&ByRoute { route: route.0.to_string() }).inc();
+            }
+            Event::Refused { route, reason } => {
+                self.refusals.get_or_create(&ByReason { route: route.0.to_string(), reason }).inc();
+            }
+            Event::Reserved { route, .. } => step(route, "reserved"),
+            Event::Released { route, exhausted: false, .. } => step(route, "released"),
+            Event::Released { route, exhausted: true, .. } => step(route, "exhausted"),
+            Event::Settling { route, .. } => step(route, "settling"),
+            Event::Settled { route, amount, asset, network, .. } => {
+                step(route, "settled");
+                let asset = ByAsset { network: network.to_string(), asset: asset.symbol.clone() };
+                self.revenue.get_or_create(&asset).inc_by(amount.units().saturating_to());
+            }
+            Event::Declined { route, .. } => step(route, "declined"),
+            Event::Unknown { route, .. } => step(route, "unknown"),
+            Event::Delivered { route, outcome, .. } => {
+                step(route, if *outcome == "nothing" { "undelivered" } else { "delivered" });
+                if *outcome == "nothing" {
+                    self.undelivered.get_or_create(&ByRoute { route: route.0.to_string() }).inc();
+                }
+            }
+            Event::Redeemed { route, .. } => step(route, "redeemed"),
+            Event::Alarm { .. } => {
+                self.alarms.inc();
+            }
+            Event::Answered(answered) => self.answered(answered),
+        }
+    }
+
+    fn answered(&self, answered: &Answered) {
+        let route = answered.route.as_ref().map(|route| route.0.to_string()).unwrap_or_default();
+        self.requests.get_or_create(&ByOutcome { route, outcome: answered.outcome }).inc();
+        for (phase, took) in &answered.phases {
+            self.phases.get_or_create(&ByPhase { phase }).observe(took.as_secs_f64());
+        }
+    }
+
+    /// Notes what a look at the whole ledger found.
+    pub fn take_census(&self, census: &Census) {
+        for (state, count) in &census.entries {
+            let state = ByState { state: (*state).to_owned() };
+            self.entries.get_or_create(&state).set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+        self.oldest_settling.set(i64::try_from(census.oldest_settling).unwrap_or(i64::MAX));
+        self.at_risk.clear();
+        for (network, asset, units) in &census.at_risk {
+            let asset = ByAsset { network: network.clone(), asset: asset.clone() };
+            self.at_risk.get_or_create(&asset).set(units.units().saturating_to());
+        }
+    }
+
+    /// Notes which facilitators answer.
+    pub fn facilitators(&self, up: impl Iterator<Item = (String, bool)>) {
+        self.facilitators.clear();
+        for (facilitator, up) in up {
+            self.facilitators.get_or_create(&ByFacilitator { facilitator }).set(i64::from(up));
+        }
+    }
+
+    /// Notes the configuration in force.
+    pub fn configured(&self, hash: &str, live: bool) {
+        self.config.clear();
+        let info = ConfigInfo { hash: hash.to_owned(), version: env!("CARGO_PKG_VERSION") };
+        self.config.get_or_create(&info).set(1);
+        self.live.set(i64::from(live));
+    }
+
+    /// Notes a reload: `ok`, `same` or `failed`.
+    pub fn reloaded(&self, result: &'static str) {
+        self.reloads.get_or_create(&ByResult { result }).inc();
+    }
+
+    /// Notes whether the file asks for what only a restart gives.
+    pub fn restart_needed(&self, needed: bool) {
+        self.restart_needed.set(i64::from(needed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tariff::RouteKey;
+
+    #[test]
+    fn s71_labels_are_route_keys_and_fixed_words() {
+        let metrics = Metrics::new();
+        for path in ["/v1/users/1", "/v1/users/2"] {
+            metrics.count(&Event::Answered(Box::new(Answered {
+                route: Some(RouteKey("GET /v1/users/{id}".into())),
+                outcome: "offered",
+                method: http::Method::GET,
+                path: path.to_owned(),
+                query: Some("token=secret".to_owned()),
+                status: 402,
+                bytes: 0,
+                client: None,
+                payment: None,
+                error: None,
+                took: std::time::Duration::from_millis(1),
+                phases: vec![("admit", std::time::Duration::from_millis(1))],
+            })));
+        }
+        let text = metrics.render();
+        assert!(text.contains(r#"tollhouse_requests_total{route="GET /v1/users/{id}",outcome="offered"} 2"#), "{text}");
+        assert!(!text.contains("/v1/users/1") && !text.contains("secret"), "{text}");
+    }
+}
