@@ -1,0 +1,65 @@
+# `make demo` shows it, `make test` proves it. Both install what they miss on a Debian machine that has Rust, make,
+# Node and Python; when everything is there they go straight to work.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+CARGO := cargo
+BIN := target/debug/tollhouse
+STAMPS := target/setup
+TOOLS := $(STAMPS)/tools/bin
+E2E := tests/e2e
+MANIFESTS := $(wildcard deploy/kubernetes/*.yaml)
+
+.PHONY: help demo test lint unit e2e deploy-check bench build native
+
+help: ## Say what can be made
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
+
+demo: native ## A sample API, a gateway with play money and one paid call, in one process
+	@$(CARGO) run --quiet --locked -- demo
+
+test: lint unit e2e deploy-check ## Everything CI runs
+
+lint: native $(STAMPS)/tools.stamp ## Format, clippy, licences and sources of dependencies
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	tests/setup/deny.sh $(TOOLS)/cargo-deny
+
+unit: native ## All Rust tests, doc tests included
+	$(CARGO) test --locked
+
+e2e: build $(STAMPS)/npm.stamp $(STAMPS)/python.stamp ## Stock x402 clients against the real binary on a local chain
+	cd $(E2E) && TOLLHOUSE_BIN=$(abspath $(BIN)) node --test --test-reporter=spec run.mjs
+
+deploy-check: build $(STAMPS)/tools.stamp ## Manifests, the configuration inside them, the Dockerfile
+	PATH="$(abspath $(TOOLS)):$$PATH" tests/setup/deploy-check.sh $(abspath $(BIN)) $(MANIFESTS)
+
+bench: native ## Benchmarks, in the release profile
+	$(CARGO) bench --locked
+
+build: native ## The gateway, in the profile the tests use
+	$(CARGO) build --locked
+
+# ---- what has to be there first; each step is skipped when nothing it depends on has changed
+
+# zlib-ng, in Pingora's tree, is built with cmake, and crypto needs a C compiler. Looking costs nothing, so no stamp.
+native:
+	@tests/setup/debian.sh cc:gcc cc:libc6-dev cmake:cmake
+
+$(STAMPS)/npm.stamp: $(E2E)/package.json $(E2E)/package-lock.json $(E2E)/.npmrc
+	cd $(E2E) && npm ci --ignore-scripts --no-progress
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/python.stamp: $(E2E)/requirements.txt $(E2E)/constraints.txt
+	@tests/setup/debian.sh python-venv:python3-venv
+	tests/setup/venv.sh $(E2E)/.venv $(E2E)/requirements.txt
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/tools.stamp: tests/setup/tools.txt
+	@tests/setup/debian.sh python-venv:python3-venv
+	@mkdir -p $(@D)
+	tests/setup/venv.sh $(STAMPS)/tools tests/setup/tools.txt
+	@touch $@

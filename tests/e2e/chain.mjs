@@ -1,0 +1,56 @@
+// A local chain that passes for Base Sepolia, with Circle's USDC at its real address and payers who hold some.
+// Prints {rpc, chainId, usdc, payers, facilitator, payee}; anvil ends with this program, however it ends.
+import { spawn } from "node:child_process";
+import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
+import { ACCOUNTS, facilitator, payee, payers } from "./lib/accounts.mjs";
+import { announce, released } from "./lib/program.mjs";
+import { CHAIN_ID, USDC, deployUsdc } from "./lib/usdc.mjs";
+
+const anvil = spawn(
+  anvilBinary(),
+  ["--port", "0", "--host", "127.0.0.1", "--chain-id", String(CHAIN_ID), "--accounts", String(ACCOUNTS)],
+  { stdio: ["ignore", "pipe", "inherit"] },
+);
+process.on("exit", () => anvil.kill("SIGKILL"));
+anvil.once("error", (error) => fail(`cannot start anvil: ${error.message}`));
+anvil.once("exit", (code, signal) => fail(`anvil ended (${code ?? signal})`));
+
+const rpc = await listening(anvil);
+await deployUsdc(rpc);
+const open = ({ address, key }) => ({ address, key });
+announce({
+  rpc,
+  chainId: CHAIN_ID,
+  usdc: USDC,
+  payers: payers.map(open),
+  facilitator: open(facilitator),
+  payee: payee.address,
+});
+await released();
+process.exit(0);
+
+/** The binary that npm brought for this platform, `ANVIL`, or whatever the path holds. */
+function anvilBinary() {
+  if (process.env.ANVIL) return process.env.ANVIL;
+  try {
+    return createRequire(import.meta.url).resolve("@foundry-rs/anvil-linux-amd64/bin/anvil");
+  } catch {
+    return "anvil";
+  }
+}
+
+/** Reads the address from the line anvil prints; the pipe is drained from then on, so that anvil never blocks. */
+function listening(child) {
+  return new Promise((resolve) => {
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      const address = /^Listening on (\S+)$/.exec(line)?.[1];
+      if (address) resolve(`http://${address}`);
+    });
+  });
+}
+
+function fail(why) {
+  process.stderr.write(`${why}\n`);
+  process.exit(1);
+}
