@@ -112,8 +112,8 @@ impl Server {
         let pool = Arc::new(Pool::new(facilitators.adopt(&live, &clock)?));
         let board = Arc::new(Board::new(Arc::clone(&live.tariff)));
         let gate = Gate::new(Parts {
-            protocol: Arc::new(X402::new()),
-            scheme: Arc::new(Eip3009Exact::new()),
+            protocol: Arc::new(X402),
+            scheme: Arc::new(Eip3009Exact),
             ledger: Arc::clone(&ledger),
             pool: Arc::clone(&pool),
             board: Arc::clone(&board),

@@ -4,7 +4,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::payment::{Authorization, Credential, Dialect, Eip3009, Problem, Receipt, Resource, SignatureBytes};
 use crate::primitives::Nonce;
@@ -45,6 +45,14 @@ impl Protocol for X402 {
             (None, None) => return Ok(None),
         };
         credential(dialect, value).map(Some).map_err(|reason| DecodeError::Unreadable { dialect, reason })
+    }
+
+    fn preflight(&self, methods: &[Method], asked: Option<&HeaderValue>) -> Answer {
+        fields::preflight(methods, asked)
+    }
+
+    fn expose(&self, headers: &mut HeaderMap) {
+        fields::expose(headers);
     }
 
     fn receipt(&self, receipt: &Receipt, dialect: Dialect) -> HeaderMap {
