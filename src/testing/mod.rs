@@ -2,6 +2,7 @@
 
 pub mod facilitator;
 pub mod wallet;
+pub mod vectors;
 
 pub use facilitator::ScriptedFacilitator;
 pub use wallet::Wallet;
