@@ -77,7 +77,7 @@ impl Chore {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Census {
     /// How many entries are in each state, by `State::name`.
-    pub entries: BTreeMap<&'static str, u64>,
+    pub entries: BTreeMap<String, u64>,
     /// How long the oldest open settlement has been open; zero when none is.
     pub oldest_settling: Duration,
     /// What open settlements are about, by network and asset symbol.
@@ -87,7 +87,12 @@ pub struct Census {
 impl Census {
     /// Counts one entry.
     pub fn add(&mut self, entry: &Entry, now: Timestamp) {
-        *self.entries.entry(entry.state.name()).or_default() += 1;
+        *self.entries.entry(entry.state.name().to_owned()).or_default() += 1;
+        self.weigh(entry, now);
+    }
+
+    /// Adds what one entry has at risk.
+    pub fn weigh(&mut self, entry: &Entry, now: Timestamp) {
         if let State::Settling { since, .. } = &entry.state {
             self.oldest_settling = self.oldest_settling.max(now.since(*since));
             let offer = &entry.sale.payment.offer;

@@ -212,7 +212,7 @@ impl Metrics {
     pub fn take_census(&self, census: &Census) {
         self.entries.clear();
         for (state, count) in &census.entries {
-            let state = ByState { state: (*state).to_owned() };
+            let state = ByState { state: state.clone() };
             self.entries.get_or_create(&state).set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
         self.oldest_settling.set(i64::try_from(census.oldest_settling.as_secs()).unwrap_or(i64::MAX));
