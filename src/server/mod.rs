@@ -34,7 +34,7 @@ use crate::telemetry::{Metrics, Pseudonyms, Telemetry};
 use facilitators::Facilitators;
 use listener::{Connections, Door};
 
-pub use run::run;
+pub use run::{RunError, run};
 
 /// How many places of a backend are tried before the client hears 502; each only when nothing was sent.
 const MOST_TRIES: usize = 16;
