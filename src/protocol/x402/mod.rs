@@ -26,6 +26,17 @@ pub use fields::{
 pub const MAX_HEADER: usize = 16 * 1024;
 
 /// x402 over HTTP, versions 1 and 2.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue};
+/// use tollhouse::protocol::{DecodeError, Protocol, x402::X402};
+///
+/// let mut fields = HeaderMap::new();
+/// assert_eq!(X402.decode(&fields), Ok(None), "no payment is not a mistake");
+///
+/// fields.insert("payment-signature", HeaderValue::from_static("e30="));
+/// assert!(matches!(X402.decode(&fields), Err(DecodeError::Unreadable { .. })));
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct X402;
 
