@@ -1,5 +1,6 @@
 //! Fakes, wallets and a manual clock, for tests and benches.
 
 pub mod clock;
+pub mod sales;
 
 pub use clock::ManualClock;
