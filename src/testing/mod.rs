@@ -7,5 +7,6 @@ pub mod vectors;
 pub use facilitator::ScriptedFacilitator;
 pub use wallet::Wallet;
 pub mod clock;
+pub mod sales;
 
 pub use clock::ManualClock;
