@@ -1,7 +1,164 @@
 //! What does this route cost?
+//!
+//! The price table maps methods and paths to what a request costs. The more specific path wins, then the more
+//! specific method; order never matters. A table in which some request would have no single winner is refused whole,
+//! with the line that would settle it.
 
+mod board;
+mod change;
+mod collision;
+mod crossing;
+mod fold;
+mod index;
+mod key;
+mod lanes;
+mod lint;
+mod methods;
+mod pattern;
 mod route;
+#[cfg(test)]
+mod sample;
 mod toll;
+mod trie;
 
-pub use route::{Host, Limits, Methods, Pattern, Place, Route, RouteKey, Segment};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use http::Method;
+
+pub use board::Board;
+pub use change::{Change, Mark, changes};
+pub use collision::{Collision, MAX_ARRANGEMENTS, MAX_CROSSINGS};
+use index::Index;
+pub use key::{KeyError, Mistake, parse_key};
+pub use lint::Loosened;
+use methods::MethodSet;
+pub use methods::{Methods, NAMEABLE};
+pub use pattern::{Pattern, Relation, Segment};
+pub use route::{Host, Limits, Place, Route, RouteKey};
 pub use toll::{Charge, Replay, Toll};
+
+/// The routes of one host, as they stand in the file.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    /// `None` is the table for whatever the client calls us; it cannot stand beside tables with a host. Where hosts
+    /// are listed, the main `routes:` belong to the host of `public_url`.
+    pub host: Option<Host>,
+    /// In any order.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// The price table.
+#[derive(Debug)]
+pub struct Tariff {
+    routes: Vec<Arc<Route>>,
+    hosts: Hosts,
+}
+
+#[derive(Debug)]
+enum Hosts {
+    Whatever(Index),
+    Listed(BTreeMap<Arc<str>, Index>),
+}
+
+/// What a request is to the price table.
+#[derive(Debug, Clone, Copy)]
+pub enum Found<'a> {
+    /// It matches this route and no more specific one.
+    Route {
+        /// The route.
+        route: &'a Arc<Route>,
+        /// A HEAD that only a route for GET lets in: paid, it is 405 and nothing is reserved (S39).
+        through_get: bool,
+    },
+    /// Not for sale: 404, and the upstream is never asked (S42).
+    Unlisted,
+    /// Hosts are listed and this is none of them: 421 (S41).
+    UnknownHost,
+    /// Read without regard to case or compatibility form, the path would match a stricter or dearer route: 400 (S38).
+    Ambiguous,
+}
+
+impl Tariff {
+    /// A price table in which every request has one winner or none. Tables of the same host are one table.
+    ///
+    /// # Errors
+    /// With every duplicate, and with at most [`MAX_CROSSINGS`] crossings of each host.
+    pub fn new(tables: Vec<Table>) -> Result<Self, Vec<Collision>> {
+        let routes = tables.iter().flat_map(|table| table.routes.iter().cloned()).collect();
+        let mut by_host: HashMap<Option<Host>, Vec<Arc<Route>>> = HashMap::new();
+        let mut order = Vec::new();
+        for table in tables {
+            let known = by_host.entry(table.host.clone()).or_insert_with(|| {
+                order.push(table.host);
+                Vec::new()
+            });
+            known.extend(table.routes);
+        }
+        let hostless = by_host.remove(&None);
+        if by_host.is_empty() {
+            return Ok(Self { routes, hosts: Hosts::Whatever(Index::build(&hostless.unwrap_or_default())?) });
+        }
+        let mut collisions: Vec<Collision> =
+            hostless.iter().flatten().take(1).map(|route| Collision::Hostless { route: route.clone() }).collect();
+        let mut hosts = BTreeMap::new();
+        for host in order {
+            let Some((Some(host), routes)) = by_host.remove_entry(&host) else { continue };
+            match Index::build(&routes) {
+                Ok(index) => drop(hosts.insert(host.0, index)),
+                Err(more) => collisions.extend(more),
+            }
+        }
+        if collisions.is_empty() { Ok(Self { routes, hosts: Hosts::Listed(hosts) }) } else { Err(collisions) }
+    }
+
+    /// What a request costs. `host` is canonical; `segments` are those of the canonical target, decoded.
+    ///
+    /// What it takes depends on the path and hardly on the size of the table.
+    pub fn find<'t>(
+        &self,
+        host: Option<&str>,
+        method: &Method,
+        segments: impl Iterator<Item = &'t str> + Clone,
+    ) -> Found<'_> {
+        let Some(index) = self.index(host) else {
+            return Found::UnknownHost;
+        };
+        let method = MethodSet::of(method);
+        match index.find(method, segments.clone()) {
+            None => Found::Unlisted,
+            Some(lane) if index.is_ambiguous(lane, method, segments) => Found::Ambiguous,
+            Some(lane) => Found::Route { route: lane.route, through_get: lane.through_get },
+        }
+    }
+
+    /// Every route, as the tables were given.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter()
+    }
+
+    /// How many routes have a price.
+    pub fn priced(&self) -> usize {
+        self.routes.iter().filter(|route| matches!(route.charge, Charge::Toll(_))).count()
+    }
+
+    /// Routes that undercut a broader one for a method they do not name (TH2104).
+    pub fn loosened(&self) -> Vec<Loosened> {
+        self.indexes().flat_map(|(_, index)| lint::loosened(index)).collect()
+    }
+
+    fn index(&self, host: Option<&str>) -> Option<&Index> {
+        match &self.hosts {
+            Hosts::Whatever(index) => Some(index),
+            Hosts::Listed(hosts) => hosts.get(host?),
+        }
+    }
+
+    fn indexes(&self) -> impl Iterator<Item = (Option<&str>, &Index)> {
+        let (whatever, listed) = match &self.hosts {
+            Hosts::Whatever(index) => (Some((None, index)), None),
+            Hosts::Listed(hosts) => (None, Some(hosts)),
+        };
+        whatever.into_iter().chain(listed.into_iter().flatten().map(|(host, index)| (Some(&**host), index)))
+    }
+}

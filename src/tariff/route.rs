@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Charge;
+use super::{Charge, Methods, Pattern};
 
 /// The name of a route in logs, metrics, quotes and the ledger: its key in the file (`GET /v1/weather`), with the
 /// host in front when it stands in a host's table.
@@ -60,33 +60,6 @@ pub struct Route {
     pub limits: Limits,
     /// Where it stands.
     pub place: Place,
-}
-
-/// The methods a route names. `GET` includes HEAD unless the route, or another one on the same path, names HEAD.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Methods {
-    /// The key names none: every method.
-    Any,
-    /// The methods it names, sorted, without repetition.
-    Named(Vec<http::Method>),
-}
-
-/// One part of a pattern between slashes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Segment {
-    /// Exactly this text, decoded.
-    Literal(Arc<str>),
-    /// `{name}`: one non-empty segment.
-    Parameter(Arc<str>),
-}
-
-/// The paths a route names.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Pattern {
-    /// The segments in front; a trailing slash is an empty literal at the end.
-    pub segments: Vec<Segment>,
-    /// Whether it ends in `/**`: what stands in front, the same with a slash, and everything below.
-    pub subtree: bool,
 }
 
 /// What a request to a route may take.

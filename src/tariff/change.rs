@@ -1,0 +1,206 @@
+//! What a new price table changes for customers, in money.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use super::index::Index;
+use super::lanes::{Lane, Lanes};
+use super::methods::MethodSet;
+use super::{Charge, Route, RouteKey, Tariff, Toll};
+use crate::payment::Offer;
+use crate::primitives::Payee;
+
+/// One difference between two price tables, as `plan` and the log show it: `~ GET /v1/weather $0.01 → $0.02`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// How much attention it needs.
+    pub mark: Mark,
+    /// The key of a route, or `pay_to.` and a network.
+    pub subject: Arc<str>,
+    /// What held before; `None` when nothing was listed.
+    pub before: Option<String>,
+    /// What holds now; `None` when nothing is listed.
+    pub after: Option<String>,
+}
+
+/// How much attention a change needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mark {
+    /// Something opens for free, or money goes elsewhere or comes in another asset.
+    Alarm,
+    /// Newly for sale.
+    Added,
+    /// No longer for sale.
+    Removed,
+    /// Other terms.
+    Changed,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Alarm => "!",
+            Self::Added => "+",
+            Self::Removed => "-",
+            Self::Changed => "~",
+        })
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.mark, self.subject)?;
+        match (&self.before, &self.after) {
+            (Some(before), Some(after)) => write!(f, " {before} → {after}"),
+            (Some(only), None) | (None, Some(only)) => write!(f, " {only}"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// What posting `new` in place of `old` changes, route by route; changed payees once per network at the end.
+pub fn changes(old: &Tariff, new: &Tariff) -> Vec<Change> {
+    let before: HashMap<&RouteKey, &Route> = old.routes().map(|route| (&route.key, &**route)).collect();
+    let after: HashMap<&RouteKey, &Route> = new.routes().map(|route| (&route.key, &**route)).collect();
+    let mut found = Vec::new();
+    let mut payees = Payees::default();
+    for listed in each_listed(old) {
+        match after.get(&listed.route.key) {
+            Some(now) => compare(listed.route, now, &mut found, &mut payees),
+            None => found.push(delisted(listed, new)),
+        }
+    }
+    let is_new = |listed: &Listed| !before.contains_key(&listed.route.key);
+    found.extend(each_listed(new).filter(is_new).map(|listed| newly_listed(listed, old)));
+    found.extend(payees.into_changes());
+    found
+}
+
+/// A route, where it stands in its tariff.
+struct Listed<'a> {
+    host: Option<&'a str>,
+    lanes: &'a Lanes,
+    route: &'a Arc<Route>,
+}
+
+fn each_listed(tariff: &Tariff) -> impl Iterator<Item = Listed<'_>> {
+    tariff.indexes().flat_map(|(host, index)| {
+        index.lanes().iter().flat_map(move |lanes| lanes.routes().map(move |route| Listed { host, lanes, route }))
+    })
+}
+
+impl Listed<'_> {
+    /// What another tariff asks for the same requests, one entry per method; `None` is not for sale.
+    fn elsewhere<'t>(&self, other: &'t Tariff) -> Vec<Option<&'t Charge>> {
+        let Some(index) = other.index(self.host) else { return vec![None] };
+        let own = |method: &MethodSet| self.lanes.lane(*method).is_some_and(|lane| Arc::ptr_eq(lane.route, self.route));
+        self.lanes.methods().each().filter(own).flat_map(|method| self.for_method(index, method)).collect()
+    }
+
+    fn for_method<'t>(&self, index: &'t Index, method: MethodSet) -> Vec<Option<&'t Charge>> {
+        let covering = index.covering(&self.lanes.pattern, method);
+        if covering.is_empty() {
+            return vec![None];
+        }
+        covering.into_iter().map(|lane: Lane<'t>| Some(&lane.route.charge)).collect()
+    }
+}
+
+fn newly_listed(listed: Listed<'_>, old: &Tariff) -> Change {
+    let before = listed.elsewhere(old);
+    let charge = &listed.route.charge;
+    let mark = match charge {
+        Charge::Free if before.iter().any(|before| *before != Some(&Charge::Free)) => Mark::Alarm,
+        Charge::Deny if before.iter().flatten().any(|before| **before != Charge::Deny) => Mark::Removed,
+        Charge::Deny => Mark::Changed,
+        Charge::Free | Charge::Toll(_) => Mark::Added,
+    };
+    Change { mark, subject: listed.route.key.0.clone(), before: agreed(&before), after: Some(charge.to_string()) }
+}
+
+fn delisted(listed: Listed<'_>, new: &Tariff) -> Change {
+    let after = listed.elsewhere(new);
+    let charge = &listed.route.charge;
+    let opens = *charge != Charge::Free && after.contains(&Some(&Charge::Free));
+    let mark = if opens { Mark::Alarm } else { Mark::Removed };
+    Change { mark, subject: listed.route.key.0.clone(), before: Some(charge.to_string()), after: agreed(&after) }
+}
+
+/// The charge, if it is the same for every method.
+fn agreed(charges: &[Option<&Charge>]) -> Option<String> {
+    let (first, rest) = charges.split_first()?;
+    first.filter(|_| rest.iter().all(|other| other == first)).map(Charge::to_string)
+}
+
+fn compare(old: &Route, new: &Route, found: &mut Vec<Change>, payees: &mut Payees) {
+    let mut push = |mark, before: String, after: String| {
+        found.push(Change { mark, subject: new.key.0.clone(), before: Some(before), after: Some(after) });
+    };
+    let (Charge::Toll(was), Charge::Toll(is)) = (&old.charge, &new.charge) else {
+        if old.charge != new.charge {
+            let mark = match (&old.charge, &new.charge) {
+                (_, Charge::Free) => Mark::Alarm,
+                (_, Charge::Deny) => Mark::Removed,
+                (Charge::Deny, _) => Mark::Added,
+                _ => Mark::Changed,
+            };
+            push(mark, old.charge.to_string(), new.charge.to_string());
+        }
+        return;
+    };
+    let mut differ = |mark, before: String, after: String| {
+        if before != after {
+            push(mark, before, after);
+        }
+    };
+    differ(Mark::Changed, was.to_string(), is.to_string());
+    differ(Mark::Changed, networks(was), networks(is));
+    differ(Mark::Alarm, assets(was, is), assets(is, was));
+    differ(Mark::Changed, was.settle.as_str().to_owned(), is.settle.as_str().to_owned());
+    payees.note(was, is);
+}
+
+fn networks(toll: &Toll) -> String {
+    let mut names: Vec<&str> = toll.offers.iter().map(|offer| offer.network.name.as_str()).collect();
+    names.dedup();
+    names.join(", ")
+}
+
+/// The tokens a toll takes on the networks that both name.
+fn assets(toll: &Toll, other: &Toll) -> String {
+    let shared = |offer: &&Offer| other.offers.iter().any(|other| other.network.id == offer.network.id);
+    let name = |offer: &Offer| format!("{} {}", offer.asset.symbol, offer.asset.address);
+    toll.offers.iter().filter(shared).map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// Where money went and goes, by network. One edit of `pay_to` moves every route, so routes are not told apart.
+#[derive(Default)]
+struct Payees(BTreeMap<String, Vec<(Payee, Payee)>>);
+
+impl Payees {
+    fn note(&mut self, old: &Toll, new: &Toll) {
+        for offer in &new.offers {
+            let on_network = |old: &&Offer| old.network.id == offer.network.id;
+            let was: Vec<Payee> = old.offers.iter().filter(on_network).map(|old| old.pay_to).collect();
+            if let Some(first) = was.first().filter(|_| !was.contains(&offer.pay_to)) {
+                let moves = self.0.entry(offer.network.name.clone()).or_default();
+                if !moves.contains(&(*first, offer.pay_to)) {
+                    moves.push((*first, offer.pay_to));
+                }
+            }
+        }
+    }
+
+    fn into_changes(self) -> impl Iterator<Item = Change> {
+        self.0.into_iter().flat_map(|(network, moves)| {
+            let subject: Arc<str> = format!("pay_to.{network}").into();
+            moves.into_iter().map(move |(was, is)| Change {
+                mark: Mark::Alarm,
+                subject: subject.clone(),
+                before: Some(was.to_string()),
+                after: Some(is.to_string()),
+            })
+        })
+    }
+}
