@@ -1,0 +1,29 @@
+// Signing without sending: a payment in hand that a test presents when and as often as it likes.
+import { x402Client } from "@x402/core/client";
+import { x402HTTPClient } from "@x402/core/http";
+import { ExactEvmScheme } from "@x402/evm/exact/client";
+import { privateKeyToAccount } from "viem/accounts";
+
+/** Asks for the price of `url` and signs the first offer. */
+export async function signPayment(url, payer) {
+  const wallet = new x402Client().register("eip155:*", new ExactEvmScheme(privateKeyToAccount(payer.key)));
+  const client = new x402HTTPClient(wallet);
+  const challenge = await ask(url);
+  const required = client.getPaymentRequiredResponse((name) => challenge.headers.get(name), challenge.body);
+  const payload = await client.createPaymentPayload(required);
+  const [[name, value]] = Object.entries(client.encodePaymentSignatureHeader(payload));
+  return { name, value, amount: payload.accepted.amount, signature: payload.payload.signature };
+}
+
+/** Sends a request, with a payment or without, and reads all that comes back. */
+export async function ask(url, payment) {
+  const response = await fetch(url, { headers: payment ? { [payment.name]: payment.value } : {} });
+  const text = await response.text();
+  return { status: response.status, headers: response.headers, body: text && JSON.parse(text) };
+}
+
+/** What the challenge in an answer asks for, in units of the first offer. */
+export function priceAsked({ headers }) {
+  const required = JSON.parse(Buffer.from(headers.get("payment-required"), "base64").toString("utf8"));
+  return BigInt(required.accepts[0].amount);
+}

@@ -1,0 +1,97 @@
+// Everything around the gateway: a chain, a facilitator, an API, and the questions tests ask of them.
+import assert from "node:assert/strict";
+import { chmodSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseAbiItem } from "viem";
+import { Gateway } from "./gateway.mjs";
+import { startServer } from "./process.mjs";
+import { USDC, balanceOf, connect } from "./usdc.mjs";
+
+const TRANSFER = parseAbiItem("event Transfer(address indexed from, address indexed to, uint256 value)");
+
+export class World {
+  #payers;
+
+  static async open() {
+    const world = new World();
+    world.chain = await startServer("chain.mjs");
+    world.reader = connect(world.chain.rpc);
+    world.#payers = world.chain.payers.values();
+    world.facilitator = await startServer("facilitator.mjs", "--rpc", world.chain.rpc);
+    world.backend = await startServer("backend.mjs");
+    return world;
+  }
+
+  async close() {
+    await Promise.all([this.backend, this.facilitator, this.chain].map((server) => server?.stop()));
+  }
+
+  /** A payer who has bought nothing yet. */
+  newPayer() {
+    const { value } = this.#payers.next();
+    assert(value, "no payers left: raise PAYERS in accounts.mjs");
+    return value;
+  }
+
+  /** Starts a gateway in front of the backend, with prices nobody else charges. */
+  gateway(facilitator, routes = { "GET /v1/weather": "$0.01", "GET /v1/health": "free" }) {
+    return Gateway.open(({ port, status, folder }) => {
+      const lines = [
+        "version: 1",
+        `public_url: http://127.0.0.1:${port}`,
+        `listen: [{address: "127.0.0.1:${port}"}]`,
+        `status: 127.0.0.1:${status}`,
+        `upstream: ${this.backend.url}`,
+        `pay_to: {base-sepolia: "${this.chain.payee}"}`,
+        `networks: {base-sepolia: {rpc: ["${this.chain.rpc}"]}}`,
+        "facilitators:",
+        ...facilitator(folder).map((line) => `  ${line}`),
+        `ledger: "sqlite:${join(folder, "ledger.db")}"`,
+        "routes:",
+        ...Object.entries(routes).map(([route, price]) => `  ${route}: ${price}`),
+      ];
+      return `${lines.join("\n")}\n`;
+    });
+  }
+
+  /** A facilitator over HTTP, as `gateway.yaml` writes it. */
+  remote(url = this.facilitator.url) {
+    return () => ["- name: stock", `  url: ${url}`, "  networks: [base-sepolia]"];
+  }
+
+  /** The gateway's own node and gas key. */
+  local(rpc = this.chain.rpc) {
+    return (folder) => {
+      const key = join(folder, "gas-key");
+      writeFileSync(key, this.chain.facilitator.key);
+      chmodSync(key, 0o600);
+      return ["- name: own", `  local: {rpc: ["${rpc}"], signer: {file: "${key}"}}`, "  networks: [base-sepolia]"];
+    };
+  }
+
+  async balances(payer) {
+    const [paid, received] = await Promise.all([payer.address, this.chain.payee].map((who) => balanceOf(this.reader, who)));
+    return { paid, received };
+  }
+
+  /** Every transfer of USDC from this payer, from the chain's first block on. */
+  transfersFrom(payer) {
+    return this.reader.getLogs({ address: USDC, event: TRANSFER, args: { from: payer.address }, fromBlock: 0n });
+  }
+
+  /** Exactly these payments, in units, and nothing else ever left this payer for the payee. */
+  async assertPaid(payer, units) {
+    const transfers = await this.transfersFrom(payer);
+    assert.deepEqual(
+      transfers.map(({ args }) => ({ to: args.to, value: args.value })),
+      units.map((value) => ({ to: this.chain.payee, value })),
+    );
+    return transfers;
+  }
+
+  /** The requests that reached the backend and carry this payer's name. */
+  async deliveriesTo(payer) {
+    const hits = await (await fetch(`${this.backend.admin}/hits`)).json();
+    return hits.filter((hit) => hit.headers["tollhouse-payer"]?.toLowerCase() === payer.address.toLowerCase());
+  }
+}
