@@ -3,9 +3,9 @@
 //! Data goes to standard output, talk to standard error. The exit code says who must act ([`Verdict`]).
 
 mod check;
-mod demo;
+
 mod ledger;
-mod pay;
+
 mod quote;
 mod run;
 mod schema;
@@ -42,12 +42,8 @@ enum Command {
     Run(run::Run),
     /// Say every mistake in a file, with its place and the fix
     Check(check::Check),
-    /// Run the product in one process: sample API, sandbox gateway, paying client
-    Demo(demo::Demo),
     /// Say what a request costs, and why
     Quote(quote::Quote),
-    /// Pay for a request: shows the 402, signs, shows the receipt
-    Pay(pay::Pay),
     /// Look at the payments that are remembered
     Ledger(ledger::LedgerCommand),
     /// Print the JSON Schema of gateway.yaml, for editors
@@ -114,9 +110,7 @@ pub fn main() -> ExitCode {
     let verdict = match Cli::parse().command {
         Command::Run(command) => command.execute(),
         Command::Check(command) => command.execute(),
-        Command::Demo(command) => command.execute(),
         Command::Quote(command) => command.execute(),
-        Command::Pay(command) => command.execute(),
         Command::Ledger(command) => command.execute(),
         Command::Schema => schema::execute(),
         Command::Version => {

@@ -58,7 +58,7 @@ impl Quote {
             Found::Ambiguous => ("400", None),
         };
         Ok(match self.format {
-            Shape::Human => self.human(tariff, host.as_deref(), &method, &target, status, route.map(|route| &**route)),
+            Shape::Human => self.human(tariff, host.as_deref(), &method, status, route.map(|route| &**route)),
             Shape::Json => json(status, route.map(|route| &**route)),
         })
     }
@@ -68,7 +68,6 @@ impl Quote {
         tariff: &Tariff,
         host: Option<&str>,
         method: &Method,
-        target: &Target,
         status: &str,
         route: Option<&Route>,
     ) -> String {
@@ -84,7 +83,7 @@ impl Quote {
         let _ = writeln!(text, "{status}  {meaning}");
         let Some(route) = route.filter(|_| self.why) else { return text };
         let _ = writeln!(text, "route     {:<40} {}", route.key.0, route.place);
-        for beaten in tariff.beaten(host, method, target.segments()) {
+        for beaten in tariff.beaten_by(host, route, method) {
             let _ = writeln!(text, "  beats   {:<40} {}   {}", beaten.key.0, beaten.place, beaten.charge);
         }
         if let Charge::Toll(toll) = &route.charge {

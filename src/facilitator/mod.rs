@@ -1,6 +1,8 @@
 //! Who confirms a payment, and who moves the money?
 
 mod cdp;
+pub mod chain;
+pub mod local;
 mod pool;
 mod remote;
 pub mod sandbox;

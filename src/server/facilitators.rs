@@ -7,9 +7,9 @@ use tokio::task::AbortHandle;
 
 use crate::config;
 use crate::facilitator::chain::{Chain, Found};
-use crate::facilitator::{
-    self, BoxError, Facilitator, Kind, Local, Remote, Sandbox, Witness, Witnessed,
-};
+use crate::facilitator::local::{Local, Setup};
+use crate::facilitator::sandbox::Sandbox;
+use crate::facilitator::{self, BoxError, Facilitator, Kind, Remote, Witness, Witnessed};
 use crate::payment::{Payment, TransactionHash};
 use crate::primitives::{Caip2, Clock, Payee};
 use crate::tariff::Charge;
@@ -87,7 +87,18 @@ fn make(
             let witness = Some(Arc::clone(witness) as Arc<dyn Witness>);
             Arc::new(Remote::new(config, witness, Arc::clone(clock))?)
         }
-        Kind::Local { .. } => Arc::new(Local::new(config, &payees(live), Arc::clone(clock))?),
+        Kind::Local { rpc, signer, max_gas_price } => {
+            let network = config.networks.first().ok_or("it names no network")?;
+            let setup = Setup {
+                name: Arc::clone(&config.name),
+                chain: Arc::new(Chain::connect(network.clone(), rpc, Arc::clone(clock))?),
+                signer: signer.clone(),
+                max_gas_price: *max_gas_price,
+                verify_timeout: config.verify_timeout,
+                settle_timeout: config.settle_timeout,
+            };
+            Arc::new(Local::new(setup, &payees(live), Arc::clone(clock))?)
+        }
         Kind::Sandbox => Arc::new(Sandbox::new(Arc::clone(&config.name), Arc::clone(clock), Default::default())),
     })
 }

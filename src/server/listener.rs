@@ -72,8 +72,7 @@ impl Door {
             let Some(permit) = connections.admit().await else { return };
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                // An error means that nobody can tell us to close any more, which does not close us.
-                _ = closing.wait_for(|closing| *closing) , if closing.has_changed().is_ok() => return,
+                _ = closing.wait_for(|closing| *closing) => return,
             };
             match accepted {
                 Ok(mut stream) => {

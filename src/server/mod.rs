@@ -60,6 +60,8 @@ pub struct Server {
     facilitators: Facilitators,
     background: JoinSet<()>,
     closing: watch::Sender<bool>,
+    /// Closes the status listener: last of all, because probes must see the end.
+    ended: watch::Sender<bool>,
 }
 
 /// Why a gateway does not start.
@@ -142,6 +144,7 @@ impl Server {
             facilitators,
             background: JoinSet::new(),
             closing: watch::Sender::new(false),
+            ended: watch::Sender::new(false),
         };
         server.tend();
         server.open_doors().await?;
@@ -204,8 +207,8 @@ impl Server {
             let door = Door::open(address).await?;
             self.status = Some(door.address());
             let status = Arc::new(Status::new(Arc::clone(&self.metrics), Arc::clone(&self.readiness)));
-            // Not counted: a scrape does not hold up the end, and the end must be seen by probes.
-            self.background.spawn(door.serve(status, Connections::default(), watch::Sender::new(false).subscribe()));
+            // Not counted: a scrape does not hold up the end.
+            self.background.spawn(door.serve(status, Connections::default(), self.ended.subscribe()));
         }
         Ok(())
     }
@@ -224,6 +227,7 @@ impl Server {
         .await
         .is_ok();
         self.ledger.flush().await;
+        self.ended.send_replace(true);
         self.background.shutdown().await;
         ended
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{self, Watcher};
+use crate::config::{self, Format, Watcher};
 use crate::tariff::Charge;
 
 use super::{Server, StartError, system_clock};
@@ -35,10 +35,10 @@ pub enum RunError {
 pub async fn run(path: &Path, directives: Option<&str>) -> Result<(), RunError> {
     let mut stop = Stop::listen().map_err(RunError::Signals)?;
     let loaded = config::load(path);
-    let report = loaded.report();
+    let report = loaded.report.render(Format::Human, false);
     let Some(config) = loaded.config else { return Err(RunError::Config(report)) };
     crate::telemetry::init(&config.live.log, directives);
-    if loaded.has_mistakes() {
+    if loaded.report.warnings() > 0 {
         tracing::warn!("{report}");
     }
     let summary = Summary::of(&config);
@@ -48,7 +48,7 @@ pub async fn run(path: &Path, directives: Option<&str>) -> Result<(), RunError> 
     summary.tell(&server);
     loop {
         tokio::select! {
-            () = watcher.changed() => reload(&mut server, path, &mut watcher).await,
+            () = watcher.changed() => reload(&mut server, path).await,
             name = stop.told() => {
                 tracing::info!(signal = name, "stopping");
                 break;
@@ -64,12 +64,11 @@ pub async fn run(path: &Path, directives: Option<&str>) -> Result<(), RunError> 
 }
 
 /// Reads the file again. A good one is put in force; a bad one leaves everything as it was (S64).
-async fn reload(server: &mut Server, path: &Path, watcher: &mut Watcher) {
+async fn reload(server: &mut Server, path: &Path) {
     let path: PathBuf = path.to_owned();
     // A large table takes a moment to read; requests do not wait for it.
     let Ok(loaded) = tokio::task::spawn_blocking(move || config::load(&path)).await else { return };
-    watcher.loaded(&loaded.hash);
-    let report = loaded.report();
+    let report = loaded.report.render(Format::Human, false);
     let Some(config) = loaded.config else {
         server.note_reload("failed");
         tracing::error!("the changed file is not used, the prices stay as they were:\n{report}");

@@ -132,6 +132,13 @@ impl Tariff {
         }
     }
 
+    /// The routes that a winning route beats for this method: the next broader ones.
+    pub fn beaten_by(&self, host: Option<&str>, winner: &Route, method: &Method) -> Vec<&Arc<Route>> {
+        let Some(index) = self.index(host) else { return Vec::new() };
+        let broader = index.broader(&winner.pattern, MethodSet::of(method));
+        broader.into_iter().map(|lane| lane.route).collect()
+    }
+
     /// Every route, as the tables were given.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter()

@@ -16,9 +16,9 @@ use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw::{self, RoutePayTo, listed, nearest};
 use crate::config::source::{Source, Span};
 use crate::config::tree::Text;
-use crate::payment::{Offer, SchemeName, SettleMode};
+use crate::payment::{Offer, Replay, SchemeName, SettleMode};
 use crate::primitives::Payee;
-use crate::tariff::{Charge, Host, Limits, Replay, Route, RouteKey, Toll, parse_key};
+use crate::tariff::{Charge, Host, Limits, Route, RouteKey, Toll, parse_key};
 
 /// Looking a settlement up and giving up on it takes this long at most (SAFETY, "Times").
 const SLACK: Duration = Duration::from_secs(6);

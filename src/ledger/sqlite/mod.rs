@@ -91,6 +91,18 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
+    /// Opens a ledger that exists for a look inside; whatever writes through it fails.
+    ///
+    /// # Errors
+    /// When there is no such file, or it is not a ledger, or is too new.
+    pub fn inspect(path: &Path) -> Result<Self, OpenError> {
+        let unavailable = |source| OpenError::Unavailable { path: path.to_owned(), source };
+        Ok(Self {
+            writer: Worker::reader(schema::existing(path)?).map_err(|error| unavailable(error.into()))?,
+            reader: Worker::reader(schema::existing(path)?).map_err(|error| unavailable(error.into()))?,
+        })
+    }
+
     /// Opens the ledger in this file; makes it, readable by its owner only, when there is none.
     ///
     /// # Errors

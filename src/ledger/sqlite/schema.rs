@@ -69,6 +69,14 @@ pub(super) fn open(path: &Path, purpose: Purpose) -> Result<Connection, OpenErro
     }
 }
 
+/// Opens a ledger that exists, for reading only.
+pub(super) fn existing(path: &Path) -> Result<Connection, OpenError> {
+    let db = connect(path).map_err(|error| sort(path, error))?;
+    recognise(path, &db)?;
+    db.pragma_update(None, "query_only", true).map_err(|error| sort(path, error))?;
+    Ok(db)
+}
+
 /// Another connection to a file that exists.
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
