@@ -21,6 +21,9 @@ mod store;
 mod tend;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

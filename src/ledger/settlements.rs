@@ -42,15 +42,16 @@ impl Ledger {
         claims: &[Claimed],
     ) -> Result<Option<Entry>, FileError> {
         let collect_by = self.clock.now().after(self.limits.redeem_for);
-        self.resolve(unsettled, Event::Settle { receipt, delivering: None, collect_by }, claims).await
+        let event = Event::Settle { receipt, delivering: None, collect_by };
+        self.resolve(unsettled, event, claims).await?.map_err(FileError::ClaimedBy)
     }
 
     /// It is proven that nothing moved and nothing will. `None` when somebody was faster.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn decline(&self, unsettled: Unsettled) -> Result<Option<Entry>, FileError> {
-        self.resolve(unsettled, Event::Decline, &[]).await
+    pub async fn decline(&self, unsettled: Unsettled) -> Result<Option<Entry>, StoreError> {
+        self.resolve(unsettled, Event::Decline, &[]).await.map(Result::unwrap_or_default)
     }
 
     /// Nobody can tell yet: look again at `check_at`. `None` when somebody was faster.
@@ -62,25 +63,26 @@ impl Ledger {
         unsettled: Unsettled,
         transaction: Option<TransactionHash>,
         check_at: Timestamp,
-    ) -> Result<Option<Entry>, FileError> {
-        self.resolve(unsettled, Event::StillUnknown { transaction, check_at }, &[]).await
+    ) -> Result<Option<Entry>, StoreError> {
+        self.resolve(unsettled, Event::StillUnknown { transaction, check_at }, &[]).await.map(Result::unwrap_or_default)
     }
 
+    /// `Ok(Err(_))` names the payment that owns one of the claims; without claims there is none.
     async fn resolve(
         &self,
         unsettled: Unsettled,
         event: Event,
         claims: &[Claimed],
-    ) -> Result<Option<Entry>, FileError> {
+    ) -> Result<Result<Option<Entry>, PaymentKey>, StoreError> {
         let Unsettled { key, version, entry } = unsettled;
-        let Ok(next) = Entry::apply(Some(entry), event, self.clock.now()) else { return Ok(None) };
+        let Ok(next) = Entry::apply(Some(entry), event, self.clock.now()) else { return Ok(Ok(None)) };
         match self.store.swap(key, Some(version), &next, claims).await? {
             Swap::Applied(_) => {
                 self.front.notice(key, &next);
-                Ok(Some(next))
+                Ok(Ok(Some(next)))
             }
-            Swap::Stale(_) => Ok(None),
-            Swap::Claimed(owner) => Err(FileError::ClaimedBy(owner)),
+            Swap::Stale(_) => Ok(Ok(None)),
+            Swap::Claimed(owner) => Ok(Err(owner)),
         }
     }
 }

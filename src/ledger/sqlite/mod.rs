@@ -8,6 +8,9 @@ mod schema;
 mod worker;
 mod writing;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;

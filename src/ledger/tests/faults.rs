@@ -1,0 +1,182 @@
+//! What must hold when the store fails, or does it and cannot say so.
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::*;
+use crate::primitives::Secret;
+
+/// How the store behaves when it is asked to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Good,
+    Refuses,
+    /// Writes, and then says that it failed.
+    Lies,
+    /// Does not answer until its mood changes.
+    Stalls,
+}
+
+struct Moody {
+    memory: Memory,
+    mood: watch::Sender<Mood>,
+}
+
+impl Moody {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { memory: Memory::new(), mood: watch::Sender::new(Mood::Good) })
+    }
+
+    fn turns(&self, mood: Mood) {
+        self.mood.send_replace(mood);
+    }
+}
+
+#[async_trait]
+impl Store for Moody {
+    async fn load(&self, key: PaymentKey) -> Result<Option<Versioned>, StoreError> {
+        self.memory.load(key).await
+    }
+
+    async fn swap(
+        &self,
+        key: PaymentKey,
+        expected: Option<Version>,
+        next: &Entry,
+        claims: &[Claimed],
+    ) -> Result<Swap, StoreError> {
+        let mut mood = self.mood.subscribe();
+        let mood = *mood.wait_for(|mood| *mood != Mood::Stalls).await.expect("the sender is ours");
+        match mood {
+            Mood::Good | Mood::Stalls => self.memory.swap(key, expected, next, claims).await,
+            Mood::Refuses => Err(StoreError("the disk is full".into())),
+            Mood::Lies => {
+                self.memory.swap(key, expected, next, claims).await?;
+                Err(StoreError("the connection broke".into()))
+            }
+        }
+    }
+
+    async fn overdue(
+        &self,
+        chore: Chore,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {
+        self.memory.overdue(chore, now, limit).await
+    }
+
+    async fn prune(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.memory.prune(before).await
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {
+        self.memory.list(filter).await
+    }
+
+    async fn secret(&self, name: &str) -> Result<Secret<[u8; 32]>, StoreError> {
+        self.memory.secret(name).await
+    }
+}
+
+fn moody() -> (Arc<Moody>, Desk) {
+    let store = Moody::new();
+    let desk = Desk::over(store.clone(), ManualClock::at(START));
+    (store, desk)
+}
+
+#[tokio::test]
+async fn s65_a_store_that_fails_grants_nothing() {
+    let (store, desk) = moody();
+    store.turns(Mood::Refuses);
+    assert!(desk.ledger.claim(Arc::new(sale(1)), HOLD, Replay::Redeliver).await.is_err());
+}
+
+#[tokio::test]
+async fn s66_a_settlement_that_cannot_be_written_does_not_begin() {
+    for mood in [Mood::Refuses, Mood::Lies] {
+        let (store, desk) = moody();
+        let mut lease = desk.lease(&sale(1)).await;
+        lease.mark_forwarded();
+        store.turns(mood);
+        let begun = lease.begin("cdp", None, desk.clock.now()).await;
+        assert!(matches!(begun, Err(BeginError::Store(_))));
+        store.turns(Mood::Good);
+        assert_eq!(desk.state(&sale(1)).await, "released", "{mood:?}: nothing was asked for, so nothing is unknown");
+    }
+}
+
+#[tokio::test]
+async fn i3_a_receipt_that_cannot_be_written_is_kept_until_it_can() {
+    for mood in [Mood::Refuses, Mood::Lies] {
+        let (store, desk) = moody();
+        let settling = desk.in_settlement(&sale(1)).await;
+        store.turns(mood);
+        let filed = settling.settled(receipt(&sale(1), START), &[], true).await;
+        assert!(matches!(filed, Err(FileError::Store(_))));
+        store.turns(Mood::Good);
+        desk.ledger.flush().await;
+        desk.clock.advance(LEASE);
+        desk.ledger.round().await.unwrap();
+        assert_eq!(desk.state(&sale(1)).await, "undelivered", "{mood:?}");
+        assert!(
+            matches!(desk.claim(&sale(1)).await, Claim::Redeem(again) if *again.receipt() == receipt(&sale(1), START))
+        );
+    }
+}
+
+#[tokio::test]
+async fn s22_a_receipt_outlives_the_request_that_waited_for_it() {
+    let (store, desk) = moody();
+    let settling = desk.in_settlement(&sale(1)).await;
+    store.turns(Mood::Stalls);
+    let filing = tokio::spawn(async move { settling.settled(receipt(&sale(1), START), &[], true).await.is_ok() });
+    tokio::task::yield_now().await;
+    filing.abort();
+    assert!(filing.await.is_err(), "it was to be cut short");
+    store.turns(Mood::Good);
+    assert_eq!(desk.state(&sale(1)).await, "undelivered");
+}
+
+#[tokio::test]
+async fn what_could_not_be_written_about_a_settlement_is_written_later() {
+    let (store, desk) = moody();
+    let (declined, unknown) = (desk.in_settlement(&sale(1)).await, desk.in_settlement(&sale(2)).await);
+    store.turns(Mood::Refuses);
+    assert!(declined.declined().await.is_err());
+    assert!(unknown.unknown(Some(B256::repeat_byte(7)), START.after(HOLD)).await.is_err());
+    store.turns(Mood::Good);
+    assert_eq!(desk.state(&sale(1)).await, "released");
+    let Claim::Unresolved { entry } = desk.claim(&sale(2)).await else { panic!("money may have moved") };
+    assert_eq!(entry.transaction(), Some(B256::repeat_byte(7)));
+}
+
+#[tokio::test]
+async fn an_errand_that_was_cut_short_is_done_again() {
+    let (store, desk) = moody();
+    let lease = desk.lease(&sale(1)).await;
+    store.turns(Mood::Stalls);
+    drop(lease);
+    let tending = tokio::spawn(desk.ledger.clone().tend());
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    tending.abort();
+    assert!(tending.await.is_err(), "tending never ends by itself");
+    store.turns(Mood::Good);
+    assert_eq!(desk.state(&sale(1)).await, "released");
+    assert_eq!(desk.ledger.queued(), 0);
+}
+
+#[tokio::test]
+async fn a_delivery_whose_end_cannot_be_written_is_not_collected_meanwhile() {
+    let (store, desk) = moody();
+    let mut delivering = desk.delivering(&sale(1)).await;
+    delivering.touch();
+    store.turns(Mood::Refuses);
+    delivering.end(Delivered::Done(None));
+    desk.clock.advance(LEASE * 2);
+    store.turns(Mood::Good);
+    assert!(matches!(desk.claim(&sale(1)).await, Claim::InFlight { .. }), "it was delivered");
+    assert_eq!(desk.state(&sale(1)).await, "delivered");
+}
