@@ -1,1 +1,161 @@
 //! One file per command.
+//!
+//! Data goes to standard output, talk to standard error. The exit code says who must act ([`Verdict`]).
+
+mod check;
+mod demo;
+mod ledger;
+mod pay;
+mod quote;
+mod run;
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Where the file is looked for when nobody says.
+const USUAL_PLACES: [&str; 2] = ["gateway.yaml", "/etc/tollhouse/gateway.yaml"];
+
+/// A reverse proxy that charges for your API: prices in a YAML file, no code changes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tollhouse",
+    version,
+    arg_required_else_help = true,
+    before_help = "Examples:\n  tollhouse demo                                  the whole product, with play money\n  \
+                   tollhouse check gateway.yaml                    every mistake in the file, with its place\n  \
+                   tollhouse run -c gateway.yaml                   serve; a saved edit takes effect at once\n  \
+                   tollhouse quote GET /v1/weather --why           what a request costs, and which line says so\n  \
+                   tollhouse pay http://localhost:8402/v1/weather --max $0.02",
+    after_help = "Exit codes: 0 yes · 1 no · 2 wrong usage · 3 could not find out · 4 unknown, money may have moved"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve; reloads when the file changes, or on SIGHUP
+    Run(run::Run),
+    /// Say every mistake in a file, with its place and the fix
+    Check(check::Check),
+    /// Run the product in one process: sample API, sandbox gateway, paying client
+    Demo(demo::Demo),
+    /// Say what a request costs, and why
+    Quote(quote::Quote),
+    /// Pay for a request: shows the 402, signs, shows the receipt
+    Pay(pay::Pay),
+    /// Look at the payments that are remembered
+    Ledger(ledger::LedgerCommand),
+    /// Print the JSON Schema of gateway.yaml, for editors
+    Schema,
+    /// Print the version
+    Version,
+}
+
+/// Which file is meant.
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration [default: ./gateway.yaml, then /etc/tollhouse/gateway.yaml]
+    #[arg(short, long, value_name = "FILE", env = "TOLLHOUSE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn path(&self) -> PathBuf {
+        usual(self.config.as_deref())
+    }
+}
+
+/// The file that was named, or the first usual place that has one.
+fn usual(named: Option<&Path>) -> PathBuf {
+    let found = || USUAL_PLACES.iter().map(Path::new).find(|path| path.exists());
+    named.or_else(found).unwrap_or(Path::new(USUAL_PLACES[0])).to_owned()
+}
+
+/// How an answer is written. The same on a terminal and in a pipe: what is predictable beats what is clever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Shape {
+    /// For people
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+/// What a command found, sorted by who must act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Done, valid, paid.
+    Yes,
+    /// Invalid, declined, not found.
+    No,
+    /// Something could not be reached, so nothing is known.
+    CouldNotFindOut,
+    /// Money may have moved. Do not retry blindly.
+    Unknown,
+}
+
+impl From<Verdict> for ExitCode {
+    fn from(verdict: Verdict) -> Self {
+        Self::from(match verdict {
+            Verdict::Yes => 0,
+            Verdict::No => 1,
+            Verdict::CouldNotFindOut => 3,
+            Verdict::Unknown => 4,
+        })
+    }
+}
+
+/// Parses the command line and runs it.
+pub fn main() -> ExitCode {
+    let verdict = match Cli::parse().command {
+        Command::Run(command) => command.execute(),
+        Command::Check(command) => command.execute(),
+        Command::Demo(command) => command.execute(),
+        Command::Quote(command) => command.execute(),
+        Command::Pay(command) => command.execute(),
+        Command::Ledger(command) => command.execute(),
+        Command::Schema => schema::execute(),
+        Command::Version => {
+            println!("tollhouse {}", env!("CARGO_PKG_VERSION"));
+            Verdict::Yes
+        }
+    };
+    verdict.into()
+}
+
+/// A runtime for a command: as many threads as the machine, or the container's quota, gives us cores.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().thread_name("tollhouse").build()
+}
+
+/// Runs a command's work to its end.
+fn block_on(work: impl Future<Output = Verdict>) -> Verdict {
+    match runtime() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => {
+            eprintln!("tollhouse: no threads can be started: {error}");
+            Verdict::CouldNotFindOut
+        }
+    }
+}
+
+/// Whether to write in colour: on a terminal, unless `NO_COLOR` is set.
+fn colourful(stream: &impl std::io::IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,9 +1,36 @@
 //! YAML in.
+//!
+//! A file is read in four steps: `tree` turns YAML into nodes that know where they stand, `raw` takes from them what a
+//! person may write, `resolve` gives it a meaning, and `report` says what is wrong: everything at once, in the words
+//! that `check`, the log and a failed reload share.
 
+pub mod codes;
+mod keys;
+mod mistake;
+mod raw;
+mod report;
+mod resolve;
+pub mod schema;
+mod source;
+mod tree;
+mod watch;
+
+use std::io::Read;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
+use alloy::primitives::hex;
+
+use crate::tariff::Tariff;
 use crate::{facilitator, ledger, proxy, telemetry};
+pub use mistake::{Mistake, Severity};
+use mistake::Mistakes;
+pub use report::{Format, Money, Report};
+use resolve::Surroundings;
+pub use source::Span;
+use source::Source;
+pub use watch::Watcher;
 
 /// What a file means.
 #[derive(Debug, Clone)]
@@ -28,6 +55,8 @@ pub struct Boot {
 /// What takes effect on reload.
 #[derive(Debug, Clone)]
 pub struct Live {
+    /// What each route costs.
+    pub tariff: Arc<Tariff>,
     /// Upstreams by name.
     pub upstreams: Vec<proxy::upstream::Config>,
     /// In order of preference.
@@ -40,4 +69,79 @@ pub struct Live {
     pub live_networks: Vec<Arc<str>>,
     /// Whether money is play money.
     pub sandbox: bool,
+}
+
+/// A file that has been read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it means; `None` when the report has errors.
+    pub config: Option<Config>,
+    /// What is wrong with it, or only remarkable.
+    pub report: Report,
+    /// A short digest of its bytes, for logs, metrics and [`Watcher`]. Empty when it could not be read.
+    pub hash: String,
+}
+
+/// Reads a file of this machine, and the secrets it refers to.
+pub fn load(path: &Path) -> Loaded {
+    let name = path.display().to_string();
+    let unreadable = |code, message: String| {
+        let mut mistakes = Mistakes::default();
+        mistakes.add(Mistake::error(code, None, message));
+        Loaded { config: None, report: Report::without_text(&name, mistakes), hash: String::new() }
+    };
+    let bytes = match read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => return unreadable(&codes::NO_FILE, format!("the file cannot be read: {error}")),
+    };
+    let hash = hash(&bytes);
+    if bytes.len() > tree::MOST_BYTES {
+        return Loaded { hash, ..unreadable(&codes::TOO_LARGE, String::from("the file is larger than 16 MiB")) };
+    }
+    let Ok(text) = std::str::from_utf8(&bytes) else {
+        return Loaded { hash, ..unreadable(&codes::YAML, String::from("the file is not UTF-8 text")) };
+    };
+    parse(text, &name, directory_of(path), &|name| std::env::var(name).ok())
+}
+
+/// Reads a file's text. `directory` is where its relative paths start; `variable` looks `{env: NAME}` up.
+pub fn parse(text: &str, name: &str, directory: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Loaded {
+    let hash = hash(text.as_bytes());
+    let mut mistakes = Mistakes::default();
+    let source = Source::new(name, text);
+    let Some(root) = tree::compose(text, &mut mistakes) else {
+        if mistakes.errors() == 0 {
+            mistakes.add(
+                Mistake::error(&codes::NO_ROUTES, None, "the file is empty").help("begin with version: 1; see `gateway.yaml`"),
+            );
+        }
+        return Loaded { config: None, report: Report::of(source, None, mistakes, Money::default()), hash };
+    };
+    let file = raw::read(&root, &mut mistakes);
+    let around = Surroundings { directory, variable };
+    let (config, money) = resolve::resolve(&file, &source, &around, &mut mistakes);
+    let mut report = Report::of(source, Some(&root), mistakes, money);
+    if let Some(config) = &config {
+        report.count(&config.live.tariff);
+    }
+    Loaded { config, report, hash }
+}
+
+/// A few bytes more than the limit are enough to see that a file is too large.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(tree::MOST_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The directory a file stands in.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(directory) if directory != Path::new("") => directory,
+        _ => Path::new("."),
+    }
+}
+
+fn hash(bytes: &[u8]) -> String {
+    hex::encode(&ring::digest::digest(&ring::digest::SHA256, bytes).as_ref()[..8])
 }

@@ -25,6 +25,14 @@ pub struct Decline {
     pub code: String,
 }
 
+impl Decline {
+    /// Whether the authorization has been used on chain, by whomever. Not proof of a payment (S19), and not proof
+    /// that there was none (S18).
+    pub fn nonce_used(&self) -> bool {
+        self.code.ends_with("nonce_already_used")
+    }
+}
+
 /// Why a payment is not confirmed.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
@@ -119,13 +127,23 @@ pub trait Facilitator: Send + Sync + 'static {
     /// Finds out how a settlement ended. Asking must not move money that the payer did not authorize.
     async fn outcome(&self, unresolved: &Unresolved) -> Outcome;
 
+    /// Whether it looks at the chain itself, so that asking it how a payment ended moves nothing (S18).
+    fn sees_chain(&self) -> bool {
+        false
+    }
+
+    /// Whether it answered when it was last asked. Never calls out.
+    fn is_up(&self) -> bool {
+        true
+    }
+
     /// Keeps what is known of it fresh, until dropped: `/supported`, head of the chain. Returns when there is
     /// nothing to keep fresh.
     async fn refresh(&self) {}
 }
 
 /// A facilitator as the file describes it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Its name; the ledger remembers it.
     pub name: std::sync::Arc<str>,
@@ -140,7 +158,7 @@ pub struct Config {
 }
 
 /// What stands behind a facilitator's name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// An x402 facilitator over HTTP.
     Remote {
@@ -165,7 +183,7 @@ pub enum Kind {
 }
 
 /// How a remote facilitator knows us.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Auth {
     /// It does not ask.
     None,

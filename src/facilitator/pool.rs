@@ -51,6 +51,11 @@ impl Pool {
         members.active.iter().chain(&members.retired).find(|facilitator| facilitator.name() == name).cloned()
     }
 
+    /// Those of the current configuration, the preferred one first.
+    pub fn active(&self) -> Vec<Arc<dyn Facilitator>> {
+        self.members.load().active.clone()
+    }
+
     /// Posts the facilitators of a new configuration. Removed ones get no new payments but stay known by name.
     pub fn replace(&self, facilitators: Vec<Arc<dyn Facilitator>>) {
         self.members.rcu(|before| {

@@ -3,6 +3,7 @@
 //! Each state holds exactly what is known by then and can be made only from the one before, so a [`Confirmed`] in
 //! hand is the proof that all of it happened. Transitions take `self`; the fields are private to this module.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::facilitator::{Facilitator, VerifyError};
@@ -56,7 +57,6 @@ pub(super) enum Reservation<'a> {
 }
 
 /// A payment that would settle. Whoever holds it may forward the request (`on_response`).
-#[derive(Debug)]
 pub struct Confirmed {
     pub(super) payment: Arc<Payment>,
     pub(super) lease: Lease,
@@ -68,6 +68,12 @@ pub struct Confirmed {
 pub struct Settled {
     pub(super) delivering: Delivering,
     pub(super) dialect: Dialect,
+}
+
+impl fmt::Debug for Confirmed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Confirmed").field("lease", &self.lease).field("facilitator", &self.facilitator.name()).finish()
+    }
 }
 
 /// An answer that was bought before, to be repeated if the request body is the same too.
@@ -121,7 +127,7 @@ impl<'a> Offered<'a> {
     ) -> Vec<Candidate> {
         let route = &self.visit.route.key;
         let Some(posted) =
-            self.visit.toll.offers.iter().find(|offer| scheme::same_terms(offer, &credential.chosen))
+            self.visit.toll.offers.iter().find(|offer| scheme::same_but_amount(offer, &credential.chosen))
         else {
             return Vec::new();
         };
@@ -137,7 +143,7 @@ impl<'a> Offered<'a> {
 
     /// v1: the client echoes nothing, so the offer is the one whose amount and payee were signed.
     fn signed(&self, gate: &Gate, credential: &Credential, now: Timestamp) -> Vec<Candidate> {
-        let posted = || self.visit.toll.offers.iter().filter(|offer| scheme::same_terms(offer, &credential.chosen));
+        let posted = || self.visit.toll.offers.iter().filter(|offer| scheme::same_but_amount(offer, &credential.chosen));
         let Authorization::Eip3009(signed) = &credential.authorization;
         let pays = |offer: &Offer| offer.amount == signed.value && offer.pay_to.0 == signed.to;
         let candidate = |offer: &Offer| Candidate { offer: offer.clone(), quote: None };
@@ -195,7 +201,7 @@ pub(super) fn check_signature(
 ) -> Result<Authorization, Mismatch> {
     let key = crate::payment::PaymentKey::of(&offer.network.id, offer.asset.address, authorization);
     match gate.ledger.spent(&key) {
-        Some(spent) if spent.authorization == *authorization => Ok(spent.authorization),
+        Some(spent) if spent.sale.payment.authorization == *authorization => Ok(authorization.clone()),
         _ => gate.scheme.signature(offer, authorization).map(|checked| checked.authorization),
     }
 }
@@ -206,6 +212,12 @@ impl<'a> Proven<'a> {
     pub(super) async fn reserve(self, gate: &Gate) -> Result<Reservation<'a>, Refusal> {
         let Self { visit, payment, quote } = self;
         let dialect = payment.dialect;
+        if let Some(spent) = gate.ledger.spent(&payment.key()) {
+            return Err(match spent.receipt {
+                Some(receipt) => Refusal::Spent { dialect, receipt: Some(receipt) },
+                None => Refusal::Exhausted(dialect),
+            });
+        }
         let sale = Arc::new(Sale {
             route: visit.route.key.0.as_ref().to_owned(),
             request: visit.digest(),

@@ -60,7 +60,7 @@ impl Gate {
     }
 
     async fn look(&self, unsettled: Unsettled) {
-        let entry = &unsettled.versioned.entry;
+        let entry = &unsettled.entry;
         let State::Settling { since, facilitator, transaction, checks, .. } = &entry.state else { return };
         let (transaction, checks) = (*transaction, *checks);
         let unresolved = Unresolved {
@@ -80,8 +80,8 @@ impl Gate {
 
     async fn file_finding(&self, unsettled: Unsettled, found: Outcome, checks: u32) {
         let key = unsettled.key;
-        let payment = unsettled.versioned.entry.sale.payment.clone();
-        let route = RouteKey(unsettled.versioned.entry.sale.route.as_str().into());
+        let payment = unsettled.entry.sale.payment.clone();
+        let route = RouteKey(unsettled.entry.sale.route.as_str().into());
         match found {
             Outcome::Settled(receipt) => {
                 let settled = Event::Settled {
@@ -97,9 +97,9 @@ impl Gate {
                 };
                 let claims = claims_of(&payment, &receipt);
                 match self.ledger.file(unsettled, receipt, &claims).await {
-                    Ok(true) => self.observe(&settled),
+                    Ok(Some(_)) => self.observe(&settled),
                     // Somebody else found out first.
-                    Ok(false) => {}
+                    Ok(None) | Err(FileError::Overtaken) => {}
                     Err(FileError::ClaimedBy(other)) => {
                         let what = format!("the transaction that is said to settle {key} has already settled {other}");
                         self.observe(&Event::Alarm { key: Some(key), what });
@@ -110,8 +110,8 @@ impl Gate {
                 }
             }
             Outcome::NotSettled(decline) => match self.ledger.decline(unsettled).await {
-                Ok(true) => self.observe(&Event::Declined { route, key, code: decline.code }),
-                Ok(false) => {}
+                Ok(Some(_)) => self.observe(&Event::Declined { route, key, code: decline.code }),
+                Ok(None) => {}
                 Err(error) => tracing::error!(payment = %key, cause = %chain(&error), "a finding could not be filed"),
             },
             Outcome::Unknown { transaction, source } => {

@@ -152,7 +152,9 @@ impl Gate {
             }
             Err(SettleError::Unknown { transaction, source }) => {
                 self.observe(&Event::Unknown { route, key, transaction, cause: chain(&*source) });
-                begun.unknown(transaction, self.clock.now().after(FIRST_CHECK)).await;
+                if let Err(error) = begun.unknown(transaction, self.clock.now().after(FIRST_CHECK)).await {
+                    tracing::warn!(payment = %key, cause = %chain(&error), "an unknown settlement will be noted later");
+                }
                 Err(Refusal::pending(dialect, payment, transaction))
             }
         }
@@ -173,11 +175,13 @@ impl Gate {
             reconciled: false,
         };
         let claims = claims_of(payment, &receipt);
-        match begun.settled(receipt, &claims).await {
-            Ok(delivering) => {
+        match begun.settled(receipt, &claims, true).await {
+            Ok(Some(delivering)) => {
                 self.observe(&settled);
                 Ok(Settled { delivering, dialect })
             }
+            // Reconciliation has ended it meanwhile; the same payment hears how.
+            Ok(None) | Err(FileError::Overtaken) => Err(pending),
             Err(FileError::ClaimedBy(other)) => {
                 let what = format!("the transaction that is said to settle {key} has already settled {other}");
                 self.observe(&Event::Alarm { key: Some(key), what });

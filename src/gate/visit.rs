@@ -3,8 +3,8 @@
 use alloy::primitives::{B256, Keccak256};
 use http::{HeaderMap, Method};
 
-use crate::payment::{Resource, SettleMode};
-use crate::tariff::{Replay, Route, Toll};
+use crate::payment::{Replay, Resource, SettleMode};
+use crate::tariff::{Route, Toll};
 
 /// A request to a priced route, as the gate sees it. Speaks `http`, not Pingora.
 #[derive(Debug, Clone, Copy)]

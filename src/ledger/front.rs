@@ -1,12 +1,12 @@
 //! The map in front of the store. It knows only what can never change again (SAFETY, "Memory").
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 
 use super::entry::MARGIN;
-use super::{Delivery, Entry, State};
+use super::{Delivery, Entry, Sale, State};
 use crate::payment::{PaymentKey, Receipt};
 use crate::primitives::Timestamp;
 
@@ -15,11 +15,11 @@ const CAPACITY: usize = 65_536;
 
 /// A payment that opens nothing any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Remembered {
-    /// It was paid, and this is what it bought.
-    Spent(Receipt),
-    /// It was released too often (S73).
-    Exhausted,
+pub struct Remembered {
+    /// What it was presented for.
+    pub sale: Arc<Sale>,
+    /// What it bought; `None` when it was released too often (S73).
+    pub receipt: Option<Receipt>,
 }
 
 #[derive(Debug, Default)]
@@ -43,16 +43,15 @@ impl Front {
 
     /// Remembers the entry if it is final. A kept answer is still something to get, so it is not.
     pub(super) fn notice(&self, key: PaymentKey, entry: &Entry) {
-        let what = match &entry.state {
-            State::Exhausted => Remembered::Exhausted,
+        let receipt = match &entry.state {
+            State::Exhausted => None,
             State::Settled { receipt, delivery, .. } => match delivery {
-                Delivery::Partial | Delivery::Done { answer: None } | Delivery::RefundDue => {
-                    Remembered::Spent(receipt.clone())
-                }
+                Delivery::Partial | Delivery::Done { answer: None } | Delivery::RefundDue => Some(receipt.clone()),
                 Delivery::Pending | Delivery::Leased { .. } | Delivery::Done { answer: Some(_) } => return,
             },
             State::Reserved { .. } | State::Released | State::Settling { .. } => return,
         };
+        let what = Remembered { sale: Arc::clone(&entry.sale), receipt };
         let until = Timestamp::from_secs(entry.sale.payment.authorization.valid_before()).after(MARGIN);
         if self.known.insert(key, Line { what, until }).is_none() {
             self.make_room(key);

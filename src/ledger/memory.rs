@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::{Chore, Claimed, Entry, Filter, Store, StoreError, Swap, Version, Versioned};
+use super::{Census, Chore, Claimed, Entry, Filter, Store, StoreError, Swap, Version, Versioned};
 use crate::payment::PaymentKey;
 use crate::primitives::{Secret, Timestamp};
 
@@ -100,6 +100,12 @@ impl Store for Memory {
         page.sort_unstable_by_key(|(key, found)| (std::cmp::Reverse(found.entry.created), **key));
         page.truncate(filter.limit);
         Ok(page.into_iter().map(|(key, found)| (*key, found.clone())).collect())
+    }
+
+    async fn census(&self, now: Timestamp) -> Result<Census, StoreError> {
+        let mut census = Census::default();
+        self.shelf().entries.values().for_each(|found| census.add(&found.entry, now));
+        Ok(census)
     }
 
     async fn secret(&self, name: &str) -> Result<Secret<[u8; 32]>, StoreError> {

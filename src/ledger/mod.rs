@@ -16,6 +16,7 @@ mod lease;
 mod memory;
 mod outbox;
 mod settlements;
+mod sqlite;
 mod store;
 mod tend;
 mod write;
@@ -33,7 +34,8 @@ pub use front::Remembered;
 pub use lease::{BeginError, FileError, InSettlement, Lease};
 pub use memory::Memory;
 pub use settlements::Unsettled;
-pub use store::{Chore, Claimed, Filter, Store, StoreError, Swap, Version, Versioned};
+pub use store::{Census, Chore, Claimed, Filter, Store, StoreError, Swap, Version, Versioned};
+pub use sqlite::{OpenError, Purpose, Sqlite};
 
 use crate::payment::PaymentKey;
 use crate::primitives::Clock;

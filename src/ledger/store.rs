@@ -1,10 +1,13 @@
 //! Where entries are kept: atomic compare-and-swap, and nothing that would need a rule.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use async_trait::async_trait;
 
-use super::Entry;
+use super::{Entry, State};
 use crate::payment::PaymentKey;
-use crate::primitives::{Payer, Secret, Timestamp};
+use crate::primitives::{AtomicAmount, Payer, Secret, Timestamp};
 
 /// How many times an entry has been written.
 pub type Version = u64;
@@ -70,6 +73,36 @@ impl Chore {
     }
 }
 
+/// A count of the whole ledger.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// How many entries are in each state, by `State::name`.
+    pub entries: BTreeMap<String, u64>,
+    /// How long the oldest open settlement has been open; zero when none is.
+    pub oldest_settling: Duration,
+    /// What open settlements are about, by network and asset symbol.
+    pub at_risk: BTreeMap<(String, String), AtomicAmount>,
+}
+
+impl Census {
+    /// Counts one entry.
+    pub fn add(&mut self, entry: &Entry, now: Timestamp) {
+        *self.entries.entry(entry.state.name().to_owned()).or_default() += 1;
+        self.weigh(entry, now);
+    }
+
+    /// Adds what one entry has at risk.
+    pub fn weigh(&mut self, entry: &Entry, now: Timestamp) {
+        if let State::Settling { since, .. } = &entry.state {
+            self.oldest_settling = self.oldest_settling.max(now.since(*since));
+            let offer = &entry.sale.payment.offer;
+            let of = (offer.network.id.to_string(), offer.asset.symbol.clone());
+            let sum = self.at_risk.entry(of).or_default();
+            *sum = AtomicAmount::new(sum.units().saturating_add(offer.amount.units()));
+        }
+    }
+}
+
 /// Atomic compare-and-swap. The only thing a store must get right; `tests/ledger_contract.rs` is this contract again.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -102,6 +135,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// A page of entries for people, newest first.
     async fn list(&self, filter: &Filter) -> Result<Vec<(PaymentKey, Versioned)>, StoreError>;
+
+    /// A count of everything, for the metrics.
+    async fn census(&self, now: Timestamp) -> Result<Census, StoreError>;
 
     /// A secret that every process on this ledger shares; made the first time it is asked for.
     async fn secret(&self, name: &str) -> Result<Secret<[u8; 32]>, StoreError>;

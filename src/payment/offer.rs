@@ -97,7 +97,7 @@ impl Offer {
 }
 
 /// What is being sold, as the 402 describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resource {
     /// Absolute, from `public_url`; never from the `Host` header.
     pub url: String,

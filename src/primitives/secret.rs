@@ -20,6 +20,13 @@ impl<T: Zeroize> Secret<T> {
     }
 }
 
+/// Whether two secrets of the configuration are the same. Not for what an attacker sends: the time it takes tells.
+impl<T: Zeroize + PartialEq> PartialEq for Secret<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
 impl<T: Zeroize> Drop for Secret<T> {
     fn drop(&mut self) {
         self.0.zeroize();

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
 use crate::payment::{Credential, Dialect, Offer, Problem, Receipt, Resource};
@@ -89,6 +89,12 @@ pub trait Protocol: Send + Sync + 'static {
     /// # Errors
     /// When a payment header is there and cannot be read.
     fn decode(&self, fields: &HeaderMap) -> Result<Option<Credential>, DecodeError>;
+
+    /// Answers a CORS preflight on a priced path; `asked` is its `Access-Control-Request-Headers` (S57).
+    fn preflight(&self, methods: &[Method], asked: Option<&HeaderValue>) -> Answer;
+
+    /// Lets pages read the receipt of a paid answer (S57).
+    fn expose(&self, fields: &mut HeaderMap);
 
     /// The fields that tell the client what it paid.
     fn receipt(&self, receipt: &Receipt, dialect: Dialect) -> HeaderMap;

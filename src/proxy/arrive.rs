@@ -11,15 +11,15 @@ use pingora::proxy::Session;
 use crate::gate::event::Paid;
 use crate::gate::{Admission, Refusal, Repeat, Visit};
 use crate::ledger;
-use crate::payment::{Dialect, SettleMode};
+use crate::payment::{Dialect, Replay, Resource, SettleMode};
 use crate::protocol::Answer;
-use crate::tariff::{Charge, Found, Replay, Route, Toll};
+use crate::tariff::{Charge, Found, Route, Toll};
 
 use super::answer::{problem, problem_with};
 use super::keep::{BodyDigest, Keeper};
 use super::passage::{Passage, Stage};
-use super::target::{self, Target};
-use super::Proxy;
+use super::target::{Target, canonical_host};
+use super::{Proxy, fields};
 
 /// More header fields than any client sends (S52).
 const MOST_FIELDS: usize = 100;
@@ -51,9 +51,10 @@ impl Proxy {
                 passage.outcome.get_or_insert("turned_away");
                 return Some(answer);
             }
-            Ok(Way::Preflight) => {
+            Ok(Way::Preflight(method)) => {
                 passage.outcome = Some("preflight");
-                return Some(self.gate.protocol.preflight(&session.req_header().headers));
+                let asked = session.req_header().headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+                return Some(self.gate.protocol.preflight(&[method], asked));
             }
             Ok(Way::Free) => passage.stage = Stage::Free,
             Ok(Way::Priced { route, toll, through_get }) => {
@@ -81,14 +82,14 @@ impl Proxy {
 
         let live = Arc::clone(&passage.live);
         let table = &live.tariff;
-        let look = |method: &Method| table.find(Some(&host), method, &target);
+        let look = |method: &Method| table.find(Some(&host), method, target.segments());
         if let Some(method) = preflight
             && let Found::Route { route, .. } = look(&method)
             && matches!(route.charge, Charge::Toll(_))
         {
             passage.route = Some(Arc::clone(route));
             passage.target = Some(target);
-            return Ok(Way::Preflight);
+            return Ok(Way::Preflight(method));
         }
         let found = match look(&request.method) {
             Found::Route { route, through_get } => Ok((Arc::clone(route), through_get)),
@@ -157,7 +158,7 @@ impl Proxy {
                 passage.paid = Some(Paid::by(&settled));
                 passage.stage = Stage::Settled(settled);
             }
-            Ok(Admission::Repeat(repeat)) => return Some(self.repeat(session, passage, toll, repeat).await),
+            Ok(Admission::Repeat(repeat)) => return Some(self.repeat(session, passage, repeat).await),
             Err(refusal) => {
                 passage.outcome = Some(if refusal == Refusal::PaymentRequired { "offered" } else { "refused" });
                 return Some(self.gate.refuse(&visit, &refusal));
@@ -174,14 +175,13 @@ impl Proxy {
     }
 
     /// Answers from what is kept, if the request body is the same too (SAFETY, "Identical request").
-    async fn repeat(&self, session: &mut Session, passage: &mut Passage, toll: &Toll, repeat: Repeat) -> Answer {
+    async fn repeat(&self, session: &mut Session, passage: &mut Passage, repeat: Repeat) -> Answer {
         let limit = passage.route.as_ref().map_or(0, |route| route.limits.request_body);
         let Repeat { answer, receipt, dialect } = repeat;
         if !same_body(session, limit, &answer).await {
             passage.outcome = Some("refused");
-            let _ = toll;
             let spent = Refusal::Spent { dialect, receipt: Some(receipt) };
-            return self.gate.protocol.refuse(&spent.problem(self.gate.clock.now()), &crate::payment::Resource::none(), &[]);
+            return self.gate.protocol.refuse(&spent.problem(self.gate.clock.now()), &Resource::default(), &[]);
         }
         passage.outcome = Some("repeated");
         repeated(self, answer, &receipt, dialect)
@@ -191,7 +191,8 @@ impl Proxy {
 /// How a request goes on.
 enum Way {
     Free,
-    Preflight,
+    /// It only asks whether a page may send this method.
+    Preflight(Method),
     Priced {
         route: Arc<Route>,
         toll: Arc<Toll>,
@@ -219,14 +220,16 @@ async fn same_body(session: &mut Session, limit: u64, answer: &ledger::Answer) -
 }
 
 fn repeated(proxy: &Proxy, kept: ledger::Answer, receipt: &crate::payment::Receipt, dialect: Dialect) -> Answer {
-    let mut fields = http::HeaderMap::new();
+    let mut head = http::HeaderMap::new();
     for (name, value) in &kept.fields {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), http::HeaderValue::from_bytes(value)) {
-            fields.append(name, value);
+            head.append(name, value);
         }
     }
-    fields.extend(proxy.gate.protocol.receipt(receipt, dialect));
-    Answer { status: StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK), fields, body: kept.body }
+    fields::keep_private(&mut head);
+    proxy.gate.protocol.expose(&mut head);
+    head.extend(proxy.gate.protocol.receipt(receipt, dialect));
+    Answer { status: StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK), fields: head, body: kept.body }
 }
 
 /// Refuses what two readers could read as two different requests, and what Pingora lets through (PINGORA, 3.5).
@@ -265,7 +268,7 @@ fn host(request: &RequestHeader) -> Result<String, Answer> {
         Some(host) => host.to_str().ok(),
         None => request.uri.authority().map(|authority| authority.as_str()).or(Some("")),
     };
-    let canonical = claimed.and_then(|host| if host.is_empty() { Some(String::new()) } else { target::host(host) });
+    let canonical = claimed.and_then(|host| if host.is_empty() { Some(String::new()) } else { canonical_host(host).map(std::borrow::Cow::into_owned) });
     canonical.ok_or_else(|| problem(StatusCode::BAD_REQUEST, "the Host field is not a host"))
 }
 

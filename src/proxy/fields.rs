@@ -1,7 +1,7 @@
 //! Header fields stripped, added and trusted.
 
 use http::header::{CACHE_CONTROL, VARY, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use crate::payment::{Payment, PaymentKey};
@@ -113,8 +113,25 @@ pub(super) fn make_private(answer: &mut ResponseHeader) {
     for name in SHARED_CACHES {
         answer.remove_header(name);
     }
-    let kept = answer
-        .headers
+    // Cannot fail: name and value are already valid.
+    let _ = answer.insert_header(CACHE_CONTROL, privately(&answer.headers));
+    append(answer, VARY, VARIES);
+}
+
+/// As [`make_private`], for an answer from store.
+pub(super) fn keep_private(fields: &mut HeaderMap) {
+    for name in SHARED_CACHES {
+        fields.remove(name);
+    }
+    fields.insert(CACHE_CONTROL, privately(fields));
+    fields.append(VARY, VARIES);
+}
+
+const VARIES: HeaderValue = HeaderValue::from_static("PAYMENT-SIGNATURE, X-PAYMENT");
+
+/// The backend's cache directives without those that let others share the answer.
+fn privately(fields: &HeaderMap) -> HeaderValue {
+    let kept = fields
         .get_all(CACHE_CONTROL)
         .iter()
         .filter_map(|value| value.to_str().ok())
@@ -125,10 +142,7 @@ pub(super) fn make_private(answer: &mut ResponseHeader) {
             !matches!(name.as_str(), "" | "public" | "private" | "s-maxage")
         });
     let directives: Vec<&str> = std::iter::once("private").chain(kept).collect();
-    if let Ok(value) = HeaderValue::from_str(&directives.join(", ")) {
-        let _ = answer.insert_header(CACHE_CONTROL, value);
-    }
-    append(answer, VARY, HeaderValue::from_static("PAYMENT-SIGNATURE, X-PAYMENT"));
+    HeaderValue::from_str(&directives.join(", ")).unwrap_or(HeaderValue::from_static("private"))
 }
 
 pub(super) fn append(answer: &mut ResponseHeader, name: HeaderName, value: HeaderValue) {

@@ -120,11 +120,10 @@ impl Proxy {
             settled.end(&self.gate, Delivered::Nothing { untouched: false });
             return Err(Error::explain(ErrorType::ConnectionClosed, "the client left before its answer"));
         }
-        self.mark_paid(head, &settled);
         if let Some(keeper) = &mut passage.keeper {
             keeper.head(head);
         }
-        self.add_receipt(head, &settled);
+        self.mark_paid(head, &settled);
         settled.touch();
         passage.stage = Stage::Settled(settled);
         Ok(())
@@ -132,17 +131,17 @@ impl Proxy {
 
     fn mark_paid(&self, head: &mut ResponseHeader, settled: &Settled) {
         fields::make_private(head);
-        for (name, value) in self.gate.protocol.exposed() {
-            fields::append(head, name, value);
-        }
-        let _ = settled;
+        let mut exposed = http::HeaderMap::new();
+        self.gate.protocol.expose(&mut exposed);
+        append_all(head, &exposed);
+        append_all(head, &self.gate.protocol.receipt(settled.receipt(), settled.dialect()));
     }
 
-    fn add_receipt(&self, head: &mut ResponseHeader, settled: &Settled) {
-        let receipt = self.gate.protocol.receipt(settled.receipt(), settled.dialect());
-        for (name, value) in &receipt {
-            fields::append(head, name.clone(), value.clone());
-        }
+}
+
+fn append_all(head: &mut ResponseHeader, more: &http::HeaderMap) {
+    for (name, value) in more {
+        fields::append(head, name.clone(), value.clone());
     }
 }
 

@@ -74,12 +74,18 @@ pub trait Scheme: Send + Sync + 'static {
 /// token's name, so nothing depends on the echo. That is more tolerant than the SDKs (protocol digest, A8). A v1
 /// client echoes no terms and may therefore mean several offers; the signed amount and payee tell them apart.
 pub fn matches(offer: &Offer, chosen: &Chosen) -> bool {
+    same_but_amount(offer, chosen) && chosen.terms.as_ref().is_none_or(|echoed| echoed.amount == offer.amount)
+}
+
+/// As [`matches`], whatever the amount: a price that was replaced may still be honoured, nothing else is (S37).
+pub fn same_but_amount(offer: &Offer, chosen: &Chosen) -> bool {
     let network = match &chosen.network {
         ChosenNetwork::Caip2(id) => *id == offer.network.id,
         ChosenNetwork::Name(name) => offer.network.v1_name.as_deref() == Some(name),
     };
-    let terms = chosen.terms.as_ref().is_none_or(|echoed| {
-        echoed.asset == offer.asset.address && echoed.pay_to == offer.pay_to.0 && echoed.amount == offer.amount
-    });
+    let terms = chosen
+        .terms
+        .as_ref()
+        .is_none_or(|echoed| echoed.asset == offer.asset.address && echoed.pay_to == offer.pay_to.0);
     chosen.scheme == offer.scheme.as_str() && network && terms
 }

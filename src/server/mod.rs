@@ -34,7 +34,7 @@ use crate::telemetry::{Metrics, Pseudonyms, Telemetry};
 use facilitators::Facilitators;
 use listener::{Connections, Door};
 
-pub use run::run;
+pub use run::{RunError, run};
 
 /// How many places of a backend are tried before the client hears 502; each only when nothing was sent.
 const MOST_TRIES: usize = 16;
@@ -89,11 +89,11 @@ pub enum StartError {
 }
 
 impl Server {
-    /// Starts a gateway on the runtime it is called on.
+    /// Starts a gateway on the runtime it is called on. `hash` names the file in the metrics.
     ///
     /// # Errors
     /// When the ledger cannot be opened, an address cannot be listened on, or a facilitator cannot be set up.
-    pub async fn start(config: config::Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+    pub async fn start(config: config::Config, hash: &str, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         // Pingora, the facilitators and the nodes share one provider; with none installed rustls cannot choose.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config::Config { boot, live } = config;
@@ -112,8 +112,8 @@ impl Server {
         let pool = Arc::new(Pool::new(facilitators.adopt(&live, &clock)?));
         let board = Arc::new(Board::new(Arc::clone(&live.tariff)));
         let gate = Gate::new(Parts {
-            protocol: Arc::new(X402::new()),
-            scheme: Arc::new(Eip3009Exact::new()),
+            protocol: Arc::new(X402),
+            scheme: Arc::new(Eip3009Exact),
             ledger: Arc::clone(&ledger),
             pool: Arc::clone(&pool),
             board: Arc::clone(&board),
@@ -123,7 +123,7 @@ impl Server {
         });
         let picture = picture(&live, &HashMap::new()).await;
         let live_picture = Arc::new(ArcSwap::from_pointee(picture));
-        metrics.configured(&live.hash, !live.live_networks.is_empty());
+        metrics.configured(hash, !live.live_networks.is_empty());
 
         let mut server = Self {
             gate,

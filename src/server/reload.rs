@@ -22,7 +22,7 @@ impl Server {
     ///
     /// # Errors
     /// When a facilitator cannot be set up; then everything stays as it was.
-    pub async fn reload(&mut self, config: config::Config) -> Result<Reloaded, StartError> {
+    pub async fn reload(&mut self, config: config::Config, hash: &str) -> Result<Reloaded, StartError> {
         let config::Config { boot, live } = config;
         let restart_needed = self.needs_restart(&boot);
         let facilitators = self.facilitators.adopt(&live, &self.clock)?;
@@ -34,7 +34,7 @@ impl Server {
         self.pool.replace(facilitators);
         self.live.store(Arc::new(next));
         self.telemetry.reconfigure(live.log.clone());
-        self.metrics.configured(&live.hash, !live.live_networks.is_empty());
+        self.metrics.configured(hash, !live.live_networks.is_empty());
         self.metrics.restart_needed(!restart_needed.is_empty());
         Ok(Reloaded { changes: changes(&before.tariff, &live.tariff), restart_needed })
     }

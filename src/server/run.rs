@@ -44,7 +44,7 @@ pub async fn run(path: &Path, directives: Option<&str>) -> Result<(), RunError> 
     let summary = Summary::of(&config);
     // Watching before serving: an edit between the two would otherwise wait for the slow poll.
     let mut watcher = Watcher::new(path, &loaded.hash);
-    let mut server = Server::start(config, system_clock()).await?;
+    let mut server = Server::start(config, &loaded.hash, system_clock()).await?;
     summary.tell(&server);
     loop {
         tokio::select! {
@@ -75,7 +75,7 @@ async fn reload(server: &mut Server, path: &Path, watcher: &mut Watcher) {
         tracing::error!("the changed file is not used, the prices stay as they were:\n{report}");
         return;
     };
-    match server.reload(config).await {
+    match server.reload(config, &loaded.hash).await {
         Err(error) => {
             server.note_reload("failed");
             tracing::error!("the changed file is not used, the prices stay as they were: {error}");

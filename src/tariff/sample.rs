@@ -29,6 +29,7 @@ pub(super) fn toll(offers: Vec<Offer>) -> Charge {
         settle: offers[0].settle,
         offers,
         replay: Replay::Redeliver,
+        replay_explicit: false,
         offer_ttl: Duration::from_secs(60),
         hold: Duration::from_secs(120),
         margin: Duration::from_secs(120),

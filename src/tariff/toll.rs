@@ -77,6 +77,8 @@ pub struct Toll {
     pub settle: SettleMode,
     /// What a settled payment still opens.
     pub replay: Replay,
+    /// Whether the route itself says so: only then is anything but GET and HEAD asked of the backend twice (S25).
+    pub replay_explicit: bool,
     /// How long a quoted price is honoured after it changed.
     pub offer_ttl: Duration,
     /// How long a reservation excludes others: `limits.timeout` + settle timeout + 6 s + 30 s (SAFETY, "Times").

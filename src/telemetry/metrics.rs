@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::gate::Event;
 use crate::gate::event::Answered;
-use crate::primitives::AtomicAmount;
+use crate::ledger::Census;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByOutcome {
@@ -68,17 +68,6 @@ struct ByFacilitator {
 struct ConfigInfo {
     hash: String,
     version: &'static str,
-}
-
-/// What a look at the whole ledger found.
-#[derive(Debug, Clone, Default)]
-pub struct Census {
-    /// How many entries are in each state.
-    pub entries: Vec<(&'static str, u64)>,
-    /// Seconds since the oldest open settlement was asked for; zero when none is open.
-    pub oldest_settling: u64,
-    /// What open settlements are about, in smallest units, by network and asset.
-    pub at_risk: Vec<(String, String, AtomicAmount)>,
 }
 
 /// Every metric of the process.
@@ -221,13 +210,14 @@ impl Metrics {
 
     /// Notes what a look at the whole ledger found.
     pub fn take_census(&self, census: &Census) {
+        self.entries.clear();
         for (state, count) in &census.entries {
-            let state = ByState { state: (*state).to_owned() };
+            let state = ByState { state: state.clone() };
             self.entries.get_or_create(&state).set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
-        self.oldest_settling.set(i64::try_from(census.oldest_settling).unwrap_or(i64::MAX));
+        self.oldest_settling.set(i64::try_from(census.oldest_settling.as_secs()).unwrap_or(i64::MAX));
         self.at_risk.clear();
-        for (network, asset, units) in &census.at_risk {
+        for ((network, asset), units) in &census.at_risk {
             let asset = ByAsset { network: network.clone(), asset: asset.clone() };
             self.at_risk.get_or_create(&asset).set(units.units().saturating_to());
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::gate::{Event, Observer};
 
 pub use log::{Pseudonyms, init};
-pub use metrics::{Census, Metrics};
+pub use metrics::Metrics;
 
 /// Turns every event into metrics and log lines.
 pub struct Telemetry {

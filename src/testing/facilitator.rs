@@ -40,7 +40,7 @@ pub enum Behaviour {
     Status(u16, &'static str, String),
     /// Answers 307 to this place.
     Redirect(String),
-    /// Answers with six megabytes of JSON.
+    /// Does what was asked and answers with six megabytes of JSON.
     Huge,
     /// Resets the connection when it has seen the head of the request.
     ResetBeforeReading,

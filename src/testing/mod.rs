@@ -2,9 +2,11 @@
 
 pub mod facilitator;
 pub mod wallet;
+pub mod vectors;
 
 pub use facilitator::ScriptedFacilitator;
 pub use wallet::Wallet;
 pub mod clock;
+pub mod sales;
 
 pub use clock::ManualClock;

@@ -1,5 +1,7 @@
 //! What a facilitator's answer proves, and no more than that (S13, S15). Pure: bytes in, ruling out.
 
+use std::error::Error;
+
 use serde::Deserialize;
 
 use super::declines::proves_nothing_moved;
@@ -16,6 +18,20 @@ const CODE_LIMIT: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the facilitator contradicts itself or the facts: {0}")]
 pub struct Contradiction(pub(super) String);
+
+impl Contradiction {
+    /// Whether one is this error or among its causes.
+    pub fn is_behind(error: &(dyn Error + 'static)) -> bool {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if error.is::<Self>() {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
 
 /// What an answer to `settle` proves.
 #[derive(Debug)]
@@ -151,3 +167,6 @@ fn sanitised(code: Option<String>) -> String {
     };
     code.filter(fits).unwrap_or_else(|| "declined".into())
 }
+
+#[cfg(test)]
+mod tests;

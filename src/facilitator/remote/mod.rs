@@ -102,7 +102,8 @@ impl Remote {
         })
     }
 
-    /// The same bytes every time for the same payment and version: a facilitator recognises a repetition by them.
+    /// Written once for each call: what is repeated is repeated byte for byte, as `settlement_pending` asks. A network
+    /// that has left `/supported` since the payment was offered is still asked about, in v2.
     fn body(&self, payment: &Payment) -> Bytes {
         let version = self.kinds.version(&payment.offer.network, payment.dialect).unwrap_or(Dialect::V2);
         request::body(payment, version).to_string().into()
@@ -206,9 +207,7 @@ impl Facilitator for Remote {
     async fn outcome(&self, unresolved: &Unresolved) -> Outcome {
         let deadline = Instant::now() + self.settle_timeout;
         let payment = &unresolved.payment;
-        if self.shown_by_witness(unresolved, deadline).await
-            && let Some(transaction) = unresolved.transaction
-        {
+        if let Some(transaction) = self.already_on_chain(unresolved, deadline).await {
             return Outcome::Settled(self.receipt(payment, transaction));
         }
         match self.insist(payment, self.body(payment), unresolved.transaction, deadline).await {
@@ -259,13 +258,14 @@ impl Remote {
         }
     }
 
-    /// Whether our node already shows the transaction we know of. Asked once; the facilitator is asked next.
-    async fn shown_by_witness(&self, unresolved: &Unresolved, deadline: Instant) -> bool {
-        let (Some(witness), Some(transaction)) = (self.witness.as_deref(), unresolved.transaction) else {
-            return false;
-        };
-        let seen = tokio::time::timeout_at(deadline, witness.witnessed(&unresolved.payment, transaction));
-        witness.watches(&unresolved.payment.offer.network.id) && matches!(seen.await, Ok(Ok(Witnessed::Yes)))
+    /// The transaction we know of, when our node shows that it settled the payment. Asked once; the facilitator is
+    /// asked next.
+    async fn already_on_chain(&self, unresolved: &Unresolved, deadline: Instant) -> Option<TransactionHash> {
+        let payment = &unresolved.payment;
+        let witness = self.witness.as_deref().filter(|witness| witness.watches(&payment.offer.network.id))?;
+        let transaction = unresolved.transaction?;
+        let seen = tokio::time::timeout_at(deadline, witness.witnessed(payment, transaction)).await;
+        matches!(seen, Ok(Ok(Witnessed::Yes))).then_some(transaction)
     }
 }
 
@@ -289,4 +289,18 @@ fn jittered(span: Duration) -> Duration {
     // Without randomness there is merely no jitter.
     let _ = SystemRandom::new().fill(&mut byte);
     span - span.mul_f64(f64::from(byte[0]) / 255.0 / 5.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i7_questions_are_spaced_out_while_nobody_answers() {
+        let seconds: Vec<u64> = (0..9).map(|failures| pause(failures).as_secs()).collect();
+        assert_eq!(seconds, [300, 1, 2, 4, 8, 16, 30, 30, 30]);
+        assert_eq!(pause(u32::MAX), LAST_RETRY);
+        let spread = jittered(REFRESH);
+        assert!(spread <= REFRESH && spread >= REFRESH.mul_f64(0.79));
+    }
 }

@@ -4,7 +4,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::payment::{Authorization, Credential, Dialect, Eip3009, Problem, Receipt, Resource, SignatureBytes};
 use crate::primitives::Nonce;
@@ -26,6 +26,17 @@ pub use fields::{
 pub const MAX_HEADER: usize = 16 * 1024;
 
 /// x402 over HTTP, versions 1 and 2.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue};
+/// use tollhouse::protocol::{DecodeError, Protocol, x402::X402};
+///
+/// let mut fields = HeaderMap::new();
+/// assert_eq!(X402.decode(&fields), Ok(None), "no payment is not a mistake");
+///
+/// fields.insert("payment-signature", HeaderValue::from_static("e30="));
+/// assert!(matches!(X402.decode(&fields), Err(DecodeError::Unreadable { .. })));
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct X402;
 
@@ -45,6 +56,14 @@ impl Protocol for X402 {
             (None, None) => return Ok(None),
         };
         credential(dialect, value).map(Some).map_err(|reason| DecodeError::Unreadable { dialect, reason })
+    }
+
+    fn preflight(&self, methods: &[Method], asked: Option<&HeaderValue>) -> Answer {
+        fields::preflight(methods, asked)
+    }
+
+    fn expose(&self, headers: &mut HeaderMap) {
+        fields::expose(headers);
     }
 
     fn receipt(&self, receipt: &Receipt, dialect: Dialect) -> HeaderMap {

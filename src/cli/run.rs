@@ -1,0 +1,34 @@
+//! `tollhouse run`: serve.
+
+use clap::Args;
+
+use super::{ConfigFile, Verdict, block_on};
+use crate::server::{self, RunError};
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// How much is logged, before the file's `log.level`: `debug`, or `info,tollhouse::gate=debug`
+    #[arg(long, value_name = "DIRECTIVES", env = "TOLLHOUSE_LOG")]
+    log: Option<String>,
+}
+
+impl Run {
+    pub(super) fn execute(self) -> Verdict {
+        let path = self.file.path();
+        block_on(async {
+            match server::run(&path, self.log.as_deref()).await {
+                Ok(()) => Verdict::Yes,
+                Err(RunError::Config(report)) => {
+                    eprint!("{report}");
+                    Verdict::No
+                }
+                Err(error) => {
+                    eprintln!("tollhouse: {error}");
+                    Verdict::CouldNotFindOut
+                }
+            }
+        })
+    }
+}

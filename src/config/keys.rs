@@ -1,0 +1,113 @@
+//! The keys of every section: what the reader takes, what the schema shows, what is planned but not built.
+
+/// A mapping with fixed keys.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// As in "unknown field `prise` in a route".
+    pub name: &'static str,
+    /// What it may hold.
+    pub known: &'static [&'static str],
+    /// What the design gives it and this version refuses: ignoring `caps:` would be worse than not having it.
+    pub later: &'static [&'static str],
+}
+
+const fn section(name: &'static str, known: &'static [&'static str], later: &'static [&'static str]) -> Section {
+    Section { name, known, later }
+}
+
+pub(super) static FILE: Section = section(
+    "the file",
+    &[
+        "version",
+        "public_url",
+        "listen",
+        "status",
+        "upstream",
+        "upstreams",
+        "pay_to",
+        "networks",
+        "facilitators",
+        "ledger",
+        "defaults",
+        "routes",
+        "hosts",
+        "log",
+    ],
+    &[
+        "mode",
+        "include",
+        "effective_at",
+        "trusted_proxies",
+        "admin",
+        "breaker",
+        "retention",
+        "caps",
+        "screening",
+        "traces",
+        "metrics",
+    ],
+);
+pub(super) static LISTENER: Section = section("a listener", &["address"], &["tls"]);
+pub(super) static UPSTREAM: Section = section(
+    "an upstream",
+    &["targets", "timeouts"],
+    &["balance", "health", "retry", "host", "auth", "tls", "http2", "headers"],
+);
+pub(super) static UPSTREAM_TIMEOUTS: Section =
+    section("an upstream's timeouts", &["connect", "idle"], &["first_byte"]);
+pub(super) static PAYEE: Section = section("`pay_to`", &["address", "assets"], &[]);
+pub(super) static NETWORK: Section =
+    section("a network", &["chain", "testnet", "explorer", "rpc", "assets"], &["confirmations"]);
+pub(super) static ASSET: Section = section("an asset", &["address", "decimals", "peg", "eip712"], &["permit2"]);
+pub(super) static EIP712: Section = section("`eip712`", &["name", "version"], &[]);
+pub(super) static FACILITATOR: Section =
+    section("a facilitator", &["name", "url", "networks", "auth", "timeout", "trust", "local"], &["tls", "headers"]);
+pub(super) static AUTH: Section = section("`auth`", &["bearer", "cdp"], &["header", "basic"]);
+pub(super) static CDP: Section = section("`cdp`", &["key_id", "secret"], &[]);
+pub(super) static FACILITATOR_TIMEOUT: Section = section("a facilitator's timeout", &["verify", "settle"], &[]);
+pub(super) static LOCAL: Section = section("`local`", &["rpc", "signer", "max_gas_price"], &["alarm_below"]);
+pub(super) static LEDGER: Section = section("`ledger`", &["sqlite", "single_instance"], &["postgres"]);
+pub(super) static DEFAULTS: Section = section(
+    "`defaults`",
+    &["settle", "replay", "offer_ttl", "limits", "browser"],
+    &["trailing_slash", "headers", "mode", "discoverable"],
+);
+pub(super) static LIMITS: Section = section(
+    "`limits`",
+    &["request_body", "timeout"],
+    &["request_header", "rate", "rate_by", "concurrency", "parse_body"],
+);
+pub(super) static ROUTE: Section = section(
+    "a route",
+    &["price", "pay_to", "description", "mime_type", "settle", "replay", "upstream", "limits"],
+    &["discoverable", "variants", "meter", "free_quota", "exempt", "pass", "mode", "headers", "browser"],
+);
+pub(super) static HOST: Section = section("a host", &["public_url", "upstream", "defaults", "routes"], &["tls"]);
+pub(super) static LOG: Section = section("`log`", &["format", "level", "access", "payer", "query"], &[]);
+
+/// Keys of a price that is computed.
+pub(super) static COMPUTED_PRICE: [&str; 4] = ["cel", "up_to", "min", "max"];
+
+/// All of them, for the tests that keep reader and schema together.
+#[cfg(test)]
+pub(super) static ALL: [&Section; 19] = [
+    &FILE,
+    &LISTENER,
+    &UPSTREAM,
+    &UPSTREAM_TIMEOUTS,
+    &PAYEE,
+    &NETWORK,
+    &ASSET,
+    &EIP712,
+    &FACILITATOR,
+    &AUTH,
+    &CDP,
+    &FACILITATOR_TIMEOUT,
+    &LOCAL,
+    &LEDGER,
+    &DEFAULTS,
+    &LIMITS,
+    &ROUTE,
+    &HOST,
+    &LOG,
+];

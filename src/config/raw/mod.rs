@@ -1,0 +1,216 @@
+//! Exactly what a person may write, with the place of every value. Nothing is given a meaning yet.
+
+mod facilitators;
+mod fields;
+mod networks;
+mod routes;
+
+pub(super) use facilitators::{Auth, Facilitator, Local};
+pub(super) use fields::{listed, nearest, not_supported};
+pub(super) use networks::{Asset, Network, PayTo, Payee};
+pub(super) use routes::{Charge, Defaults, Host, Limits, Price, Route, RoutePayTo};
+
+use super::codes;
+use super::keys;
+use super::mistake::{Mistake, Mistakes};
+use super::source::Span;
+use super::tree::{Node, Text, Value};
+use fields::{Fields, text, wrong_shape};
+
+/// A whole file.
+#[derive(Default)]
+pub(super) struct File {
+    pub version: Option<Text>,
+    pub public_url: Option<Reference>,
+    pub listen: Option<Vec<Text>>,
+    pub status: Option<Text>,
+    pub upstream: Option<Text>,
+    pub upstreams: Vec<Upstream>,
+    pub pay_to: Option<PayTo>,
+    pub networks: Vec<Network>,
+    /// `None` when the file does not speak of facilitators.
+    pub facilitators: Option<Vec<Facilitator>>,
+    pub ledger: Option<Ledger>,
+    pub defaults: Defaults,
+    pub routes: Option<Vec<Route>>,
+    pub hosts: Vec<Host>,
+    pub log: Log,
+}
+
+/// A value that may stand outside of the file.
+#[derive(Debug, Clone)]
+pub(super) enum Reference {
+    Literal(Text),
+    /// `{env: NAME}`
+    Variable(Text),
+    /// `{file: PATH}`
+    File(Text),
+}
+
+impl Reference {
+    pub(super) fn span(&self) -> Span {
+        match self {
+            Self::Literal(text) | Self::Variable(text) | Self::File(text) => text.span,
+        }
+    }
+}
+
+pub(super) struct Upstream {
+    pub name: Text,
+    pub targets: Vec<Reference>,
+    pub connect: Option<Text>,
+    pub idle: Option<Text>,
+}
+
+pub(super) enum Ledger {
+    /// `memory` or `sqlite:PATH`.
+    Short(Text),
+    Sqlite {
+        path: Text,
+        single_instance: Option<Text>,
+    },
+}
+
+#[derive(Default)]
+pub(super) struct Log {
+    pub format: Option<Text>,
+    pub level: Option<Text>,
+    pub access: Option<Text>,
+    pub payer: Option<Text>,
+    pub query: Option<Text>,
+}
+
+/// Reads a file. Whatever could not be read is left out; `mistakes` says what and why.
+pub(super) fn read(root: &Node, mistakes: &mut Mistakes) -> File {
+    let Some(file) = Fields::of(root, &keys::FILE, mistakes) else { return File::default() };
+    refuse_emptiness(&file, mistakes);
+    File {
+        version: file.text("version", mistakes),
+        public_url: file.node("public_url", mistakes).and_then(|node| reference(node, mistakes)),
+        listen: file.node("listen", mistakes).and_then(|node| listeners(node, mistakes)),
+        status: file.text("status", mistakes),
+        upstream: file.text("upstream", mistakes),
+        upstreams: upstreams(&file, mistakes),
+        pay_to: file.node("pay_to", mistakes).and_then(|node| networks::pay_to(node, mistakes)),
+        networks: networks::networks(&file, mistakes),
+        facilitators: facilitators::facilitators(&file, mistakes),
+        ledger: file.node("ledger", mistakes).and_then(|node| ledger(node, mistakes)),
+        defaults: routes::defaults(&file, mistakes),
+        routes: routes::routes(&file, mistakes),
+        hosts: routes::hosts(&file, mistakes),
+        log: log(&file, mistakes),
+    }
+}
+
+/// A file without routes is a file that was not finished.
+fn refuse_emptiness(file: &Fields<'_>, mistakes: &mut Mistakes) {
+    let none = match (file.key_span("routes"), file.key_span("hosts")) {
+        (None, None) => true,
+        (Some(_), None) => {
+            file.node("routes", mistakes).is_some_and(|routes| matches!(&routes.value, Value::Map(routes) if routes.is_empty()))
+        }
+        (_, Some(_)) => false,
+    };
+    if none {
+        mistakes.add(
+            Mistake::error(&codes::NO_ROUTES, None, "the file lists no routes, so nothing would be served")
+                .help("write routes: {GET /v1/weather: $0.01}"),
+        );
+    }
+}
+
+/// A literal, `{env: NAME}` or `{file: PATH}`.
+fn reference(node: &Node, mistakes: &mut Mistakes) -> Option<Reference> {
+    let entries = match &node.value {
+        Value::Text(text) => return Some(Reference::Literal(text.clone())),
+        Value::Map(entries) => entries,
+        Value::Empty | Value::List(_) => {
+            wrong_shape(node, "a text, {env: NAME} or {file: PATH}", mistakes);
+            return None;
+        }
+    };
+    if let [entry] = &entries[..] {
+        match &*entry.key.text {
+            "env" => return text(&entry.node, mistakes).map(Reference::Variable),
+            "file" => return text(&entry.node, mistakes).map(Reference::File),
+            _ => {}
+        }
+    }
+    mistakes.add(
+        Mistake::error(&codes::SHAPE, node.span, "a reference is {env: NAME} or {file: PATH}, with nothing else in it")
+            .help("write one of the two"),
+    );
+    None
+}
+
+/// An address, or a list of them, each alone or as `{address: …}`.
+fn listeners(node: &Node, mistakes: &mut Mistakes) -> Option<Vec<Text>> {
+    let Value::List(items) = &node.value else { return text(node, mistakes).map(|address| vec![address]) };
+    let listener = |item: &Node, mistakes: &mut Mistakes| match &item.value {
+        Value::Map(_) => {
+            let fields = Fields::of(item, &keys::LISTENER, mistakes)?;
+            if fields.key_span("address").is_none() {
+                mistakes.add(missing("address", "a listener", item.span));
+            }
+            fields.text("address", mistakes)
+        }
+        _ => text(item, mistakes),
+    };
+    Some(items.iter().filter_map(|item| listener(item, mistakes)).collect())
+}
+
+fn upstreams(file: &Fields<'_>, mistakes: &mut Mistakes) -> Vec<Upstream> {
+    let Some(entries) = file.entries("upstreams", mistakes) else { return Vec::new() };
+    let mut upstreams = Vec::new();
+    for entry in entries {
+        let Some(fields) = Fields::of(&entry.node, &keys::UPSTREAM, mistakes) else { continue };
+        let targets = fields.list("targets", mistakes);
+        if fields.key_span("targets").is_none() || targets.is_some_and(<[Node]>::is_empty) {
+            mistakes.add(
+                missing("targets", "an upstream", entry.key.span).help("write targets: [http://127.0.0.1:3000]"),
+            );
+        }
+        let targets = targets.unwrap_or_default();
+        let timeouts = fields.fields("timeouts", &keys::UPSTREAM_TIMEOUTS, mistakes);
+        upstreams.push(Upstream {
+            name: entry.key.clone(),
+            targets: targets.iter().filter_map(|target| reference(target, mistakes)).collect(),
+            connect: timeouts.and_then(|timeouts| timeouts.text("connect", mistakes)),
+            idle: timeouts.and_then(|timeouts| timeouts.text("idle", mistakes)),
+        });
+    }
+    upstreams
+}
+
+fn ledger(node: &Node, mistakes: &mut Mistakes) -> Option<Ledger> {
+    if let Value::Text(text) = &node.value {
+        return Some(Ledger::Short(text.clone()));
+    }
+    let fields = Fields::of(node, &keys::LEDGER, mistakes)?;
+    let single_instance = fields.text("single_instance", mistakes);
+    match fields.text("sqlite", mistakes) {
+        Some(path) => Some(Ledger::Sqlite { path, single_instance }),
+        None => {
+            if fields.all_known() {
+                mistakes.add(missing("sqlite", "`ledger`", node.span).help("write ledger: sqlite:PATH"));
+            }
+            None
+        }
+    }
+}
+
+fn log(file: &Fields<'_>, mistakes: &mut Mistakes) -> Log {
+    let Some(fields) = file.fields("log", &keys::LOG, mistakes) else { return Log::default() };
+    Log {
+        format: fields.text("format", mistakes),
+        level: fields.text("level", mistakes),
+        access: fields.text("access", mistakes),
+        payer: fields.text("payer", mistakes),
+        query: fields.text("query", mistakes),
+    }
+}
+
+/// A key that has no default is not there.
+pub(super) fn missing(key: &str, within: &str, span: impl Into<Option<Span>>) -> Mistake {
+    Mistake::error(&codes::MISSING, span, format!("{within} needs `{key}`")).help(format!("add `{key}: …`"))
+}

@@ -1,0 +1,148 @@
+//! What takes effect at start: listeners, the status address, the ledger.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::payees::Payees;
+use super::scalar::{flag, shown};
+use super::{Surroundings, first_of};
+use crate::config::mistake::{Mistake, Mistakes};
+use crate::config::raw::{self, not_supported};
+use crate::config::source::Span;
+use crate::config::tree::Text;
+use crate::config::{Boot, codes};
+use crate::ledger;
+
+const LISTEN: &str = "0.0.0.0:8402";
+const STATUS: &str = "0.0.0.0:9402";
+/// Beside the file, unless it says otherwise.
+const LEDGER_FILE: &str = "tollhouse.db";
+
+pub(super) fn resolve(
+    file: &raw::File,
+    payees: &Payees,
+    around: &Surroundings<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Boot> {
+    let mut seen = HashMap::new();
+    let listen = listen(file.listen.as_deref(), &mut seen, mistakes);
+    let status = status(file.status.as_ref(), &mut seen, mistakes);
+    let ledger = ledger(file.ledger.as_ref(), payees, around, mistakes);
+    Some(Boot { listen: listen?, status: status?, ledger: ledger? })
+}
+
+fn listen(
+    raw: Option<&[Text]>,
+    seen: &mut HashMap<SocketAddr, Span>,
+    mistakes: &mut Mistakes,
+) -> Option<Vec<SocketAddr>> {
+    let Some(raw) = raw else { return Some(vec![LISTEN.parse().expect("the constant is an address")]) };
+    let addresses: Vec<_> = raw.iter().filter_map(|text| address(text, seen, mistakes)).collect();
+    (!addresses.is_empty() && addresses.len() == raw.len()).then_some(addresses)
+}
+
+/// `Some(None)` when there is to be none.
+fn status(
+    raw: Option<&Text>,
+    seen: &mut HashMap<SocketAddr, Span>,
+    mistakes: &mut Mistakes,
+) -> Option<Option<SocketAddr>> {
+    match raw {
+        None => Some(Some(STATUS.parse().expect("the constant is an address"))),
+        Some(text) if &*text.text == "none" => Some(None),
+        Some(text) => address(text, seen, mistakes).map(Some),
+    }
+}
+
+fn address(text: &Text, seen: &mut HashMap<SocketAddr, Span>, mistakes: &mut Mistakes) -> Option<SocketAddr> {
+    let Ok(address) = text.text.parse::<SocketAddr>() else {
+        let message = format!("`{}` is not an address to listen at", shown(&text.text));
+        let mistake = Mistake::error(&codes::LISTEN, text.span, message);
+        mistakes.add(match text.text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()) {
+            Some(port) => mistake.help(format!("write 0.0.0.0:{port}, or 127.0.0.1:{port} for this machine only")),
+            None => mistake.help("write an IP address and a port: 0.0.0.0:8402"),
+        });
+        return None;
+    };
+    // Port 0 asks the system for a free one, as often as it is asked.
+    let first = if address.port() == 0 { None } else { first_of(seen, address, text.span) };
+    if let Some(first) = first {
+        mistakes.add(
+            Mistake::error(&codes::LISTEN_TWICE, text.span, format!("{address} is listened at twice"))
+                .related(first, "first here")
+                .help("give one of them another port"),
+        );
+    }
+    Some(address)
+}
+
+fn ledger(
+    raw: Option<&raw::Ledger>,
+    payees: &Payees,
+    around: &Surroundings<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<ledger::Config> {
+    let sqlite = |path: &str| ledger::Config::Sqlite { path: around.directory.join(Path::new(path)) };
+    match raw {
+        None if payees.sandbox() => Some(ledger::Config::Memory),
+        None => {
+            refuse_replicas(None, false, payees, around, mistakes);
+            Some(sqlite(LEDGER_FILE))
+        }
+        Some(raw::Ledger::Sqlite { path, single_instance }) => {
+            let alone = flag(single_instance.as_ref(), false, mistakes)?;
+            refuse_replicas(Some(path.span), alone, payees, around, mistakes);
+            Some(sqlite(&path.text))
+        }
+        Some(raw::Ledger::Short(text)) => match text.text.split_once(':') {
+            None if &*text.text == "memory" => {
+                refuse_forgetting(text, payees, mistakes);
+                Some(ledger::Config::Memory)
+            }
+            Some(("sqlite", path)) if !path.is_empty() => {
+                refuse_replicas(Some(text.span), false, payees, around, mistakes);
+                Some(sqlite(path))
+            }
+            Some(("postgres" | "postgresql", _)) => {
+                mistakes.add(not_supported("postgres", text.span).help("write ledger: sqlite:PATH"));
+                None
+            }
+            _ => {
+                let message = format!("`{}` is not a ledger", shown(&text.text));
+                mistakes.add(
+                    Mistake::error(&codes::WORD, text.span, message).help("write memory, or sqlite:/var/lib/tollhouse/ledger.db"),
+                );
+                None
+            }
+        },
+    }
+}
+
+fn refuse_forgetting(text: &Text, payees: &Payees, mistakes: &mut Mistakes) {
+    if let [network, ..] = &payees.live_networks()[..] {
+        mistakes.add(
+            Mistake::error(&codes::FORGETFUL, text.span, format!("`ledger: memory`, and money on {network} is real"))
+                .note("after a restart nobody would know which payments were used")
+                .help("write ledger: sqlite:/var/lib/tollhouse/ledger.db"),
+        );
+    }
+}
+
+/// In Kubernetes nobody here can see how many replicas there are; with real money the operator has to say (S5).
+fn refuse_replicas(
+    span: Option<Span>,
+    alone: bool,
+    payees: &Payees,
+    around: &Surroundings<'_>,
+    mistakes: &mut Mistakes,
+) {
+    let in_kubernetes = (around.variable)("KUBERNETES_SERVICE_HOST").is_some();
+    if in_kubernetes && !alone && !payees.live_networks().is_empty() {
+        mistakes.add(
+            Mistake::error(&codes::REPLICAS, span, "every replica would keep its own ledger")
+                .note("running in Kubernetes, and the money is real")
+                .help("run one replica with a PersistentVolume, and write ledger: {sqlite: PATH, single_instance: true}"),
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! What a file means: defaults filled in, names looked up, every mistake noted with its place and its remedy.
+
+mod boot;
+mod facilitators;
+mod hosts;
+mod network;
+mod payees;
+mod price;
+mod reference;
+mod routes;
+mod scalar;
+mod tables;
+mod upstreams;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::mistake::{Mistake, Mistakes};
+use super::report::Money;
+use super::source::Source;
+use super::{Config, Live, codes, raw};
+use crate::telemetry;
+use network::Chains;
+use payees::{Payees, Whose};
+
+/// What a file may refer to: the directory it stands in, and the variables of the process.
+pub(super) struct Surroundings<'a> {
+    pub directory: &'a Path,
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// Gives a file its meaning; no `Config` when there are errors, all of which are in `mistakes`.
+pub(super) fn resolve(
+    file: &raw::File,
+    source: &Source,
+    around: &Surroundings<'_>,
+    mistakes: &mut Mistakes,
+) -> (Option<Config>, Money) {
+    version(file, mistakes);
+    let chains = Chains::of(&file.networks, around, mistakes);
+    let payees = Payees::of(file, &chains, mistakes);
+    let facilitators = facilitators::resolve(file, &chains, &payees, around, mistakes);
+    let mut upstreams = upstreams::Upstreams::of(&file.upstreams, around, mistakes);
+    let mut collected = Whose::default();
+    let tables = tables::Tables { file, source, around, chains: &chains, payees: &payees, facilitators: &facilitators };
+    let tariff = tables.resolve(&mut upstreams, &mut collected, mistakes);
+    facilitators::refuse_own_payees(&facilitators, &payees, &collected, mistakes);
+    let boot = boot::resolve(file, &payees, around, mistakes);
+    let log = log(&file.log, mistakes);
+    let money = payees.money();
+    let (Some(tariff), Some(boot), Some(log), 0) = (tariff, boot, log, mistakes.errors()) else {
+        return (None, money);
+    };
+    let live = Live {
+        tariff: Arc::new(tariff),
+        upstreams: upstreams.into_configs(),
+        facilitators: facilitators.into_iter().map(|facilitator| facilitator.config).collect(),
+        nodes: chains.nodes(),
+        log,
+        live_networks: payees.live_networks(),
+        sandbox: payees.sandbox(),
+    };
+    (Some(Config { boot, live }), money)
+}
+
+fn version(file: &raw::File, mistakes: &mut Mistakes) {
+    match &file.version {
+        Some(version) if &*version.text == "1" => {}
+        Some(version) => mistakes.add(
+            Mistake::error(&codes::VERSION, version.span, format!("version `{}` is not known", version.text))
+                .help("write version: 1"),
+        ),
+        None => {
+            mistakes.add(Mistake::error(&codes::VERSION, None, "the file needs `version`").help("write version: 1"));
+        }
+    }
+}
+
+fn log(raw: &raw::Log, mistakes: &mut Mistakes) -> Option<telemetry::Config> {
+    use telemetry::{Format, PayerInLog};
+    let default = telemetry::Config::default();
+    let formats = [("auto", Format::Auto), ("human", Format::Human), ("json", Format::Json)];
+    let levels = [
+        ("error", tracing::Level::ERROR),
+        ("warn", tracing::Level::WARN),
+        ("info", tracing::Level::INFO),
+        ("debug", tracing::Level::DEBUG),
+        ("trace", tracing::Level::TRACE),
+    ];
+    let payers = [("hash", PayerInLog::Hash), ("full", PayerInLog::Full), ("none", PayerInLog::None)];
+    let format = scalar::word(raw.format.as_ref(), &formats, default.format, mistakes);
+    let level = scalar::word(raw.level.as_ref(), &levels, default.level, mistakes);
+    let access = scalar::flag(raw.access.as_ref(), default.access, mistakes);
+    let payer = scalar::word(raw.payer.as_ref(), &payers, default.payer, mistakes);
+    let query = scalar::word(raw.query.as_ref(), &[("drop", false), ("keep", true)], default.keep_query, mistakes);
+    Some(telemetry::Config { format: format?, level: level?, access: access?, payer: payer?, keep_query: query? })
+}
+
+/// A map that keeps the first of two equal keys and returns the place of it for the second.
+fn first_of<K: std::hash::Hash + Eq, V: Copy>(seen: &mut HashMap<K, V>, key: K, value: V) -> Option<V> {
+    match seen.entry(key) {
+        std::collections::hash_map::Entry::Occupied(first) => Some(*first.get()),
+        std::collections::hash_map::Entry::Vacant(free) => {
+            free.insert(value);
+            None
+        }
+    }
+}

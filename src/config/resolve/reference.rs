@@ -1,0 +1,185 @@
+//! `{env: NAME}` and `{file: PATH}`: values that stand outside of the file.
+
+use std::io::Read;
+use std::path::Path;
+
+use zeroize::Zeroize;
+
+use super::Surroundings;
+use super::scalar::shown;
+use crate::config::codes;
+use crate::config::mistake::{Mistake, Mistakes};
+use crate::config::raw::Reference;
+use crate::config::source::Span;
+use crate::config::tree::Text;
+use crate::primitives::Secret;
+
+/// No secret is longer.
+const MOST_SECRET_BYTES: u64 = 64 * 1024;
+const ONE_SECRET: &str = "name a file that holds the secret and nothing else";
+
+/// A secret: never written in the file itself (S60).
+pub(super) fn secret(reference: &Reference, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Option<Secret<String>> {
+    let (value, span) = match reference {
+        Reference::Literal(text) => {
+            mistakes.add(
+                Mistake::error(&codes::INLINE_SECRET, text.span, "a secret stands in the file itself")
+                    .note("whoever can read this file, its history or its backups can use it; replace it")
+                    .help("put it in a file and write {file: /run/secrets/NAME}, or write {env: NAME}"),
+            );
+            return None;
+        }
+        Reference::Variable(name) => (variable(name, around, mistakes)?, name.span),
+        Reference::File(path) => (file(path, around, mistakes)?, path.span),
+    };
+    if value.expose().is_empty() {
+        mistakes.add(Mistake::error(&codes::EMPTY_SECRET, span, "the secret is empty").help("put the secret there"));
+        return None;
+    }
+    Some(value)
+}
+
+/// A value that may be literal, or come from a variable, but is no secret.
+pub(super) fn plain(reference: &Reference, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Option<String> {
+    match reference {
+        Reference::Literal(text) => Some(text.text.to_string()),
+        Reference::Variable(name) => variable(name, around, mistakes).map(|value| value.expose().clone()),
+        Reference::File(path) => {
+            mistakes.add(not_from_file(path.span));
+            None
+        }
+    }
+}
+
+/// The address of a node: often holds an access key, so it is kept like a secret, but may be literal.
+pub(super) fn node(reference: &Reference, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Option<Secret<String>> {
+    let url = match reference {
+        Reference::Literal(text) => Secret::new(text.text.to_string()),
+        Reference::Variable(name) => variable(name, around, mistakes)?,
+        Reference::File(path) => file(path, around, mistakes)?,
+    };
+    let fits = url::Url::parse(url.expose()).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if !fits {
+        mistakes.add(
+            Mistake::error(&codes::URL, reference.span(), "this is not the URL of a node")
+                .help("write https://…, or {env: NAME} when it holds an access key"),
+        );
+    }
+    fits.then_some(url)
+}
+
+/// A value that a reviewer must see.
+pub(super) fn literal(reference: &Reference, what: &str, mistakes: &mut Mistakes) -> Option<Text> {
+    match reference {
+        Reference::Literal(text) => Some(text.clone()),
+        Reference::Variable(text) | Reference::File(text) => {
+            mistakes.add(
+                Mistake::error(&codes::NOT_LITERAL, text.span, format!("{what} stands in the file itself"))
+                    .help("write it out: what a reviewer approves is what is charged"),
+            );
+            None
+        }
+    }
+}
+
+fn not_from_file(span: Span) -> Mistake {
+    Mistake::error(&codes::SHAPE, span, "this value cannot come from a file").help("write it out, or {env: NAME}")
+}
+
+fn variable(name: &Text, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Option<Secret<String>> {
+    let value = (around.variable)(&name.text);
+    if value.is_none() {
+        let message = format!("the environment variable `{}` is not set", shown(&name.text));
+        mistakes.add(Mistake::error(&codes::UNSET, name.span, message).help("set it where the gateway is started"));
+    }
+    value.map(Secret::new)
+}
+
+fn file(path: &Text, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Option<Secret<String>> {
+    let at = around.directory.join(&*path.text);
+    match read(&at) {
+        Ok(value) => Some(value),
+        Err(trouble) => {
+            mistakes.add(trouble.told(path));
+            None
+        }
+    }
+}
+
+enum Trouble {
+    Unreadable(std::io::Error),
+    NotAFile,
+    /// Its permission bits.
+    Open(u32),
+    TooLong,
+    NotText,
+}
+
+impl Trouble {
+    fn told(self, path: &Text) -> Mistake {
+        let path_shown = shown(&path.text);
+        let refuse = |code, message: String| Mistake::error(code, path.span, message);
+        match self {
+            Self::Unreadable(error) => {
+                refuse(&codes::UNREADABLE, format!("`{path_shown}` cannot be read: {}", plain_words(&error)))
+                    .help("relative paths start at the directory of this file")
+            }
+            Self::NotAFile => refuse(&codes::UNREADABLE, format!("`{path_shown}` is not a file")).help(ONE_SECRET),
+            Self::TooLong => {
+                refuse(&codes::BAD_SECRET, format!("`{path_shown}` holds more than 64 KiB")).help(ONE_SECRET)
+            }
+            Self::NotText => {
+                refuse(&codes::BAD_SECRET, format!("`{path_shown}` does not hold UTF-8 text")).help(ONE_SECRET)
+            }
+            Self::Open(mode) => {
+                refuse(&codes::OPEN_FILE, format!("everybody can get at `{path_shown}` (mode {mode:04o})"))
+                    .help(format!("chmod 600 {path_shown}  (in Kubernetes: defaultMode: 0440 and an fsGroup)"))
+            }
+        }
+    }
+}
+
+fn plain_words(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file",
+        std::io::ErrorKind::PermissionDenied => "permission denied",
+        _ => "the system refuses",
+    }
+}
+
+/// Reads a secret from a file that not everybody can read, without the line break at its end.
+fn read(path: &Path) -> Result<Secret<String>, Trouble> {
+    let about = std::fs::metadata(path).map_err(Trouble::Unreadable)?;
+    // Opening a pipe would wait for its other end.
+    if !about.is_file() {
+        return Err(Trouble::NotAFile);
+    }
+    if let Some(mode) = open_to_everybody(&about) {
+        return Err(Trouble::Open(mode));
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(Trouble::Unreadable)?;
+    file.take(MOST_SECRET_BYTES + 1).read_to_end(&mut bytes).map_err(Trouble::Unreadable)?;
+    if bytes.len() as u64 > MOST_SECRET_BYTES {
+        bytes.zeroize();
+        return Err(Trouble::TooLong);
+    }
+    let mut text = String::from_utf8(bytes).map_err(|error| {
+        error.into_bytes().zeroize();
+        Trouble::NotText
+    })?;
+    text.truncate(text.trim_end_matches(['\n', '\r']).len());
+    Ok(Secret::new(text))
+}
+
+#[cfg(unix)]
+fn open_to_everybody(about: &std::fs::Metadata) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = about.permissions().mode() & 0o7777;
+    (mode & 0o007 != 0).then_some(mode)
+}
+
+#[cfg(not(unix))]
+fn open_to_everybody(_: &std::fs::Metadata) -> Option<u32> {
+    None
+}

@@ -1,0 +1,192 @@
+//! Durations, sizes, words and flags: the value grammar of GATEWAY_YAML §4 without money.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::config::codes;
+use crate::config::mistake::{Mistake, Mistakes};
+use crate::config::raw::{listed, nearest, not_supported};
+use crate::config::tree::Text;
+
+/// A duration, or its default. `None` when it is wrong; that has been noted.
+pub(super) fn duration(
+    text: Option<&Text>,
+    default: Duration,
+    sensible: RangeInclusive<Duration>,
+    mistakes: &mut Mistakes,
+) -> Option<Duration> {
+    let Some(text) = text else { return Some(default) };
+    let Some(duration) = parse_duration(&text.text) else {
+        let mistake =
+            Mistake::error(&codes::DURATION, text.span, format!("`{}` is not a duration", shown(&text.text)));
+        mistakes.add(match text.text.parse::<u64>() {
+            Ok(number) => mistake.label("seconds, minutes?").help(format!("write {number}s")),
+            Err(_) => mistake.help("write a whole number and its unit: 250ms, 30s, 5m, 1h or 7d"),
+        });
+        return None;
+    };
+    if sensible.contains(&duration) {
+        return Some(duration);
+    }
+    let bounds = format!("from {} to {}", span_of_time(*sensible.start()), span_of_time(*sensible.end()));
+    mistakes.add(
+        Mistake::error(&codes::RANGE, text.span, format!("`{}` is outside of what makes sense here", text.text))
+            .help(format!("write a duration {bounds}")),
+    );
+    None
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = number_and_unit(text)?;
+    let seconds = |factor: u64| number.checked_mul(factor).map(Duration::from_secs);
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => seconds(1),
+        "m" => seconds(60),
+        "h" => seconds(3600),
+        "d" => seconds(86_400),
+        _ => None,
+    }
+}
+
+/// A duration as the file would have it.
+pub(super) fn span_of_time(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{}ms", duration.as_millis()),
+        _ if seconds % 86_400 == 0 => format!("{}d", seconds / 86_400),
+        _ if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        _ if seconds % 60 == 0 && seconds > 60 => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+/// A size in bytes, or its default.
+pub(super) fn size(text: Option<&Text>, default: u64, mistakes: &mut Mistakes) -> Option<u64> {
+    let Some(text) = text else { return Some(default) };
+    let size = parse_size(&text.text);
+    if size.is_none() {
+        let mistake = Mistake::error(&codes::SIZE, text.span, format!("`{}` is not a size", shown(&text.text)));
+        mistakes.add(match text.text.parse::<u64>() {
+            Ok(number) => mistake.label("bytes?").help(format!("write {number}B")),
+            Err(_) => mistake.help("write a whole number and its unit: 512B, 64KiB, 1MiB or 10MB"),
+        });
+    }
+    size
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let (number, unit) = number_and_unit(text)?;
+    let factor = match unit {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "KB" | "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let unit = text.find(|c: char| !c.is_ascii_digit())?;
+    Some((text[..unit].parse().ok()?, &text[unit..]))
+}
+
+/// One of a few words, or the default.
+pub(super) fn word<T: Copy>(
+    text: Option<&Text>,
+    words: &[(&str, T)],
+    default: T,
+    mistakes: &mut Mistakes,
+) -> Option<T> {
+    let Some(text) = text else { return Some(default) };
+    let found = words.iter().find(|(word, _)| *word == &*text.text).map(|(_, value)| *value);
+    if found.is_none() {
+        mistakes.add(wrong_word(text, words.iter().map(|(word, _)| *word)));
+    }
+    found
+}
+
+/// As `word`, for places where the design has words that this version refuses.
+pub(super) fn word_built<T: Copy>(
+    text: Option<&Text>,
+    words: &[(&str, T)],
+    later: &[&str],
+    default: T,
+    mistakes: &mut Mistakes,
+) -> Option<T> {
+    match text {
+        Some(text) if later.contains(&&*text.text) => {
+            mistakes.add(
+                not_supported(&text.text, text.span).help(format!("write {}", listed(words.iter().map(|(word, _)| *word)))),
+            );
+            None
+        }
+        text => word(text, words, default, mistakes),
+    }
+}
+
+/// `true` or `false`, or the default.
+pub(super) fn flag(text: Option<&Text>, default: bool, mistakes: &mut Mistakes) -> Option<bool> {
+    word(text, &[("true", true), ("false", false)], default, mistakes)
+}
+
+/// None of the words that are possible.
+pub(super) fn wrong_word<'w>(text: &Text, words: impl Iterator<Item = &'w str> + Clone) -> Mistake {
+    let mistake = Mistake::error(
+        &codes::WORD,
+        text.span,
+        format!("`{}` is not one of {}", shown(&text.text), listed(words.clone())),
+    );
+    match nearest(&text.text, words) {
+        Some(near) => mistake.label(format!("did you mean `{near}`?")),
+        None => mistake.help("write one of them"),
+    }
+}
+
+/// A text short enough for a message.
+pub(super) fn shown(text: &str) -> String {
+    const MOST: usize = 60;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_names_its_unit() {
+        let of = |text| parse_duration(text).map(|duration| duration.as_millis());
+        assert_eq!(
+            ["250ms", "30s", "5m", "1h", "7d"].map(of),
+            [Some(250), Some(30_000), Some(300_000), Some(3_600_000), Some(604_800_000)]
+        );
+        for text in ["30", "", "s", "1.5s", "-1s", "30 s", "1w", "99999999999999999999s", "18446744073709551615d"] {
+            assert_eq!(of(text), None, "{text} was read as a duration");
+        }
+    }
+
+    #[test]
+    fn a_size_names_its_unit() {
+        assert_eq!(
+            ["0B", "64KiB", "1MiB", "10MB"].map(parse_size),
+            [Some(0), Some(65_536), Some(1_048_576), Some(10_000_000)]
+        );
+        for text in ["1048576", "1M", "1 MiB", "1mib", "-1B", "99999999999999GiB"] {
+            assert_eq!(parse_size(text), None, "{text} was read as a size");
+        }
+    }
+
+    #[test]
+    fn a_duration_reads_back_as_it_was_written() {
+        for text in ["250ms", "30s", "60s", "5m", "1h", "7d"] {
+            assert_eq!(span_of_time(parse_duration(text).expect("a duration")), text);
+        }
+    }
+}

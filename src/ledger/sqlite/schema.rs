@@ -1,0 +1,144 @@
+//! The file: how it is made, recognised and refused.
+
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
+
+use super::{OpenError, Purpose};
+
+/// `toll`, in the header of every ledger file.
+const APPLICATION: i64 = 0x746f_6c6c;
+
+/// The schema this code reads and writes.
+const SCHEMA: i64 = 1;
+
+/// How long a process waits for another one's commit.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The entry itself stands in `entry` as JSON; the other columns repeat what people and `overdue` look for. Moments
+/// are milliseconds since the epoch.
+const TABLES: &str = "
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE entries (
+        key BLOB PRIMARY KEY CHECK (length(key) = 32),
+        version INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        route TEXT NOT NULL,
+        payer TEXT NOT NULL,
+        network TEXT NOT NULL,
+        asset TEXT NOT NULL,
+        amount TEXT NOT NULL,
+        transaction_hash TEXT,
+        created INTEGER NOT NULL,
+        updated INTEGER NOT NULL,
+        due INTEGER,
+        forget_after INTEGER,
+        entry TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX entries_due ON entries (due) WHERE due IS NOT NULL;
+    CREATE INDEX entries_forget_after ON entries (forget_after) WHERE forget_after IS NOT NULL;
+    CREATE INDEX entries_state ON entries (state);
+    CREATE INDEX entries_created ON entries (created);
+    CREATE TABLE claims (fact BLOB PRIMARY KEY, key BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE INDEX claims_key ON claims (key);
+    CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL CHECK (length(value) = 32)) STRICT, WITHOUT ROWID;
+";
+
+/// Opens a ledger for writing, or makes it. Changes nothing about a file that is not a ledger.
+pub(super) fn open(path: &Path, purpose: Purpose) -> Result<Connection, OpenError> {
+    create_file(path)?;
+    let mut db = connect(path).map_err(|error| sort(path, error))?;
+    recognise(path, &db)?;
+    db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))
+        .map_err(|error| sort(path, error))
+        .and_then(|mode| {
+            let why = || format!("its file system cannot share a write-ahead log (journal mode {mode})").into();
+            if mode == "wal" { Ok(()) } else { Err(OpenError::Unavailable { path: path.into(), source: why() }) }
+        })?;
+    let found = create_tables(&mut db, purpose).map_err(|error| sort(path, error))?;
+    // Another process may have made it meanwhile, a newer one perhaps.
+    recognise(path, &db)?;
+    match found {
+        Some(found) if found == purpose.as_str() => Ok(db),
+        Some(found) => Err(OpenError::WrongPurpose { path: path.into(), found, wanted: purpose }),
+        None => Err(OpenError::Foreign(path.into())),
+    }
+}
+
+/// Another connection to a file that exists.
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(BUSY)?;
+    // With NORMAL a commit survives a crash of the process but not of the machine: not enough for money (S21).
+    db.pragma_update(None, "synchronous", "full")?;
+    db.pragma_update(None, "trusted_schema", false)?;
+    db.pragma_update(None, "cell_size_check", true)?;
+    Ok(db)
+}
+
+/// An empty file that only its owner can read: the ledger holds signatures and keys. SQLite gives its side files the
+/// same mode.
+fn create_file(path: &Path) -> Result<(), OpenError> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if error.kind() == ErrorKind::NotFound && !folder.exists() {
+                return Err(OpenError::NoFolder { path: path.into(), folder: folder.into() });
+            }
+            Err(OpenError::Unavailable { path: path.into(), source: error.into() })
+        }
+    }
+}
+
+/// Refuses what is neither empty nor ours.
+fn recognise(path: &Path, db: &Connection) -> Result<(), OpenError> {
+    let number = |pragma: &str| {
+        db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(|error| sort(path, error))
+    };
+    let (application, version, pages) = (number("application_id")?, number("user_version")?, number("page_count")?);
+    match application {
+        APPLICATION if version <= SCHEMA => Ok(()),
+        APPLICATION => Err(OpenError::Newer { path: path.into(), found: version, known: SCHEMA }),
+        0 if pages == 0 => Ok(()),
+        // A new file gets its first page with the write-ahead log and its tables right after.
+        0 if version == 0 && is_empty(db).map_err(|error| sort(path, error))? => Ok(()),
+        _ => Err(OpenError::Foreign(path.into())),
+    }
+}
+
+fn is_empty(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
+}
+
+/// Makes the tables in an empty file; returns what the file is for.
+fn create_tables(db: &mut Connection, purpose: Purpose) -> rusqlite::Result<Option<String>> {
+    let making = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if is_empty(&making)? {
+        making.execute_batch(TABLES)?;
+        making.execute("INSERT INTO meta (name, value) VALUES ('purpose', ?1)", [purpose.as_str()])?;
+        making.pragma_update(None, "application_id", APPLICATION)?;
+        making.pragma_update(None, "user_version", SCHEMA)?;
+    }
+    let ours = making.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0))? == APPLICATION;
+    let found = if ours {
+        making.query_row("SELECT value FROM meta WHERE name = 'purpose'", [], |row| row.get(0)).optional()?
+    } else {
+        None
+    };
+    making.commit()?;
+    Ok(found)
+}
+
+fn sort(path: &Path, error: rusqlite::Error) -> OpenError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => OpenError::Foreign(path.into()),
+        _ => OpenError::Unavailable { path: path.into(), source: error.into() },
+    }
+}

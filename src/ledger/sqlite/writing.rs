@@ -1,0 +1,96 @@
+//! What the writing thread does inside its transaction.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::super::{Claimed, StoreError, Swap, Version};
+use super::row::{Columns, Row, moment, version};
+use crate::payment::PaymentKey;
+use crate::primitives::{Secret, Timestamp};
+
+/// How many entries one step of pruning forgets.
+pub(super) const PRUNED_AT_ONCE: u64 = 1000;
+
+/// The swap of the contract. The outer error is the database's and undoes all of it; the inner one says that what
+/// stands there cannot be read.
+pub(super) fn swap(
+    db: &Connection,
+    key: PaymentKey,
+    expected: Option<Version>,
+    next: &Columns,
+    claims: &[Claimed],
+) -> rusqlite::Result<Result<Swap, StoreError>> {
+    let found = db
+        .prepare_cached("SELECT version FROM entries WHERE key = ?1")?
+        .query_row([key.as_bytes()], |row| row.get::<_, i64>(0))
+        .optional()?
+        .map(version);
+    if found != expected {
+        let row = db
+            .prepare_cached("SELECT version, entry FROM entries WHERE key = ?1")?
+            .query_row([key.as_bytes()], Row::read)
+            .optional()?;
+        return Ok(row.map(Row::decode).transpose().map(Swap::Stale));
+    }
+    for fact in claims {
+        let owner = db
+            .prepare_cached("SELECT key FROM claims WHERE fact = ?1")?
+            .query_row([&fact.0], |row| row.get(0))
+            .optional()?
+            .map(PaymentKey::from_bytes);
+        if let Some(owner) = owner.filter(|owner| *owner != key) {
+            return Ok(Ok(Swap::Claimed(owner)));
+        }
+    }
+    for fact in claims {
+        db.prepare_cached("INSERT OR IGNORE INTO claims (fact, key) VALUES (?1, ?2)")?
+            .execute(params![fact.0, key.as_bytes()])?;
+    }
+    let written = expected.map_or(1, |version| version + 1);
+    db.prepare_cached(
+        "INSERT INTO entries (key, version, state, route, payer, network, asset, amount, transaction_hash,
+             created, updated, due, forget_after, entry)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+         ON CONFLICT (key) DO UPDATE SET
+             version = excluded.version, state = excluded.state, route = excluded.route, payer = excluded.payer,
+             network = excluded.network, asset = excluded.asset, amount = excluded.amount,
+             transaction_hash = excluded.transaction_hash, created = excluded.created, updated = excluded.updated,
+             due = excluded.due, forget_after = excluded.forget_after, entry = excluded.entry",
+    )?
+    .execute(params![
+        key.as_bytes(),
+        written.cast_signed(),
+        next.state,
+        next.route,
+        next.payer,
+        next.network,
+        next.asset,
+        next.amount,
+        next.transaction,
+        next.created,
+        next.updated,
+        next.due,
+        next.forget_after,
+        next.entry,
+    ])?;
+    Ok(Ok(Swap::Applied(written)))
+}
+
+/// One step of pruning.
+pub(super) fn prune(db: &Connection, before: Timestamp) -> rusqlite::Result<u64> {
+    let keys: Vec<[u8; 32]> = db
+        .prepare_cached("SELECT key FROM entries WHERE forget_after < ?1 LIMIT ?2")?
+        .query_map(params![moment(before), PRUNED_AT_ONCE.cast_signed()], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for key in &keys {
+        db.prepare_cached("DELETE FROM claims WHERE key = ?1")?.execute([key])?;
+        db.prepare_cached("DELETE FROM entries WHERE key = ?1")?.execute([key])?;
+    }
+    Ok(keys.len() as u64)
+}
+
+/// The secret of this name; `fresh` becomes it when there is none.
+pub(super) fn secret(db: &Connection, name: &str, fresh: &Secret<[u8; 32]>) -> rusqlite::Result<Secret<[u8; 32]>> {
+    db.prepare_cached("INSERT OR IGNORE INTO secrets (name, value) VALUES (?1, ?2)")?
+        .execute(params![name, fresh.expose()])?;
+    db.prepare_cached("SELECT value FROM secrets WHERE name = ?1")?.query_row([name], |row| row.get(0).map(Secret::new))
+}

@@ -1,0 +1,416 @@
+//! What every store promises, once for each store, and what the file promises besides.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy::primitives::{Address, B256, U256};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tollhouse::ledger::entry::{MARGIN, RECORD};
+use tollhouse::ledger::{
+    Answer, Chore, Claim, Claimed, Delivery, Entry, Filter, Ledger, Limits, Memory, OpenError, Purpose, Sale, Sqlite,
+    State, Store, Swap, Versioned,
+};
+use tollhouse::payment::{Authorization, PaymentKey, Replay};
+use tollhouse::primitives::{Payer, Timestamp};
+use tollhouse::testing::ManualClock;
+use tollhouse::testing::sales::{receipt, sale};
+
+const NOW: Timestamp = Timestamp::from_secs(1_900_000_000);
+const HOLD: Duration = Duration::from_secs(60);
+
+/// A ledger as two processes see it; where only one can, both are the same.
+struct House {
+    one: Arc<dyn Store>,
+    other: Arc<dyn Store>,
+    _folder: Option<TempDir>,
+}
+
+impl House {
+    fn memory() -> Self {
+        let one: Arc<dyn Store> = Arc::new(Memory::new());
+        Self { other: one.clone(), one, _folder: None }
+    }
+
+    fn file() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let one = open(&folder.path().join("ledger.db"));
+        Self { other: one.clone(), one, _folder: Some(folder) }
+    }
+
+    fn two_processes() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let path = folder.path().join("ledger.db");
+        Self { one: open(&path), other: open(&path), _folder: Some(folder) }
+    }
+}
+
+fn open(path: &Path) -> Arc<dyn Store> {
+    Arc::new(Sqlite::open(path, Purpose::Real).expect("the ledger opens"))
+}
+
+macro_rules! contract {
+    ($($promise:ident),* $(,)?) => {
+        mod memory { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $promise() { super::$promise(super::House::memory()).await }
+        )* }
+        mod file { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $promise() { super::$promise(super::House::file()).await }
+        )* }
+        mod two_processes { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $promise() { super::$promise(super::House::two_processes()).await }
+        )* }
+    };
+}
+
+contract![
+    a_swap_applies_only_to_what_it_expects,
+    of_many_swaps_with_one_expectation_one_applies,
+    s2_one_payment_admits_one_of_sixty_four_claimants,
+    s5_a_fact_is_claimed_by_one_payment,
+    s5_a_swap_that_claims_in_vain_writes_nothing,
+    every_state_is_read_as_it_was_written,
+    the_longest_overdue_comes_first_and_settlements_stand_apart,
+    s67_nothing_is_forgotten_before_its_authorization_lapsed,
+    s67_what_is_open_is_never_forgotten,
+    a_listing_is_filtered_and_newest_first,
+    a_secret_is_shared_and_stays,
+    writes_take_effect_in_their_order,
+];
+
+async fn a_swap_applies_only_to_what_it_expects(House { one, other, .. }: House) {
+    let (key, first) = (key(1), reserved(1));
+    assert_eq!(one.load(key).await.unwrap(), None);
+    assert_eq!(one.swap(key, Some(1), &first, &[]).await.unwrap(), Swap::Stale(None));
+    assert_eq!(one.swap(key, None, &first, &[]).await.unwrap(), Swap::Applied(1));
+    let standing = Versioned { entry: first.clone(), version: 1 };
+    assert_eq!(other.load(key).await.unwrap(), Some(standing.clone()));
+
+    let second = Entry { state: State::Released, ..first };
+    assert_eq!(other.swap(key, None, &second, &[]).await.unwrap(), Swap::Stale(Some(standing)));
+    assert_eq!(other.swap(key, Some(1), &second, &[]).await.unwrap(), Swap::Applied(2));
+    let standing = Versioned { entry: second.clone(), version: 2 };
+    assert_eq!(one.swap(key, Some(1), &second, &[]).await.unwrap(), Swap::Stale(Some(standing)));
+}
+
+async fn of_many_swaps_with_one_expectation_one_applies(House { one, other, .. }: House) {
+    let mut swaps = JoinSet::new();
+    for number in 0..64 {
+        let store = if number % 2 == 0 { one.clone() } else { other.clone() };
+        let mine = Entry { releases: number, ..reserved(1) };
+        swaps.spawn(async move { (number, store.swap(key(1), None, &mine, &[]).await.unwrap()) });
+    }
+    let ended = swaps.join_all().await;
+    let applied: Vec<u32> = ended.iter().filter(|(_, swap)| *swap == Swap::Applied(1)).map(|(n, _)| *n).collect();
+    assert_eq!(applied.len(), 1);
+    let winner = Versioned { entry: Entry { releases: applied[0], ..reserved(1) }, version: 1 };
+    assert_eq!(ended.iter().filter(|(_, swap)| *swap == Swap::Stale(Some(winner.clone()))).count(), 63);
+}
+
+async fn s2_one_payment_admits_one_of_sixty_four_claimants(House { one, other, .. }: House) {
+    let ledgers = [one, other].map(|store| Ledger::new(store, Arc::new(ManualClock::at(NOW)), Limits::default()));
+    let mut claims = JoinSet::new();
+    for number in 0..64 {
+        let ledger = ledgers[number % 2].clone();
+        claims.spawn(async move { ledger.claim(Arc::new(sale(1)), HOLD, Replay::Redeliver).await.unwrap() });
+    }
+    let claims = claims.join_all().await;
+    assert_eq!(claims.iter().filter(|claim| matches!(claim, Claim::Granted(_))).count(), 1);
+    assert_eq!(claims.iter().filter(|claim| matches!(claim, Claim::InFlight { .. })).count(), 63);
+}
+
+async fn s5_a_fact_is_claimed_by_one_payment(House { one, other, .. }: House) {
+    let fact = [Claimed(vec![7; 32])];
+    assert_eq!(one.swap(key(1), None, &settled(1, Delivery::Pending), &fact).await.unwrap(), Swap::Applied(1));
+    assert_eq!(
+        other.swap(key(2), None, &settled(2, Delivery::Pending), &fact).await.unwrap(),
+        Swap::Claimed(key(1)),
+        "one transaction settled two payments"
+    );
+    let again = settled(1, Delivery::Partial);
+    assert_eq!(
+        one.swap(key(1), Some(1), &again, &fact).await.unwrap(),
+        Swap::Applied(2),
+        "its own fact is no obstacle"
+    );
+}
+
+async fn s5_a_swap_that_claims_in_vain_writes_nothing(House { one, .. }: House) {
+    let (taken, free) = (Claimed(vec![1]), Claimed(vec![2]));
+    let entry = settled(1, Delivery::Pending);
+    one.swap(key(1), None, &entry, std::slice::from_ref(&taken)).await.unwrap();
+    let swap = one.swap(key(2), None, &settled(2, Delivery::Pending), &[free.clone(), taken]).await.unwrap();
+    assert_eq!(swap, Swap::Claimed(key(1)));
+    assert_eq!(one.load(key(2)).await.unwrap(), None);
+    let swap = one.swap(key(3), None, &settled(3, Delivery::Pending), &[free]).await.unwrap();
+    assert_eq!(swap, Swap::Applied(1), "a fact was claimed by a payment that was refused");
+}
+
+async fn every_state_is_read_as_it_was_written(House { one, other, .. }: House) {
+    let answer = Answer {
+        status: 200,
+        fields: vec![("x-odd".into(), vec![0xff, 0x00, b'"'])],
+        body: bytes::Bytes::from_static(b"\x00\xffbody"),
+        request_body: B256::repeat_byte(9),
+        until: NOW,
+    };
+    let states = [
+        State::Reserved { until: NOW },
+        State::Released,
+        State::Exhausted,
+        settling(NOW, Some(B256::repeat_byte(3))),
+        settling(NOW, None),
+        settled(1, Delivery::Pending).state,
+        settled(1, Delivery::Leased { until: NOW }).state,
+        settled(1, Delivery::Partial).state,
+        settled(1, Delivery::Done { answer: None }).state,
+        settled(1, Delivery::Done { answer: Some(answer) }).state,
+        settled(1, Delivery::RefundDue).state,
+    ];
+    for (number, state) in (1..).zip(states) {
+        let entry = Entry { state, releases: 2, redemptions: 1, ..reserved(number) };
+        one.swap(key(number), None, &entry, &[]).await.unwrap();
+        let found = other.load(key(number)).await.unwrap().expect("it was written");
+        assert_eq!(found, Versioned { entry: entry.clone(), version: 1 });
+        let listed =
+            other.list(&Filter { state: Some(entry.state.name().into()), limit: 9, ..Filter::default() }).await;
+        assert!(listed.unwrap().iter().any(|(_, listed)| listed.entry == entry), "{}", entry.state.name());
+        assert!(State::NAMES.contains(&entry.state.name()));
+    }
+}
+
+async fn the_longest_overdue_comes_first_and_settlements_stand_apart(House { one, other, .. }: House) {
+    let minute = |minutes: u64| NOW.after(Duration::from_secs(60 * minutes));
+    let entries = [
+        (1, settling(minute(3), None)),
+        (2, settling(minute(1), None)),
+        (3, settling(minute(9), None)),
+        (4, settled(4, Delivery::Leased { until: minute(2) }).state),
+        (5, settled(5, Delivery::RefundDue).state),
+        (6, State::Reserved { until: minute(0) }),
+    ];
+    for (number, state) in entries {
+        one.swap(key(number), None, &Entry { state, ..reserved(number) }, &[]).await.unwrap();
+    }
+    let due = async |chore, now, limit| -> Vec<PaymentKey> {
+        other.overdue(chore, now, limit).await.unwrap().into_iter().map(|(key, _)| key).collect()
+    };
+    assert_eq!(due(Chore::Settlements, minute(3), 9).await, [key(2), key(1)]);
+    assert_eq!(due(Chore::Settlements, minute(3), 1).await, [key(2)]);
+    assert_eq!(due(Chore::Settlements, NOW, 9).await, []);
+    assert_eq!(due(Chore::Deliveries, minute(3), 9).await, [key(4)]);
+}
+
+async fn s67_nothing_is_forgotten_before_its_authorization_lapsed(House { one, other, .. }: House) {
+    let lapse = Timestamp::from_secs(sale(0).payment.authorization.valid_before());
+    one.swap(key(1), None, &Entry { state: State::Released, ..reserved(1) }, &[]).await.unwrap();
+    one.swap(key(2), None, &Entry { state: State::Exhausted, ..reserved(2) }, &[]).await.unwrap();
+    let paid = Entry { updated: lapse, ..settled(3, Delivery::Partial) };
+    one.swap(key(3), None, &paid, &[Claimed(vec![3])]).await.unwrap();
+    let endless = Arc::new(valid_for_ever(4));
+    let entry = Entry { sale: endless.clone(), state: State::Released, ..reserved(4) };
+    one.swap(endless.payment.key(), None, &entry, &[]).await.unwrap();
+
+    assert_eq!(other.prune(lapse.after(MARGIN)).await.unwrap(), 0);
+    let just_after = lapse.after(MARGIN).after(Duration::from_millis(1));
+    assert_eq!(other.prune(just_after).await.unwrap(), 2);
+    assert_eq!(one.load(key(1)).await.unwrap(), None);
+
+    assert_eq!(one.prune(lapse.after(RECORD)).await.unwrap(), 0, "the record of a paid request is kept");
+    assert_eq!(one.prune(just_after.after(RECORD)).await.unwrap(), 1);
+    assert_eq!(one.load(key(3)).await.unwrap(), None);
+    assert!(one.load(endless.payment.key()).await.unwrap().is_some(), "an authorization without an end is kept");
+}
+
+async fn s67_what_is_open_is_never_forgotten(House { one, .. }: House) {
+    let open =
+        [settling(NOW, None), settled(1, Delivery::Pending).state, settled(1, Delivery::Leased { until: NOW }).state];
+    for (number, state) in (1..).zip(open) {
+        one.swap(key(number), None, &Entry { state, ..reserved(number) }, &[]).await.unwrap();
+    }
+    assert_eq!(one.prune(Timestamp::from_millis(u64::MAX)).await.unwrap(), 0);
+}
+
+async fn a_listing_is_filtered_and_newest_first(House { one, other, .. }: House) {
+    for number in 1..=4 {
+        let mut sold = sale(number);
+        sold.route = if number % 2 == 0 { "GET /even".into() } else { "GET /odd".into() };
+        let Authorization::Eip3009(signed) = &mut sold.payment.authorization;
+        signed.from = Address::repeat_byte(if number < 3 { 1 } else { 2 });
+        let created = NOW.after(Duration::from_secs(number));
+        let state = if number == 4 { State::Released } else { State::Reserved { until: NOW } };
+        let entry = Entry { created, state, sale: Arc::new(sold), ..reserved(number) };
+        one.swap(key(number), None, &entry, &[]).await.unwrap();
+    }
+    let list = async |filter: Filter| -> Vec<PaymentKey> {
+        other.list(&filter).await.unwrap().into_iter().map(|(key, _)| key).collect()
+    };
+    let all = Filter { limit: 9, ..Filter::default() };
+    assert_eq!(list(all.clone()).await, [4, 3, 2, 1].map(key));
+    assert_eq!(list(Filter { limit: 2, ..all.clone() }).await, [4, 3].map(key));
+    assert_eq!(list(Filter { route: Some("GET /odd".into()), ..all.clone() }).await, [3, 1].map(key));
+    assert_eq!(list(Filter { state: Some("released".into()), ..all.clone() }).await, [4].map(key));
+    let payer = Some(Payer(Address::repeat_byte(1)));
+    assert_eq!(list(Filter { payer, route: Some("GET /even".into()), ..all }).await, [2].map(key));
+}
+
+async fn a_secret_is_shared_and_stays(House { one, other, .. }: House) {
+    let mut asked = JoinSet::new();
+    for number in 0..16 {
+        let store = if number % 2 == 0 { one.clone() } else { other.clone() };
+        asked.spawn(async move { *store.secret("quotes").await.unwrap().expose() });
+    }
+    let secrets: HashSet<[u8; 32]> = asked.join_all().await.into_iter().collect();
+    assert_eq!(secrets.len(), 1);
+    assert_ne!(*one.secret("other").await.unwrap().expose(), *other.secret("quotes").await.unwrap().expose());
+}
+
+async fn writes_take_effect_in_their_order(House { one, .. }: House) {
+    let mut writers = JoinSet::new();
+    for number in 1..=16 {
+        let store = one.clone();
+        writers.spawn(async move {
+            for version in 0..8 {
+                let entry = Entry { releases: version, ..reserved(number) };
+                let expected = (version > 0).then_some(u64::from(version));
+                let swap = store.swap(key(number), expected, &entry, &[]).await.unwrap();
+                assert_eq!(swap, Swap::Applied(u64::from(version) + 1));
+                let found = store.load(key(number)).await.unwrap().expect("it was written");
+                assert_eq!(found.entry.releases, version, "a write was acknowledged before it could be read");
+            }
+        });
+    }
+    writers.join_all().await;
+}
+
+#[tokio::test]
+async fn s21_a_restarted_process_finds_what_the_last_one_left() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("ledger.db");
+    let clock = ManualClock::at(NOW);
+    let check_at = NOW.after(Duration::from_secs(30));
+    let secret = {
+        let ledger = Ledger::new(open(&path), Arc::new(clock.clone()), Limits::default());
+        let Claim::Granted(lease) = ledger.claim(Arc::new(sale(1)), HOLD, Replay::Redeliver).await.unwrap() else {
+            panic!("a new payment was refused")
+        };
+        drop(lease.begin("cdp", None, check_at).await.unwrap());
+        *ledger.store().secret("quotes").await.unwrap().expose()
+    };
+    let ledger = Ledger::new(open(&path), Arc::new(clock.clone()), Limits::default());
+    assert_eq!(*ledger.store().secret("quotes").await.unwrap().expose(), secret);
+    assert!(ledger.overdue_settlements(9).await.unwrap().is_empty(), "its facilitator may still answer");
+    clock.set(check_at);
+    let unsettled = ledger.overdue_settlements(9).await.unwrap();
+    assert_eq!(unsettled.iter().map(|unsettled| unsettled.key).collect::<Vec<_>>(), [key(1)]);
+    let claim = ledger.claim(Arc::new(sale(1)), HOLD, Replay::Redeliver).await.unwrap();
+    assert!(matches!(claim, Claim::Unresolved { .. }), "{claim:?}");
+}
+
+#[test]
+fn a_file_that_is_not_a_ledger_is_refused_and_left_alone() {
+    let folder = TempDir::new().unwrap();
+    for (name, content) in [("short.txt", b"listen: :8402\n".to_vec()), ("long.txt", vec![b'x'; 10_000])] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, &content).unwrap();
+        let error = Sqlite::open(&path, Purpose::Real).expect_err("it is a text");
+        assert!(matches!(error, OpenError::Foreign(_)), "{error:?}");
+        assert!(error.to_string().contains(name), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), content);
+    }
+    let path = folder.path().join("app.db");
+    rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE users (name TEXT)").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    assert!(matches!(Sqlite::open(&path, Purpose::Real), Err(OpenError::Foreign(_))));
+    assert_eq!(std::fs::read(&path).unwrap(), before, "somebody's database was touched");
+}
+
+#[test]
+fn a_ledger_of_a_later_version_is_refused() {
+    let (_folder, path) = ledger_file();
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    let error = Sqlite::open(&path, Purpose::Real).expect_err("we cannot read it");
+    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error:?}");
+    assert!(error.to_string().contains("ledger.db"), "{error}");
+}
+
+#[test]
+fn play_money_and_money_never_meet_in_one_file() {
+    let (_folder, path) = ledger_file();
+    let error = Sqlite::open(&path, Purpose::Sandbox).expect_err("it holds real payments");
+    assert!(matches!(error, OpenError::WrongPurpose { .. }), "{error:?}");
+    assert!(
+        error.to_string().ends_with("ledger.db: this ledger is for real payments, not for sandbox ones"),
+        "{error}"
+    );
+    assert!(Sqlite::open(&path, Purpose::Real).is_ok());
+}
+
+#[test]
+fn a_missing_folder_is_named() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("missing/ledger.db");
+    let error = Sqlite::open(&path, Purpose::Real).expect_err("there is no folder");
+    assert!(matches!(&error, OpenError::NoFolder { folder, .. } if folder.ends_with("missing")), "{error:?}");
+}
+
+#[tokio::test]
+async fn s60_the_file_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder.path().join("ledger.db"));
+    store.swap(key(1), None, &reserved(1), &[]).await.unwrap();
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.path().display());
+    }
+}
+
+#[test]
+fn s68_many_processes_may_open_a_new_ledger_at_once() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("ledger.db");
+    std::thread::scope(|threads| {
+        for _ in 0..8 {
+            threads.spawn(|| Sqlite::open(&path, Purpose::Real).expect("the ledger opens"));
+        }
+    });
+}
+
+fn ledger_file() -> (TempDir, PathBuf) {
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("ledger.db");
+    drop(open(&path));
+    (folder, path)
+}
+
+fn key(number: u64) -> PaymentKey {
+    sale(number).payment.key()
+}
+
+fn reserved(number: u64) -> Entry {
+    let state = State::Reserved { until: NOW.after(HOLD) };
+    Entry { sale: Arc::new(sale(number)), state, releases: 0, redemptions: 0, created: NOW, updated: NOW }
+}
+
+fn settling(check_at: Timestamp, transaction: Option<B256>) -> State {
+    State::Settling { since: NOW, facilitator: "cdp".into(), transaction, check_at, checks: 0 }
+}
+
+fn settled(number: u64, delivery: Delivery) -> Entry {
+    let receipt = receipt(&sale(number), NOW);
+    let state = State::Settled { receipt, facilitator: "cdp".into(), collect_by: NOW.after(HOLD), delivery };
+    Entry { state, ..reserved(number) }
+}
+
+fn valid_for_ever(number: u64) -> Sale {
+    let mut sold = sale(number);
+    let Authorization::Eip3009(signed) = &mut sold.payment.authorization;
+    signed.valid_before = U256::MAX;
+    sold
+}
