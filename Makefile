@@ -32,7 +32,7 @@ unit: native ## All Rust tests, doc tests included
 	$(CARGO) test --locked
 
 e2e: build $(STAMPS)/npm.stamp $(STAMPS)/python.stamp ## Stock x402 clients against the real binary on a local chain
-	cd $(E2E) && TOLLHOUSE_BIN=$(abspath $(BIN)) node --test --test-reporter=spec run.mjs
+	cd $(E2E) && TOLLHOUSE_BIN=$(abspath $(BIN)) node --test --test-timeout=900000 --test-reporter=spec run.mjs
 
 deploy-check: build $(STAMPS)/tools.stamp ## Manifests, the configuration inside them, the Dockerfile
 	PATH="$(abspath $(TOOLS)):$$PATH" tests/setup/deploy-check.sh $(abspath $(BIN)) $(MANIFESTS)

@@ -78,7 +78,8 @@ for (const settler of ["remote", "local"]) {
         const payment = await signPayment(url, payer);
         const settled = wire.arm();
         const lost = ask(url, payment).catch((error) => error);
-        await settled;
+        const early = lost.then(({ status, message }) => assert.fail(`${status ?? message} before settlement\n${gateway.log}`));
+        await Promise.race([settled, early]);
         await gateway.crash();
         assert((await lost) instanceof Error, "the client got an answer from a gateway that was still waiting");
         await world.assertPaid(payer, [PRICE]);

@@ -1,11 +1,10 @@
 // The real binary with a configuration of its own, in a folder of its own.
-import { spawn } from "node:child_process";
-import { mkdtempSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { end, eventually } from "./process.mjs";
+import { end, eventually, start } from "./process.mjs";
 
 const BINARY = process.env.TOLLHOUSE_BIN ?? fileURLToPath(new URL("../../../target/debug/tollhouse", import.meta.url));
 
@@ -30,7 +29,8 @@ export class Gateway {
 
   async start() {
     const log = openSync(this.#logFile, "a");
-    const child = spawn(BINARY, ["run", "-c", this.#file], { stdio: ["ignore", log, log] });
+    const child = start(BINARY, ["run", "-c", this.#file], ["ignore", log, log]);
+    closeSync(log);
     let failure;
     child.once("error", (error) => (failure = error.message));
     child.once("exit", (code, signal) => (failure = `it ended (${code ?? signal})`));

@@ -4,6 +4,9 @@ import { x402HTTPClient } from "@x402/core/http";
 import { ExactEvmScheme } from "@x402/evm/exact/client";
 import { privateKeyToAccount } from "viem/accounts";
 
+/** Longer than anything the gateway may take; a request that hangs fails its test. */
+const PATIENCE_MS = 60_000;
+
 /** Asks for the price of `url` and signs the first offer. */
 export async function signPayment(url, payer) {
   const wallet = new x402Client().register("eip155:*", new ExactEvmScheme(privateKeyToAccount(payer.key)));
@@ -17,7 +20,8 @@ export async function signPayment(url, payer) {
 
 /** Sends a request, with a payment or without, and reads all that comes back. */
 export async function ask(url, payment) {
-  const response = await fetch(url, { headers: payment ? { [payment.name]: payment.value } : {} });
+  const headers = payment ? { [payment.name]: payment.value } : {};
+  const response = await fetch(url, { headers, signal: AbortSignal.timeout(PATIENCE_MS) });
   const text = await response.text();
   return { status: response.status, headers: response.headers, body: text && JSON.parse(text) };
 }

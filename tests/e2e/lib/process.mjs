@@ -7,9 +7,21 @@ import { createInterface } from "node:readline";
 const HERE = fileURLToPath(new URL("..", import.meta.url));
 const PYTHON = `${HERE}.venv/bin/python`;
 
+const children = new Set();
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
+process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
+
+/** Starts a program that does not outlive this one. */
+export function start(command, args, stdio) {
+  const child = spawn(command, args, { stdio });
+  children.add(child);
+  child.once("exit", () => children.delete(child));
+  return child;
+}
+
 /** Starts one of the small servers here and waits for the line that says where it is. */
 export async function startServer(script, ...args) {
-  const child = spawn(process.execPath, [`${HERE}${script}`, ...args], { stdio: ["pipe", "pipe", "inherit"] });
+  const child = start(process.execPath, [`${HERE}${script}`, ...args], ["pipe", "pipe", "inherit"]);
   const [line] = await Promise.race([once(createInterface({ input: child.stdout }), "line"), died(child, script)]);
   return { ...JSON.parse(line), stop: () => end(child) };
 }
