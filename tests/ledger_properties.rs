@@ -59,7 +59,7 @@ fn events() -> impl Strategy<Value = Event> {
             delivering,
             collect_by
         }),
-        Just(Event::Decline),
+        Just(Event::Decline { max_releases: MAX_RELEASES }),
         seconds().prop_map(|until| Event::Redeem { until, max_redemptions: MAX_REDEMPTIONS }),
         (0_u32..4, seconds()).prop_map(|(turn, until)| Event::Renew { turn, until }),
         (0_u32..4, endings()).prop_map(|(turn, delivered)| Event::Deliver { turn, delivered }),
@@ -91,7 +91,7 @@ fn check_step(before: Option<&Entry>, event: &Event, after: &Entry, now: Timesta
         (State::Settled { .. }, _) => panic!("{event:?} forgot a payment"),
         (State::Settling { .. }, State::Settling { .. }) => assert!(matches!(event, Event::StillUnknown { .. })),
         (State::Settling { .. }, State::Settled { .. }) => assert!(matches!(event, Event::Settle { .. })),
-        (State::Settling { .. }, _) => assert!(matches!(event, Event::Decline), "{event:?} ended a settlement"),
+        (State::Settling { .. }, _) => assert!(matches!(event, Event::Decline { .. }), "{event:?} ended a settlement"),
         (State::Exhausted, _) => panic!("{event:?} revived an exhausted payment"),
         (_, State::Settled { .. }) => panic!("{event:?} settled what nobody had asked to settle"),
         (State::Reserved { until }, State::Reserved { .. }) => assert!(*until <= now, "a hold was broken"),

@@ -214,7 +214,8 @@ impl InSettlement {
     /// # Errors
     /// When that could not be written; it is queued.
     pub async fn declined(self) -> Result<(), StoreError> {
-        self.conclude(Event::Decline).await
+        let max_releases = self.ledger.limits.max_releases;
+        self.conclude(Event::Decline { max_releases }).await
     }
 
     /// Nobody knows: copies hear so from now on, and reconciliation looks at `check_at`.

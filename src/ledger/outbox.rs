@@ -157,7 +157,7 @@ impl Errand {
             What::Release { begun: true, .. }
                 if found.version == self.seen.version + 1 && matches!(found.entry.state, State::Settling { .. }) =>
             {
-                Some(Event::Decline)
+                Some(Event::Decline { max_releases })
             }
             What::Release { .. } => None,
             What::Settlement { since, event, .. } => match &found.entry.state {

@@ -51,7 +51,8 @@ impl Ledger {
     /// # Errors
     /// When the store fails.
     pub async fn decline(&self, unsettled: Unsettled) -> Result<Option<Entry>, StoreError> {
-        self.resolve(unsettled, Event::Decline, &[]).await.map(Result::unwrap_or_default)
+        let max_releases = self.limits.max_releases;
+        self.resolve(unsettled, Event::Decline { max_releases }, &[]).await.map(Result::unwrap_or_default)
     }
 
     /// Nobody can tell yet: look again at `check_at`. `None` when somebody was faster.

@@ -49,8 +49,12 @@ pub enum Event {
         /// Until when an answer that does not arrive may be collected.
         collect_by: Timestamp,
     },
-    /// It is proven that the money did not and will not move by what was asked.
-    Decline,
+    /// It is proven that the money did not and will not move by what was asked. Counted as a release where the
+    /// backend had already done the work (S73): an authorization that never settles must not make it work for ever.
+    Decline {
+        /// How many counted releases exhaust it.
+        max_releases: u32,
+    },
     /// A request wants to collect a settled, undelivered answer. This begins a new turn.
     Redeem {
         /// When its lease lapses by itself.
@@ -132,7 +136,11 @@ impl Entry {
                 check_at,
                 checks: checks.saturating_add(1),
             },
-            (State::Settling { .. }, Event::Decline) => State::Released,
+            (State::Settling { .. }, Event::Decline { max_releases }) => {
+                let served = entry.sale.payment.offer.settle == SettleMode::OnResponse;
+                entry.releases = entry.releases.saturating_add(u32::from(served));
+                if entry.releases < max_releases { State::Released } else { State::Exhausted }
+            }
             (State::Settling { facilitator, .. }, Event::Settle { receipt, delivering, collect_by }) => {
                 let delivery = match delivering {
                     Some(until) => Delivery::Leased { until },
