@@ -204,3 +204,96 @@ impl Payees {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{charge, offer, route, table, tariff, toll};
+    use super::super::{Host, Table};
+    use super::*;
+    use crate::payment::SettleMode;
+    use crate::primitives::Address;
+
+    fn told(old: &Tariff, new: &Tariff) -> Vec<String> {
+        changes(old, new).iter().map(ToString::to_string).collect()
+    }
+
+    fn with(key: &str, charge: Charge) -> Tariff {
+        Tariff::new(vec![Table { host: None, routes: vec![route(key, charge)] }]).expect("no collision")
+    }
+
+    #[test]
+    fn a_change_is_told_in_money() {
+        let old = [("GET /a", "0.01"), ("POST /b", "free"), ("GET /c", "1"), ("/d", "deny"), ("GET /e", "1")];
+        let new = [("GET /a", "0.02"), ("POST /b", "2"), ("GET /c", "free"), ("/d", "3"), ("GET /f", "1")];
+        assert_eq!(
+            told(&tariff(&old), &tariff(&new)),
+            [
+                "~ GET /a $0.01 → $0.02",
+                "~ POST /b free → $2",
+                "! GET /c $1 → free",
+                "+ /d deny → $3",
+                "- GET /e $1",
+                "+ GET /f $1",
+            ]
+        );
+        assert_eq!(told(&tariff(&new), &tariff(&new)), [""; 0]);
+    }
+
+    #[test]
+    fn what_opens_because_a_broader_route_takes_over_is_an_alarm() {
+        let broad = ("GET /v1/**", "free");
+        assert_eq!(told(&tariff(&[broad, ("GET /v1/a", "1")]), &tariff(&[broad])), ["! GET /v1/a $1 → free"]);
+        assert_eq!(
+            told(&tariff(&[("/v1/**", "1")]), &tariff(&[("/v1/**", "1"), ("/v1/a", "free")])),
+            ["! /v1/a $1 → free"]
+        );
+        assert_eq!(told(&tariff(&[broad]), &tariff(&[broad, ("GET /v1/a", "deny")])), ["- GET /v1/a free → deny"]);
+        assert_eq!(told(&tariff(&[]), &tariff(&[broad])), ["! GET /v1/** free"]);
+        assert_eq!(told(&tariff(&[]), &tariff(&[("/x", "deny")])), ["~ /x deny"]);
+    }
+
+    #[test]
+    fn a_new_payee_is_one_alarm_for_all_routes() {
+        let pays = |byte: u8| {
+            let mut offer = offer("base", "1");
+            offer.pay_to = Payee(Address::repeat_byte(byte));
+            let lines = ["GET /a", "GET /b"].map(|key| route(key, toll(vec![offer.clone()])));
+            Tariff::new(vec![Table { host: None, routes: lines.into() }]).expect("no collision")
+        };
+        assert_eq!(
+            told(&pays(0x11), &pays(0x99)),
+            ["! pay_to.base 0x1111111111111111111111111111111111111111 → 0x9999999999999999999999999999999999999999"]
+        );
+    }
+
+    #[test]
+    fn networks_assets_and_the_moment_of_settlement_are_told() {
+        let base = || offer("base", "1");
+        let two = toll(vec![base(), offer("polygon", "1")]);
+        assert_eq!(told(&with("/a", toll(vec![base()])), &with("/a", two)), ["~ /a base → base, polygon"]);
+
+        let mut upfront = base();
+        upfront.settle = SettleMode::BeforeForward;
+        assert_eq!(
+            told(&with("/a", charge("1")), &with("/a", toll(vec![upfront]))),
+            ["~ /a on_response → before_forward"]
+        );
+
+        let mut other = base();
+        Arc::make_mut(&mut other.asset).address = Address::repeat_byte(0x33);
+        let found = changes(&with("/a", charge("1")), &with("/a", toll(vec![other])));
+        assert_eq!(found.iter().map(|change| change.mark).collect::<Vec<_>>(), [Mark::Alarm]);
+    }
+
+    #[test]
+    fn the_same_path_on_two_hosts_is_two_routes() {
+        let on = |lines| {
+            let host = Table { host: Some(Host("b.example".into())), routes: lines };
+            Tariff::new(vec![Table { host: Some(Host("a.example".into())), ..table(&[("/**", "free")]) }, host])
+        };
+        let old = on(vec![route("/x", charge("1"))]);
+        let new = on(vec![]);
+        let (Ok(old), Ok(new)) = (old, new) else { panic!("no collision") };
+        assert_eq!(told(&old, &new), ["- /x $1"]);
+    }
+}

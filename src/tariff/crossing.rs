@@ -24,7 +24,7 @@ pub(super) fn crossings(index: &Index) -> Vec<Collision> {
     let mut found = Vec::new();
     for (position, one) in classes.iter().enumerate() {
         for other in &classes[..position] {
-            if one.methods.meets(other.methods) && one.arrangement.crosses(&other.arrangement) {
+            if one.methods.meets(other.methods) && one.crosses(other) {
                 join(index, one, other, &mut found);
             }
             if found.len() >= MAX_CROSSINGS {
@@ -38,31 +38,18 @@ pub(super) fn crossings(index: &Index) -> Vec<Collision> {
 
 /// Patterns alike in where literals and parameters stand, and in the methods that are sold on their paths.
 struct Class<'a> {
-    arrangement: Arrangement,
+    arrangement: Pattern,
     methods: MethodSet,
     members: Vec<&'a Lanes>,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Arrangement {
-    places: Vec<Kind>,
-    subtree: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    Literal,
-    Parameter,
-    /// The nothing behind a trailing slash: no parameter matches it.
-    Slash,
-}
-
 fn classes(index: &Index) -> Result<Vec<Class<'_>>, Collision> {
-    let mut arrangements: HashMap<Arrangement, usize> = HashMap::new();
+    let stand_in = StandIn::default();
+    let mut arrangements: HashMap<Pattern, usize> = HashMap::new();
     let mut places: HashMap<(usize, MethodSet), usize> = HashMap::new();
     let mut classes: Vec<Class> = Vec::new();
     for lanes in index.lanes() {
-        let arrangement = Arrangement::of(&lanes.pattern);
+        let arrangement = stand_in.arrangement(&lanes.pattern);
         let number = arrangements.len();
         let number = *arrangements.entry(arrangement.clone()).or_insert(number);
         if number >= MAX_ARRANGEMENTS
@@ -80,37 +67,43 @@ fn classes(index: &Index) -> Result<Vec<Class<'_>>, Collision> {
     Ok(classes)
 }
 
-impl Arrangement {
-    fn of(pattern: &Pattern) -> Self {
-        let kind = |segment: &Segment| match segment {
-            Segment::Literal(text) if text.is_empty() => Kind::Slash,
-            Segment::Literal(_) => Kind::Literal,
-            Segment::Parameter(_) => Kind::Parameter,
-        };
-        Self { places: pattern.segments.iter().map(kind).collect(), subtree: pattern.subtree }
-    }
+/// One text for every literal and one name for every parameter. The nothing behind a trailing slash stays as it is,
+/// for no parameter matches it.
+struct StandIn {
+    literal: Segment,
+    parameter: Segment,
+}
 
-    /// Whether patterns so arranged cross when their common literals agree.
-    fn crosses(&self, other: &Self) -> bool {
-        let stand_in = |own: &Self| Pattern {
-            segments: own
-                .places
-                .iter()
-                .map(|kind| match kind {
-                    Kind::Literal => Segment::Literal("literal".into()),
-                    Kind::Parameter => Segment::Parameter("parameter".into()),
-                    Kind::Slash => Segment::Literal("".into()),
-                })
-                .collect(),
-            subtree: own.subtree,
+impl Default for StandIn {
+    fn default() -> Self {
+        Self { literal: Segment::Literal("a".into()), parameter: Segment::Parameter("p".into()) }
+    }
+}
+
+impl StandIn {
+    fn arrangement(&self, pattern: &Pattern) -> Pattern {
+        let kind = |segment: &Segment| match segment {
+            Segment::Literal(text) if text.is_empty() => segment.clone(),
+            Segment::Literal(_) => self.literal.clone(),
+            Segment::Parameter(_) => self.parameter.clone(),
         };
-        matches!(stand_in(self).relation(&stand_in(other)), Relation::Crossing { .. })
+        Pattern { segments: pattern.segments.iter().map(kind).collect(), subtree: pattern.subtree }
+    }
+}
+
+impl Class<'_> {
+    /// Whether members of the two cross when their common literals agree.
+    fn crosses(&self, other: &Self) -> bool {
+        let (one, other) = (&self.arrangement, &other.arrangement);
+        !one.within(other) && !other.within(one) && one.common(other).is_some()
     }
 
     /// The places where both have a literal.
     fn common_literals(&self, other: &Self) -> Vec<usize> {
-        let both = |(one, other): (&Kind, &Kind)| *one == Kind::Literal && *other == Kind::Literal;
-        let pairs = self.places.iter().zip(&other.places).enumerate();
+        let pairs = self.arrangement.segments.iter().zip(&other.arrangement.segments).enumerate();
+        let both = |(one, other): (&Segment, &Segment)| {
+            matches!(one, Segment::Literal(_)) && matches!(other, Segment::Literal(_))
+        };
         pairs.filter(|(_, pair)| both(*pair)).map(|(place, _)| place).collect()
     }
 }
@@ -118,7 +111,7 @@ impl Arrangement {
 /// Reports the unsettled crossings between two classes, until there are enough.
 fn join(index: &Index, one: &Class, other: &Class, found: &mut Vec<Collision>) {
     let (few, many) = if one.members.len() <= other.members.len() { (one, other) } else { (other, one) };
-    let places = one.arrangement.common_literals(&other.arrangement);
+    let places = one.common_literals(other);
     let random = RandomState::new();
     let digest = |pattern: &Pattern| {
         let mut hasher = random.build_hasher();

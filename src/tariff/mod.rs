@@ -18,6 +18,8 @@ mod pattern;
 mod route;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod tests;
 mod toll;
 mod trie;
 
