@@ -180,16 +180,17 @@ fn s60_no_report_shows_a_secret_in_any_format() {
             let leaks = ["hunter2", "s3cret", &"ab".repeat(32)].iter().any(|secret| report.contains(*secret));
             assert!(!leaks, "{} shows a secret: {report}", path.display());
         }
-        assert!(!format!("{:?}", loaded.report.mistakes()).contains("hunter2"));
+        assert!(!format!("{loaded:?}").contains("hunter2"), "{} prints a secret", path.display());
     }
 }
 
 #[test]
 fn machines_get_one_object_a_line() {
-    let text = fs::read_to_string(fixtures("invalid").pop().expect("a fixture")).expect("a fixture");
-    let broken = text + "routes:\n";
-    let report = Directory::new().read(&broken, "gateway.yaml").report;
-    for line in report.render(Format::Json, false).lines() {
+    let text = include_str!("../fixtures/config/invalid/shape-wrong.yaml");
+    let report = Directory::new().read(text, "gateway.yaml").report;
+    let lines = report.render(Format::Json, false);
+    assert_eq!(lines.lines().count(), report.errors());
+    for line in lines.lines() {
         let object: serde_json::Value = serde_json::from_str(line).expect("a line is an object");
         for key in ["code", "severity", "message", "file", "line", "column", "path", "help", "url"] {
             assert!(object.get(key).is_some(), "{key} is missing from {line}");
@@ -239,6 +240,20 @@ fn a_loaded_file_finds_its_neighbours() {
     let loaded = config::load(&path);
     assert!(loaded.config.is_some(), "{}", loaded.report.render(Format::Human, false));
     assert_eq!(loaded.hash, config::parse(text, "other", Path::new("."), &|_| None).hash);
+}
+
+#[tokio::test]
+async fn a_hangup_is_a_change_even_if_the_file_is_the_same() {
+    let directory = Directory::new();
+    let path = directory.0.path().join("gateway.yaml");
+    fs::write(&path, "version: 1\n").expect("the directory is ours");
+    let never = std::time::Duration::from_secs(3600);
+    let mut watcher = config::Watcher::polling_every(&path, &config::load(&path).hash, never);
+    let this_process = std::process::id().to_string();
+    let sent = std::process::Command::new("kill").args(["-HUP", &this_process]).status();
+    assert!(sent.expect("every system has kill").success());
+    let long = std::time::Duration::from_secs(20);
+    assert!(tokio::time::timeout(long, watcher.changed()).await.is_ok());
 }
 
 fn large_table(routes: usize) -> String {

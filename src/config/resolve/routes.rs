@@ -18,7 +18,7 @@ use crate::config::tree::Text;
 use crate::payment::{Offer, SettleMode};
 use crate::tariff::{Charge, Host, Limits, Replay, Route, RouteKey, Toll, parse_key};
 
-/// Looking a settlement up and giving up on it takes this long at most (SAFETY, "Times").
+/// What the gateway itself may take between the answer and the settlement (SAFETY, "Times").
 const SLACK: Duration = Duration::from_secs(6);
 /// How far the clocks of client, gateway and chain may differ.
 const SKEW: Duration = Duration::from_secs(30);
