@@ -1,5 +1,6 @@
 //! `tollhouse check`: every mistake of a file at once. Asks nobody.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -38,7 +39,9 @@ impl Check {
             ReportShape::Json => Format::Json,
             ReportShape::Github => Format::Github,
         };
-        print!("{}", loaded.report.render(format, colourful(&std::io::stdout())));
+        let report = loaded.report.render(format, colourful(&std::io::stdout()));
+        // A reader that has seen enough and hung up (`| head`) changes nothing about the file.
+        let _ = std::io::stdout().lock().write_all(report.as_bytes());
         if loaded.config.is_some() { Verdict::Yes } else { Verdict::No }
     }
 }

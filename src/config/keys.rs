@@ -53,8 +53,7 @@ pub(super) static UPSTREAM: Section = section(
     &["targets", "timeouts"],
     &["balance", "health", "retry", "host", "auth", "tls", "http2", "headers"],
 );
-pub(super) static UPSTREAM_TIMEOUTS: Section =
-    section("an upstream's timeouts", &["connect", "idle"], &["first_byte"]);
+pub(super) static UPSTREAM_TIMEOUTS: Section = section("an upstream's timeouts", &["connect", "idle"], &["first_byte"]);
 pub(super) static PAYEE: Section = section("`pay_to`", &["address", "assets"], &[]);
 pub(super) static NETWORK: Section =
     section("a network", &["chain", "testnet", "explorer", "rpc", "assets"], &["confirmations"]);

@@ -11,6 +11,7 @@ mod raw;
 mod report;
 mod resolve;
 pub mod schema;
+mod secrets;
 mod source;
 mod tree;
 mod watch;
@@ -24,12 +25,12 @@ use alloy::primitives::hex;
 
 use crate::tariff::Tariff;
 use crate::{facilitator, ledger, proxy, telemetry};
-pub use mistake::{Mistake, Severity};
 use mistake::Mistakes;
+pub use mistake::{Mistake, Severity};
 pub use report::{Format, Money, Report};
 use resolve::Surroundings;
-pub use source::Span;
 use source::Source;
+pub use source::Span;
 pub use watch::Watcher;
 
 /// What a file means.
@@ -112,12 +113,15 @@ pub fn parse(text: &str, name: &str, directory: &Path, variable: &dyn Fn(&str) -
     let Some(root) = tree::compose(text, &mut mistakes) else {
         if mistakes.errors() == 0 {
             mistakes.add(
-                Mistake::error(&codes::NO_ROUTES, None, "the file is empty").help("begin with version: 1; see `gateway.yaml`"),
+                Mistake::error(&codes::NO_ROUTES, None, "the file is empty")
+                    .help("begin with version: 1; see `gateway.yaml`"),
             );
         }
         return Loaded { config: None, report: Report::of(source, None, mistakes, Money::default()), hash };
     };
-    let file = raw::read(&root, &mut mistakes);
+    let Some(file) = raw::read(&root, &mut mistakes) else {
+        return Loaded { config: None, report: Report::of(source, Some(&root), mistakes, Money::default()), hash };
+    };
     let around = Surroundings { directory, variable };
     let (config, money) = resolve::resolve(&file, &source, &around, &mut mistakes);
     let mut report = Report::of(source, Some(&root), mistakes, money);

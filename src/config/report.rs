@@ -8,6 +8,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 use serde_json::json;
 
 use super::mistake::{Mistake, Mistakes, Severity};
+use super::secrets;
 use super::source::{Line, Source, Span};
 use super::tree::{self, Node};
 use crate::tariff::Tariff;
@@ -58,11 +59,12 @@ impl Report {
         let mut mistakes = mistakes.into_kept();
         for mistake in &mut mistakes {
             mistake.place = mistake.span.map(|span| source.place(span));
-            mistake.path = mistake.span.zip(root).map(|(span, root)| tree::path_to(root, span.start)).unwrap_or_default();
+            mistake.path =
+                mistake.span.zip(root).map(|(span, root)| tree::path_to(root, span.start)).unwrap_or_default();
         }
         mistakes.sort_by_key(|mistake| mistake.span.map(|span| span.start));
         let hidden = match root {
-            Some(root) if !mistakes.is_empty() => tree::secrets(root),
+            Some(root) if !mistakes.is_empty() => secrets::find(root),
             _ => Vec::new(),
         };
         Self { source, mistakes, errors, warnings, hidden, parsed: root.is_some(), money, routes: 0, priced: 0 }
@@ -185,7 +187,7 @@ impl Report {
     /// The line without secrets, and where the marked part of it then stands (S60).
     fn veil(&self, line: Line<'_>, marked: Range<usize>) -> (String, Range<usize>) {
         const VEIL: &str = "[hidden]";
-        if !self.parsed && tree::may_hold_secret(line.text) {
+        if !self.parsed && secrets::may_stand_in(line.text) {
             return (VEIL.to_owned(), 0..VEIL.len());
         }
         let (mut text, mut shown_to) = (String::new(), 0);

@@ -1,1 +1,291 @@
 //! The JSON Schema of the file, for editors.
+//!
+//! It is written beside the reader instead of being derived from types, because the reader takes the file from a tree.
+//! Every mapping of it is made from the same list of keys that the reader checks, so the two cannot drift apart.
+
+use serde_json::{Map, Value, json};
+
+use super::keys::{self, Section};
+
+/// The schema (draft 2020-12) of exactly the keys that this version reads.
+pub fn schema() -> Value {
+    let mut schema = object(
+        &keys::FILE,
+        &["version", "public_url", "pay_to"],
+        json!({
+            "version": {"const": 1, "description": "Which rules the file is written for."},
+            "public_url": described("#/$defs/reference", "What clients call the gateway: a scheme and a host."),
+            "listen": listen(),
+            "status": described("#/$defs/socket", "Where /livez, /readyz and /metrics answer, or `none`."),
+            "upstream": described("#/$defs/upstream_name", "Where requests go, unless a route says otherwise."),
+            "upstreams": mapping_of(upstream()),
+            "pay_to": pay_to(),
+            "networks": mapping_of(network()),
+            "facilitators": {
+                "type": "array",
+                "items": facilitator(),
+                "description": "Who settles payments; tried in this order.",
+            },
+            "ledger": ledger(),
+            "defaults": {"$ref": "#/$defs/defaults"},
+            "routes": {"$ref": "#/$defs/routes"},
+            "hosts": mapping_of(host()),
+            "log": log(),
+        }),
+    );
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("gateway.yaml");
+    schema["$defs"] = definitions();
+    schema
+}
+
+/// A mapping with the keys of a section. `properties` has one schema for each.
+fn object(section: &Section, required: &[&str], properties: Value) -> Value {
+    debug_assert!(
+        properties.as_object().is_some_and(
+            |own| own.len() == section.known.len() && section.known.iter().all(|key| own.contains_key(*key))
+        ),
+        "the schema of {} has other keys than the reader",
+        section.name
+    );
+    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+}
+
+fn mapping_of(values: Value) -> Value {
+    json!({"type": "object", "additionalProperties": values})
+}
+
+fn described(reference: &str, description: &str) -> Value {
+    json!({"$ref": reference, "description": description})
+}
+
+fn either(schemas: impl IntoIterator<Item = Value>) -> Value {
+    json!({"anyOf": schemas.into_iter().collect::<Vec<_>>()})
+}
+
+fn definitions() -> Value {
+    let text = |pattern: &str, example: &str| json!({"type": "string", "pattern": pattern, "examples": [example]});
+    let from = |key: &str| {
+        let properties: Map<_, _> = [(key.to_owned(), json!({"type": "string"}))].into_iter().collect();
+        json!({"type": "object", "properties": properties, "required": [key], "additionalProperties": false})
+    };
+    json!({
+        "money": text(r"^(\$[0-9]+(\.[0-9]+)?|[0-9]+(\.[0-9]+)? [A-Za-z][!-~]*)$", "$0.01"),
+        "duration": text(r"^[0-9]+(ms|s|m|h|d)$", "30s"),
+        "size": text(r"^[0-9]+(B|KiB|MiB|GiB|KB|kB|MB|GB)$", "1MiB"),
+        "account": text(r"^0x[0-9A-Fa-f]{40}$", "0x1111111111111111111111111111111111111111"),
+        "socket": {"type": "string", "examples": ["0.0.0.0:8402"]},
+        "upstream_name": {"type": "string", "examples": ["http://127.0.0.1:3000"]},
+        "reference": either([json!({"type": "string"}), from("env")]),
+        "secret": either([from("env"), from("file")]),
+        "node": either([json!({"type": "string"}), from("env"), from("file")]),
+        "settle": {"enum": ["on_response", "before_forward"]},
+        "replay": {"enum": ["refuse", "redeliver", "same_answer"]},
+        "limits": limits(),
+        "defaults": defaults(),
+        "price": price(),
+        "route": route(),
+        "routes": {
+            "type": "object",
+            "propertyNames": {"pattern": "^([A-Z]+(\\|[A-Z]+)* )?/"},
+            "additionalProperties": {"$ref": "#/$defs/route"},
+            "description": "What each route costs. The more specific one wins; order does not matter.",
+        },
+    })
+}
+
+fn listen() -> Value {
+    let one = object(&keys::LISTENER, &["address"], json!({"address": {"$ref": "#/$defs/socket"}}));
+    let items = either([json!({"$ref": "#/$defs/socket"}), one]);
+    either([json!({"$ref": "#/$defs/socket"}), json!({"type": "array", "items": items})])
+}
+
+fn upstream() -> Value {
+    let duration = || json!({"$ref": "#/$defs/duration"});
+    let timeouts = object(&keys::UPSTREAM_TIMEOUTS, &[], json!({"connect": duration(), "idle": duration()}));
+    let targets = json!({"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/reference"}});
+    object(&keys::UPSTREAM, &["targets"], json!({"targets": targets, "timeouts": timeouts}))
+}
+
+fn pay_to() -> Value {
+    let account = || json!({"$ref": "#/$defs/account"});
+    let assets = json!({"type": "array", "minItems": 1, "items": {"type": "string"}});
+    let chosen = object(&keys::PAYEE, &["address"], json!({"address": account(), "assets": assets}));
+    let networks = json!({"type": "object", "minProperties": 1, "additionalProperties": either([account(), chosen])});
+    either([json!({"const": "sandbox"}), networks])
+}
+
+fn network() -> Value {
+    let text = || json!({"type": "string"});
+    let domain = object(&keys::EIP712, &["name", "version"], json!({"name": text(), "version": text()}));
+    let asset = object(
+        &keys::ASSET,
+        &["address", "decimals", "eip712"],
+        json!({
+            "address": {"$ref": "#/$defs/account"},
+            "decimals": {"type": "integer", "minimum": 0, "maximum": 36},
+            "peg": {"enum": ["usd"]},
+            "eip712": domain,
+        }),
+    );
+    object(
+        &keys::NETWORK,
+        &[],
+        json!({
+            "chain": {"type": "string", "pattern": "^eip155:[1-9][0-9]*$"},
+            "testnet": {"type": "boolean", "description": "Money on it is not real."},
+            "explorer": {"type": "string", "description": "Where a person can look at a transaction; with {tx}."},
+            "rpc": {"type": "array", "items": {"$ref": "#/$defs/node"}},
+            "assets": mapping_of(asset),
+        }),
+    )
+}
+
+fn facilitator() -> Value {
+    let secret = || json!({"$ref": "#/$defs/secret"});
+    let duration = || json!({"$ref": "#/$defs/duration"});
+    let cdp = object(&keys::CDP, &["key_id", "secret"], json!({"key_id": secret(), "secret": secret()}));
+    let timeout = object(&keys::FACILITATOR_TIMEOUT, &[], json!({"verify": duration(), "settle": duration()}));
+    let local = object(
+        &keys::LOCAL,
+        &["rpc", "signer"],
+        json!({
+            "rpc": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/node"}},
+            "signer": secret(),
+            "max_gas_price": {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? (gwei|wei)$"},
+        }),
+    );
+    object(
+        &keys::FACILITATOR,
+        &["name"],
+        json!({
+            "name": {"type": "string"},
+            "url": {"type": "string", "pattern": "^https?://"},
+            "networks": {"type": "array", "items": {"type": "string"}},
+            "auth": object(&keys::AUTH, &[], json!({"bearer": secret(), "cdp": cdp})),
+            "timeout": timeout,
+            "trust": {"enum": ["verify", "facilitator"]},
+            "local": local,
+        }),
+    )
+}
+
+fn ledger() -> Value {
+    let properties = json!({"sqlite": {"type": "string"}, "single_instance": {"type": "boolean"}});
+    let short = json!({"type": "string", "pattern": "^(memory$|sqlite:.)"});
+    either([short, object(&keys::LEDGER, &["sqlite"], properties)])
+}
+
+fn limits() -> Value {
+    let properties = json!({"request_body": {"$ref": "#/$defs/size"}, "timeout": {"$ref": "#/$defs/duration"}});
+    object(&keys::LIMITS, &[], properties)
+}
+
+fn defaults() -> Value {
+    object(
+        &keys::DEFAULTS,
+        &[],
+        json!({
+            "settle": {"$ref": "#/$defs/settle"},
+            "replay": {"$ref": "#/$defs/replay"},
+            "offer_ttl": described("#/$defs/duration", "How long a quoted price is honoured after it changed."),
+            "limits": {"$ref": "#/$defs/limits"},
+            "browser": {"enum": ["none"]},
+        }),
+    )
+}
+
+fn price() -> Value {
+    let by_network = json!({
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": {"$ref": "#/$defs/money"},
+    });
+    either([json!({"$ref": "#/$defs/money"}), json!({"enum": ["free", "deny"]}), by_network])
+}
+
+fn route() -> Value {
+    let account = || json!({"$ref": "#/$defs/account"});
+    let terms = object(
+        &keys::ROUTE,
+        &["price"],
+        json!({
+            "price": {"$ref": "#/$defs/price"},
+            "pay_to": either([account(), mapping_of(account())]),
+            "description": {"type": "string"},
+            "mime_type": {"type": "string"},
+            "settle": {"$ref": "#/$defs/settle"},
+            "replay": {"$ref": "#/$defs/replay"},
+            "upstream": {"$ref": "#/$defs/upstream_name"},
+            "limits": {"$ref": "#/$defs/limits"},
+        }),
+    );
+    either([json!({"$ref": "#/$defs/money"}), json!({"enum": ["free", "deny"]}), terms])
+}
+
+fn host() -> Value {
+    object(
+        &keys::HOST,
+        &["public_url", "routes"],
+        json!({
+            "public_url": {"$ref": "#/$defs/reference"},
+            "upstream": {"$ref": "#/$defs/upstream_name"},
+            "defaults": {"$ref": "#/$defs/defaults"},
+            "routes": {"$ref": "#/$defs/routes"},
+        }),
+    )
+}
+
+fn log() -> Value {
+    object(
+        &keys::LOG,
+        &[],
+        json!({
+            "format": {"enum": ["auto", "human", "json"]},
+            "level": {"enum": ["error", "warn", "info", "debug", "trace"]},
+            "access": {"type": "boolean"},
+            "payer": {"enum": ["hash", "full", "none"]},
+            "query": {"enum": ["drop", "keep"]},
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The keys of every mapping with fixed keys, wherever it stands.
+    fn mappings(schema: &Value, found: &mut BTreeSet<Vec<String>>) {
+        match schema {
+            Value::Object(members) => {
+                let fixed = members.get("additionalProperties") == Some(&json!(false));
+                if let (true, Some(Value::Object(own))) = (fixed, members.get("properties")) {
+                    found.insert(own.keys().cloned().collect());
+                }
+                members.values().for_each(|member| mappings(member, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| mappings(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn reader_and_schema_know_the_same_keys() {
+        let mut in_schema = BTreeSet::new();
+        mappings(&schema(), &mut in_schema);
+        let sorted =
+            |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<BTreeSet<_>>().into_iter().collect();
+        let mut in_reader: BTreeSet<Vec<String>> = keys::ALL.iter().map(|section| sorted(section.known)).collect();
+        in_reader.extend([vec!["env".to_owned()], vec!["file".to_owned()]]);
+        assert_eq!(in_schema, in_reader);
+    }
+
+    #[test]
+    fn what_is_not_built_is_not_in_the_schema() {
+        for section in keys::ALL {
+            assert!(section.later.iter().all(|key| !section.known.contains(key)), "{} lists a key twice", section.name);
+        }
+    }
+}

@@ -13,13 +13,19 @@ pub struct Span {
     pub end: u32,
 }
 
-/// A file as it was read.
-#[derive(Debug, Clone)]
+/// A file as it was read. Its text may hold a secret that does not belong there, so it does not print (S60).
+#[derive(Clone)]
 pub(super) struct Source {
     name: Arc<str>,
     text: Arc<str>,
     /// Where each line begins.
     lines: Vec<u32>,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Source({}, {} lines)", self.name, self.lines.len())
+    }
 }
 
 /// One line of a file, without its line break.

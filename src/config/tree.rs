@@ -3,13 +3,14 @@
 //! Scalars keep their text: a price never becomes a float and `0x1111…` never a number. Reading the tree by hand,
 //! instead of deserializing into types, is what lets a file's mistakes be reported all at once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_yaml::granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span as Marks, options};
 
 use super::codes;
 use super::mistake::{Mistake, Mistakes};
+use super::secrets;
 use super::source::Span;
 
 /// The largest file that is read.
@@ -78,12 +79,15 @@ pub(super) fn compose(text: &str, mistakes: &mut Mistakes) -> Option<Node> {
         flow_nesting_limit: MOST_DEPTH,
         block_nesting_limit: MOST_DEPTH,
     };
-    let mut composer =
-        Composer { events: parser(text, options), mistakes, anchors: HashMap::new(), nodes: 0, text, last: Span::default() };
-    match composer.document() {
-        Ok(node) => node,
-        Err(Stop) => None,
-    }
+    let mut composer = Composer {
+        events: parser(text, options),
+        mistakes,
+        anchors: HashMap::new(),
+        nodes: 0,
+        text,
+        last: Span::default(),
+    };
+    composer.document().unwrap_or_default()
 }
 
 fn parser(text: &str, options: Options) -> impl Iterator<Item = Result<(Event<'_>, Marks), ScanError>> {
@@ -270,10 +274,15 @@ fn scalar(text: &str, style: ScalarStyle, span: Span) -> Node {
 pub(super) fn path_to(root: &Node, offset: u32) -> String {
     let mut path = String::new();
     let mut node = root;
+    let mut guarded = false;
     loop {
         match &node.value {
             Value::Map(entries) => {
                 let Some(entry) = last_before(entries, offset, |entry| entry.key.span.start) else { return path };
+                if guarded && !secrets::is_name(&entry.key.text) {
+                    return path;
+                }
+                guarded |= secrets::is_guarded(&entry.key.text);
                 push_key(&mut path, &entry.key.text);
                 node = &entry.node;
             }
@@ -299,68 +308,6 @@ fn push_key(path: &mut String, key: &str) {
         (true, false) => path.extend([".", key]),
         (false, _) => path.extend(["[", key, "]"]),
     }
-}
-
-/// Which texts of a file must not be printed, wherever an error may point (S60).
-pub(super) fn secrets(root: &Node) -> Vec<Span> {
-    let mut found = Vec::new();
-    collect_secrets(root, Guard::None, &mut found);
-    found.sort_unstable();
-    found
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Guard {
-    None,
-    /// In a section about credentials: every value but those of the keys that are known to be harmless.
-    Section,
-    /// The value of a key that names a secret.
-    Value,
-}
-
-/// Keys that stand beside secrets and hold none; and the two that say where a secret is kept.
-const HARMLESS: [&str; 8] = ["max_gas_price", "alarm_below", "header", "address", "env", "file", "single_instance", "sqlite"];
-/// Sections about credentials.
-const GUARDED: [&str; 7] = ["auth", "cdp", "local", "admin", "tls", "postgres", "exempt"];
-/// Parts of the names that people give to secrets.
-const SECRET_NAMES: [&str; 8] = ["secret", "token", "passw", "bearer", "signer", "key", "rpc", "credential"];
-
-fn collect_secrets(node: &Node, guard: Guard, found: &mut Vec<Span>) {
-    match &node.value {
-        Value::Empty => {}
-        Value::Text(text) if guard != Guard::None || looks_secret(&text.text) => found.push(text.span),
-        Value::Text(_) => {}
-        Value::List(items) => items.iter().for_each(|item| collect_secrets(item, guard, found)),
-        Value::Map(entries) => {
-            for entry in entries {
-                let key = entry.key.text.to_ascii_lowercase();
-                let guard = match guard {
-                    _ if HARMLESS.contains(&&*key) => Guard::None,
-                    Guard::Value => Guard::Value,
-                    _ if SECRET_NAMES.iter().any(|name| key.contains(name)) => Guard::Value,
-                    Guard::None if !GUARDED.contains(&&*key) => Guard::None,
-                    Guard::None | Guard::Section => Guard::Section,
-                };
-                collect_secrets(&entry.node, guard, found);
-            }
-        }
-    }
-}
-
-/// A private key in hex, or a URL with a password in it.
-fn looks_secret(text: &str) -> bool {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    let private_key = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    private_key || text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
-}
-
-/// Whether a line that could not be parsed may hold a secret.
-pub(super) fn may_hold_secret(line: &str) -> bool {
-    let lower = line.to_ascii_lowercase();
-    let words: HashSet<&str> = lower.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-    SECRET_NAMES.iter().any(|name| lower.contains(name))
-        || GUARDED.iter().any(|name| words.contains(name))
-        || lower.split(|c: char| c.is_whitespace() || "\"',{}[]".contains(c)).any(looks_secret)
 }
 
 #[cfg(test)]
@@ -414,15 +361,5 @@ mod tests {
         let mut mistakes = Mistakes::default();
         assert!(compose(&"[".repeat(20_000), &mut mistakes).is_none());
         assert_eq!(mistakes.codes(), ["TH1001"]);
-    }
-
-    #[test]
-    fn s60_secrets_are_found_wherever_they_stand() {
-        let text = "facilitators:\n- {name: n, auth: {berer: hunter2, cdp: {key_id: {env: ID}, secret: [x]}}}\n\
-                    networks: {base: {rpc: [https://node/v1/abc]}}\n\
-                    upstream: http://user:pw@host\nlog: {level: info}\n";
-        let hidden: Vec<_> =
-            secrets(&tree(text)).into_iter().map(|span| &text[span.start as usize..span.end as usize]).collect();
-        assert_eq!(hidden, ["hunter2", "x", "https://node/v1/abc", "http://user:pw@host"]);
     }
 }

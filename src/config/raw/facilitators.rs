@@ -74,7 +74,10 @@ fn auth(fields: &Fields<'_>, span: Span, mistakes: &mut Mistakes) -> Option<Auth
             None
         }
         (None, None) => {
-            mistakes.add(missing("bearer", "`auth`", span).help("write {bearer: {file: PATH}}, or leave `auth` out"));
+            if fields.all_known() {
+                mistakes
+                    .add(missing("bearer", "`auth`", span).help("write {bearer: {file: PATH}}, or leave `auth` out"));
+            }
             None
         }
         (Some(_), None) => Some(Auth::Bearer(reference(fields.node("bearer", mistakes)?, mistakes)?)),

@@ -3,6 +3,7 @@
 use crate::config::codes;
 use crate::config::keys::Section;
 use crate::config::mistake::{Mistake, Mistakes};
+use crate::config::secrets;
 use crate::config::source::Span;
 use crate::config::tree::{Entry, Node, Text, Value};
 
@@ -113,7 +114,8 @@ fn check_key(key: &Text, section: &Section, mistakes: &mut Mistakes) {
         mistakes.add(not_supported(name, key.span));
         return;
     }
-    let message = format!("unknown field `{name}` in {}", section.name);
+    let shown = if secrets::is_name(name) { format!(" `{name}`") } else { String::new() };
+    let message = format!("unknown field{shown} in {}", section.name);
     let mistake = Mistake::error(&codes::UNKNOWN_FIELD, key.span, message);
     let known = || section.known.iter().copied();
     mistakes.add(match nearest(name, known()).or_else(|| nearest(name, section.later.iter().copied())) {
@@ -139,10 +141,19 @@ pub(in crate::config) fn nearest<'w>(written: &str, words: impl IntoIterator<Ite
 
 /// `a`, `b` and `c`.
 pub(in crate::config) fn listed<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
+    joined(words, "and")
+}
+
+/// `a`, `b` or `c`.
+pub(in crate::config) fn either<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
+    joined(words, "or")
+}
+
+fn joined<'w>(words: impl IntoIterator<Item = &'w str>, last_two: &str) -> String {
     let words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
     match words.split_last() {
         None => String::from("nothing"),
         Some((last, [])) => last.clone(),
-        Some((last, front)) => format!("{} and {last}", front.join(", ")),
+        Some((last, front)) => format!("{} {last_two} {last}", front.join(", ")),
     }
 }

@@ -6,7 +6,7 @@ mod networks;
 mod routes;
 
 pub(super) use facilitators::{Auth, Facilitator, Local};
-pub(super) use fields::{listed, nearest, not_supported};
+pub(super) use fields::{either, listed, nearest, not_supported};
 pub(super) use networks::{Asset, Network, PayTo, Payee};
 pub(super) use routes::{Charge, Defaults, Host, Limits, Price, Route, RoutePayTo};
 
@@ -18,7 +18,6 @@ use super::tree::{Node, Text, Value};
 use fields::{Fields, text, wrong_shape};
 
 /// A whole file.
-#[derive(Default)]
 pub(super) struct File {
     pub version: Option<Text>,
     pub public_url: Option<Reference>,
@@ -80,11 +79,11 @@ pub(super) struct Log {
     pub query: Option<Text>,
 }
 
-/// Reads a file. Whatever could not be read is left out; `mistakes` says what and why.
-pub(super) fn read(root: &Node, mistakes: &mut Mistakes) -> File {
-    let Some(file) = Fields::of(root, &keys::FILE, mistakes) else { return File::default() };
-    refuse_emptiness(&file, mistakes);
-    File {
+/// Reads a file. Whatever could not be read is left out; `mistakes` says what and why. `None` when it is no mapping.
+pub(super) fn read(root: &Node, mistakes: &mut Mistakes) -> Option<File> {
+    let file = Fields::of(root, &keys::FILE, mistakes)?;
+    refuse_unfinished(&file, mistakes);
+    Some(File {
         version: file.text("version", mistakes),
         public_url: file.node("public_url", mistakes).and_then(|node| reference(node, mistakes)),
         listen: file.node("listen", mistakes).and_then(|node| listeners(node, mistakes)),
@@ -99,16 +98,26 @@ pub(super) fn read(root: &Node, mistakes: &mut Mistakes) -> File {
         routes: routes::routes(&file, mistakes),
         hosts: routes::hosts(&file, mistakes),
         log: log(&file, mistakes),
-    }
+    })
 }
 
-/// A file without routes is a file that was not finished.
-fn refuse_emptiness(file: &Fields<'_>, mistakes: &mut Mistakes) {
+/// Notes what every file has to say. What is there but wrong is noted where it is read.
+fn refuse_unfinished(file: &Fields<'_>, mistakes: &mut Mistakes) {
+    let required = [
+        ("version", "write version: 1"),
+        ("public_url", "write what clients call you: public_url: https://api.example.com"),
+        ("pay_to", "write pay_to: sandbox to try it with play money, or pay_to: {base-sepolia: \"0x…\"}"),
+    ];
+    for (key, help) in required {
+        if file.key_span(key).is_none() {
+            mistakes.add(missing(key, "the file", None).help(help));
+        }
+    }
     let none = match (file.key_span("routes"), file.key_span("hosts")) {
         (None, None) => true,
-        (Some(_), None) => {
-            file.node("routes", mistakes).is_some_and(|routes| matches!(&routes.value, Value::Map(routes) if routes.is_empty()))
-        }
+        (Some(_), None) => file
+            .node("routes", mistakes)
+            .is_some_and(|routes| matches!(&routes.value, Value::Map(routes) if routes.is_empty())),
         (_, Some(_)) => false,
     };
     if none {
@@ -166,9 +175,8 @@ fn upstreams(file: &Fields<'_>, mistakes: &mut Mistakes) -> Vec<Upstream> {
         let Some(fields) = Fields::of(&entry.node, &keys::UPSTREAM, mistakes) else { continue };
         let targets = fields.list("targets", mistakes);
         if fields.key_span("targets").is_none() || targets.is_some_and(<[Node]>::is_empty) {
-            mistakes.add(
-                missing("targets", "an upstream", entry.key.span).help("write targets: [http://127.0.0.1:3000]"),
-            );
+            mistakes
+                .add(missing("targets", "an upstream", entry.key.span).help("write targets: [http://127.0.0.1:3000]"));
         }
         let targets = targets.unwrap_or_default();
         let timeouts = fields.fields("timeouts", &keys::UPSTREAM_TIMEOUTS, mistakes);

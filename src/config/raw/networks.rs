@@ -55,7 +55,9 @@ pub(super) fn pay_to(node: &Node, mistakes: &mut Mistakes) -> Option<PayTo> {
         }
     };
     if entries.is_empty() {
-        mistakes.add(Mistake::error(&codes::EMPTY, node.span, "`pay_to` names no network").help("write base-sepolia: \"0x…\""));
+        mistakes.add(
+            Mistake::error(&codes::EMPTY, node.span, "`pay_to` names no network").help("write base-sepolia: \"0x…\""),
+        );
     }
     Some(PayTo::Networks(entries.iter().filter_map(|entry| payee(&entry.key, &entry.node, mistakes)).collect()))
 }
@@ -94,7 +96,8 @@ fn network(name: &Text, node: &Node, mistakes: &mut Mistakes) -> Option<Network>
         testnet: fields.text("testnet", mistakes),
         explorer: fields.text("explorer", mistakes),
         rpc: rpc.iter().filter_map(|node| reference(node, mistakes)).collect(),
-        assets: assets.map(|assets| assets.iter().filter_map(|asset| self::asset(&asset.key, &asset.node, mistakes)).collect()),
+        assets: assets
+            .map(|assets| assets.iter().filter_map(|asset| self::asset(&asset.key, &asset.node, mistakes)).collect()),
     })
 }
 

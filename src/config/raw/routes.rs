@@ -176,6 +176,6 @@ fn route_pay_to(node: &Node, mistakes: &mut Mistakes) -> Option<RoutePayTo> {
 }
 
 fn not_literal(span: Span) -> Mistake {
-    Mistake::error(&codes::NOT_LITERAL, span, "a price stands in the file itself")
+    Mistake::error(&codes::NOT_LITERAL, span, "a price has to stand in the file itself")
         .help("write the price out: what a reviewer approves is what is charged")
 }

@@ -111,7 +111,8 @@ fn ledger(
             _ => {
                 let message = format!("`{}` is not a ledger", shown(&text.text));
                 mistakes.add(
-                    Mistake::error(&codes::WORD, text.span, message).help("write memory, or sqlite:/var/lib/tollhouse/ledger.db"),
+                    Mistake::error(&codes::WORD, text.span, message)
+                        .help("write memory, or sqlite:/var/lib/tollhouse/ledger.db"),
                 );
                 None
             }
@@ -142,7 +143,9 @@ fn refuse_replicas(
         mistakes.add(
             Mistake::error(&codes::REPLICAS, span, "every replica would keep its own ledger")
                 .note("running in Kubernetes, and the money is real")
-                .help("run one replica with a PersistentVolume, and write ledger: {sqlite: PATH, single_instance: true}"),
+                .help(
+                    "run one replica with a PersistentVolume, and write ledger: {sqlite: PATH, single_instance: true}",
+                ),
         );
     }
 }

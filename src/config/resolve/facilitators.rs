@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::hex;
-use alloy::signers::local::PrivateKeySigner;
-use url::{Host, Url};
+use url::Url;
 
+use super::facilitator_url::facilitator_url;
 use super::network::Chains;
-use super::payees::{Payees, Whose};
+use super::payees::Payees;
 use super::scalar::{duration, shown, word};
+use super::signer::{gas_price, signing_key};
 use super::{Surroundings, first_of, reference};
 use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
@@ -18,7 +18,7 @@ use crate::config::raw;
 use crate::config::source::Span;
 use crate::config::tree::Text;
 use crate::facilitator::{Auth, Config, Kind, Trust};
-use crate::primitives::{Address, Caip2, Payee, Secret};
+use crate::primitives::{Address, Caip2};
 
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,9 +31,9 @@ const PUBLIC_TEST_CHAIN: u64 = 84_532;
 #[derive(Debug)]
 pub(super) struct Resolved {
     pub config: Config,
-    span: Span,
+    pub span: Span,
     /// The account of the key we hold for it.
-    signer: Option<Address>,
+    pub signer: Option<Address>,
 }
 
 /// Every facilitator, in order of preference.
@@ -72,23 +72,6 @@ pub(super) fn settle_timeout<'n>(facilitators: &[Resolved], networks: impl Itera
     let serves = |config: &&Config| config.networks.iter().any(|network| networks.contains(&network));
     let candidates = facilitators.iter().map(|resolved| &resolved.config).filter(serves);
     candidates.map(|config| config.settle_timeout).max().unwrap_or(SETTLE_TIMEOUT)
-}
-
-/// Refuses to hold the key of an account that money is collected for (S59).
-pub(super) fn refuse_own_payees(facilitators: &[Resolved], payees: &Payees, routes: &Whose, mistakes: &mut Mistakes) {
-    let places = payees.paid.iter().map(|paid| (paid.payee, paid.address));
-    let collected: HashMap<Payee, Span> = routes.0.iter().map(|(payee, span)| (*payee, *span)).chain(places).collect();
-    for facilitator in facilitators {
-        let Some(signer) = facilitator.signer else { continue };
-        if let Some(place) = collected.get(&Payee(signer)) {
-            mistakes.add(
-                Mistake::error(&codes::OWN_KEY, facilitator.span, "the key of this facilitator is the payee's own")
-                    .label("this key signs for the account")
-                    .related(*place, "that is paid here")
-                    .help("make a new key that pays gas and holds nothing else; keep the payee's key elsewhere"),
-            );
-        }
-    }
 }
 
 fn built_in(name: &str, kind: Kind, networks: impl Iterator<Item = Caip2>) -> Resolved {
@@ -249,8 +232,7 @@ impl Reader<'_> {
             let message = "`auth` and `trust` are about remote facilitators, not local ones";
             mistakes.add(Mistake::error(&codes::FACILITATOR, raw.span, message).help("remove them"));
         }
-        let rpc: Vec<_> =
-            local.rpc.iter().filter_map(|node| reference::node(node, self.around, mistakes)).collect();
+        let rpc: Vec<_> = local.rpc.iter().filter_map(|node| reference::node(node, self.around, mistakes)).collect();
         let max_gas_price = match &local.max_gas_price {
             Some(text) => Some(gas_price(text, mistakes)?),
             None => None,
@@ -273,72 +255,4 @@ pub(super) fn not_paid_on(name: &Text) -> Mistake {
     let message = format!("`{}` is not one of the networks of `pay_to`", shown(&name.text));
     Mistake::error(&codes::NOT_PAID_ON, name.span, message)
         .help(format!("remove it, or add {}: \"0x…\" to `pay_to`", shown(&name.text)))
-}
-
-/// The base URL of a facilitator: https unless it is on this machine (S61).
-fn facilitator_url(text: &Text, mistakes: &mut Mistakes) -> Option<Url> {
-    let refuse = |message: &str| Mistake::error(&codes::URL, text.span, message);
-    let url = Url::parse(&text.text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    let Some(mut url) = url else {
-        mistakes.add(refuse("this is not the URL of a facilitator").help("write https://facilitator.example"));
-        return None;
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        mistakes.add(refuse("a password stands in the URL").help("write auth: {bearer: {file: PATH}}"));
-        return None;
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        mistakes.add(refuse("a facilitator's URL has no query and no fragment").help("end it after the path"));
-        return None;
-    }
-    if url.scheme() == "http" && !is_loopback(&url) {
-        mistakes.add(
-            refuse("a facilitator is asked over https unless it runs on this machine")
-                .note("whoever can change its answers can be served for nothing")
-                .help(format!("write https{}", &text.text["http".len()..])),
-        );
-        return None;
-    }
-    let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&path);
-    Some(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
-}
-
-fn gas_price(text: &Text, mistakes: &mut Mistakes) -> Option<u128> {
-    use crate::primitives::{AtomicAmount, Decimals};
-    let (amount, unit) = text.text.split_once(' ').unwrap_or((&text.text, ""));
-    let places = match unit {
-        "gwei" => Some(9),
-        "wei" => Some(0),
-        _ => None,
-    };
-    let wei = places
-        .and_then(|places| Decimals::new(places).ok())
-        .and_then(|places| AtomicAmount::from_decimal(amount, places).ok())
-        .and_then(|amount| u128::try_from(amount.units()).ok())
-        .filter(|wei| *wei > 0);
-    if wei.is_none() {
-        let message = format!("`{}` is not a gas price", shown(&text.text));
-        mistakes.add(Mistake::error(&codes::GAS_PRICE, text.span, message).help("write an amount in gwei: 0.05 gwei"));
-    }
-    wei
-}
-
-fn signing_key(text: &Secret<String>) -> Option<(Secret<[u8; 32]>, Address)> {
-    let digits = text.expose().trim();
-    let digits = digits.strip_prefix("0x").unwrap_or(digits);
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(digits, &mut bytes).ok()?;
-    let key = Secret::new(bytes);
-    let signer = PrivateKeySigner::from_slice(key.expose()).ok()?;
-    Some((key, signer.address()))
 }

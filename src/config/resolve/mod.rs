@@ -1,14 +1,17 @@
 //! What a file means: defaults filled in, names looked up, every mistake noted with its place and its remedy.
 
 mod boot;
+mod facilitator_url;
 mod facilitators;
 mod hosts;
 mod network;
+mod offers;
 mod payees;
 mod price;
 mod reference;
 mod routes;
 mod scalar;
+mod signer;
 mod tables;
 mod upstreams;
 
@@ -45,7 +48,7 @@ pub(super) fn resolve(
     let mut collected = Whose::default();
     let tables = tables::Tables { file, source, around, chains: &chains, payees: &payees, facilitators: &facilitators };
     let tariff = tables.resolve(&mut upstreams, &mut collected, mistakes);
-    facilitators::refuse_own_payees(&facilitators, &payees, &collected, mistakes);
+    signer::refuse_own_payees(&facilitators, &payees, &collected, mistakes);
     let boot = boot::resolve(file, &payees, around, mistakes);
     let log = log(&file.log, mistakes);
     let money = payees.money();
@@ -65,15 +68,9 @@ pub(super) fn resolve(
 }
 
 fn version(file: &raw::File, mistakes: &mut Mistakes) {
-    match &file.version {
-        Some(version) if &*version.text == "1" => {}
-        Some(version) => mistakes.add(
-            Mistake::error(&codes::VERSION, version.span, format!("version `{}` is not known", version.text))
-                .help("write version: 1"),
-        ),
-        None => {
-            mistakes.add(Mistake::error(&codes::VERSION, None, "the file needs `version`").help("write version: 1"));
-        }
+    if let Some(version) = file.version.as_ref().filter(|version| &*version.text != "1") {
+        let message = format!("version `{}` is not known", scalar::shown(&version.text));
+        mistakes.add(Mistake::error(&codes::VERSION, version.span, message).help("write version: 1"));
     }
 }
 

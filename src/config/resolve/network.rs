@@ -11,7 +11,9 @@ use crate::config::raw::{self, listed, nearest};
 use crate::config::source::Span;
 use crate::config::tree::Text;
 use crate::facilitator::Nodes;
-use crate::primitives::{Address, Asset, Caip2, Decimals, Eip712Name, Network, Peg, Secret, preset, preset_by_id, presets};
+use crate::primitives::{
+    Address, Asset, Caip2, Decimals, Eip712Name, Network, Peg, Secret, preset, preset_by_id, presets,
+};
 
 /// A network and what is known of it.
 #[derive(Debug)]
@@ -101,10 +103,8 @@ fn preset_chain(name: &str) -> Chain {
 
 /// A preset is known; only nodes may be added to it (S9).
 fn only_rpc(network: &raw::Network, mistakes: &mut Mistakes) {
-    let given = network.chain.is_some()
-        || network.assets.is_some()
-        || network.explorer.is_some()
-        || network.testnet.is_some();
+    let given =
+        network.chain.is_some() || network.assets.is_some() || network.explorer.is_some() || network.testnet.is_some();
     if given {
         let message = format!("`{}` is a network that tollhouse knows", network.name.text);
         mistakes.add(
@@ -163,7 +163,8 @@ fn custom(
 fn chain_id(text: &Text, mistakes: &mut Mistakes) -> Option<Caip2> {
     let id = text.text.parse::<Caip2>().ok().filter(|id| id.chain_id().is_some());
     if id.is_none() {
-        let mistake = Mistake::error(&codes::NETWORK, text.span, format!("`{}` is not an EVM chain", shown(&text.text)));
+        let mistake =
+            Mistake::error(&codes::NETWORK, text.span, format!("`{}` is not an EVM chain", shown(&text.text)));
         let number = text.text.parse::<u64>().ok().filter(|number| *number > 0);
         mistakes.add(match number {
             Some(number) => mistake.help(format!("write eip155:{number}")),
@@ -254,15 +255,18 @@ impl Chain {
             chosen.extend(asset.filter(|asset| !chosen.contains(asset)));
         }
         if symbols.is_empty() {
-            mistakes.add(Mistake::error(&codes::ASSET, place, "`assets` names none").help("leave it out for the default"));
+            mistakes
+                .add(Mistake::error(&codes::ASSET, place, "`assets` names none").help("leave it out for the default"));
         }
         chosen
     }
 
     fn usable(&self, token: &Token, place: Span, mistakes: &mut Mistakes) -> Option<Arc<Asset>> {
         if !token.eip3009 {
-            let message =
-                format!("{} on {} needs Permit2, which is not supported in this version", token.asset.symbol, self.network.name);
+            let message = format!(
+                "{} on {} needs Permit2, which is not supported in this version",
+                token.asset.symbol, self.network.name
+            );
             mistakes.add(
                 Mistake::error(&codes::PERMIT2, place, message)
                     .help("choose a network whose token takes transferWithAuthorization (EIP-3009)"),

@@ -40,13 +40,7 @@ pub(super) struct Whose(pub HashMap<Payee, Span>);
 impl Payees {
     pub(super) fn of(file: &raw::File, chains: &Chains, mistakes: &mut Mistakes) -> Self {
         match &file.pay_to {
-            None => {
-                mistakes.add(
-                    Mistake::error(&codes::MISSING, None, "the file needs `pay_to`")
-                        .help("write pay_to: sandbox to try it with play money, or pay_to: {base-sepolia: \"0x…\"}"),
-                );
-                Self::default()
-            }
+            None => Self::default(),
             Some(PayTo::Word(word)) if &*word.text == "sandbox" => Self::play_money(file, word, mistakes),
             Some(PayTo::Word(word)) => {
                 mistakes.add(wrong_word(word));

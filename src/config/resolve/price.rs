@@ -2,7 +2,6 @@
 
 use crate::config::codes::{self, Code};
 use crate::config::mistake::Mistake;
-use crate::config::raw::not_supported;
 use crate::config::tree::Text;
 use crate::primitives::{AmountError, Asset, AtomicAmount, Peg};
 
@@ -19,7 +18,7 @@ pub(super) enum Price<'t> {
 
 impl<'t> Price<'t> {
     /// Reads `$0.01` or `0.01 USDC`.
-    pub(super) fn parse(written: &'t Text) -> Result<Self, Mistake> {
+    pub(super) fn parse(written: &'t Text) -> Result<Self, Box<Mistake>> {
         let text = &*written.text;
         if let Some(amount) = text.strip_prefix('$')
             && is_decimal(amount)
@@ -32,7 +31,7 @@ impl<'t> Price<'t> {
         {
             return Ok(Self::Token { amount, symbol });
         }
-        Err(explain(written))
+        Err(Box::new(explain(written)))
     }
 
     fn amount(self) -> &'t str {
@@ -50,24 +49,25 @@ impl<'t> Price<'t> {
     }
 
     /// The price in smallest units of an asset it fits.
-    pub(super) fn in_units_of(self, asset: &Asset, written: &Text) -> Result<AtomicAmount, Mistake> {
-        let refuse = |code: &'static Code, message: String| Err(Mistake::error(code, written.span, message));
-        match AtomicAmount::from_decimal(self.amount(), asset.decimals) {
-            Ok(amount) if amount.is_zero() => refuse(&codes::ZERO, format!("`{}` is a price of nothing", written.text))
-                .map_err(|mistake| mistake.help("write `free` if the route is given away")),
-            Ok(amount) => Ok(amount),
+    pub(super) fn in_units_of(self, asset: &Asset, written: &Text) -> Result<AtomicAmount, Box<Mistake>> {
+        let refuse = |code: &'static Code, message: String| Mistake::error(code, written.span, message);
+        let mistake = match AtomicAmount::from_decimal(self.amount(), asset.decimals) {
+            Ok(amount) if !amount.is_zero() => return Ok(amount),
+            Ok(_) => refuse(&codes::ZERO, format!("`{}` is a price of nothing", written.text))
+                .help("write `free` if the route is given away"),
             Err(AmountError::TooFine { places, held }) => {
                 let message =
                     format!("\"{}\" has {places} decimal places; {} holds {held}", written.text, asset.symbol);
-                let help = format!("write at most {held} decimal places; a price is never rounded");
-                refuse(&codes::TOO_FINE, message).map_err(|mistake| mistake.help(help))
+                refuse(&codes::TOO_FINE, message)
+                    .help(format!("write at most {held} decimal places; a price is never rounded"))
             }
-            Err(AmountError::NotANumber(_)) => Err(explain(written)),
+            Err(AmountError::NotANumber(_)) => explain(written),
             Err(AmountError::TooLarge(_)) => {
                 refuse(&codes::RANGE, String::from("the price is larger than any token can count"))
-                    .map_err(|mistake| mistake.help("write a price that somebody could pay"))
+                    .help("write a price that somebody could pay")
             }
-        }
+        };
+        Err(Box::new(mistake))
     }
 }
 
@@ -100,7 +100,11 @@ fn explain(written: &Text) -> Mistake {
             .help("write the price out and with its unit: $0.0000001");
     }
     if text.split(' ').any(|word| matches!(word, "per")) || bare.contains('/') {
-        return not_supported("prices by the amount used", written.span).help("write one price for the request: $0.01");
+        return refuse(
+            &codes::NOT_SUPPORTED,
+            String::from("prices by the amount used are not supported in this version"),
+        )
+        .help("write one price for the request: $0.01");
     }
     let without = bare.replace([',', '_', '\''], "");
     if without != bare && is_decimal(&without) {
@@ -162,7 +166,9 @@ mod tests {
         for (written, expected) in refused {
             assert_eq!(code(written), Some(expected), "{written}");
         }
-        for written in ["-$1", "$-1", "+1 USDC", "$.5", "$1.", "$ 1", "1  USDC", "$0x10", "$١", "€1", "", "yes", "$1 USDC"] {
+        for written in
+            ["-$1", "$-1", "+1 USDC", "$.5", "$1.", "$ 1", "1  USDC", "$0x10", "$١", "€1", "", "yes", "$1 USDC"]
+        {
             assert_eq!(code(written), Some("TH1007"), "{written}");
         }
     }

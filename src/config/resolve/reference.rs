@@ -19,7 +19,11 @@ const MOST_SECRET_BYTES: u64 = 64 * 1024;
 const ONE_SECRET: &str = "name a file that holds the secret and nothing else";
 
 /// A secret: never written in the file itself (S60).
-pub(super) fn secret(reference: &Reference, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Option<Secret<String>> {
+pub(super) fn secret(
+    reference: &Reference,
+    around: &Surroundings<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Secret<String>> {
     let (value, span) = match reference {
         Reference::Literal(text) => {
             mistakes.add(
@@ -52,13 +56,18 @@ pub(super) fn plain(reference: &Reference, around: &Surroundings<'_>, mistakes: 
 }
 
 /// The address of a node: often holds an access key, so it is kept like a secret, but may be literal.
-pub(super) fn node(reference: &Reference, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Option<Secret<String>> {
+pub(super) fn node(
+    reference: &Reference,
+    around: &Surroundings<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Secret<String>> {
     let url = match reference {
         Reference::Literal(text) => Secret::new(text.text.to_string()),
         Reference::Variable(name) => variable(name, around, mistakes)?,
         Reference::File(path) => file(path, around, mistakes)?,
     };
-    let fits = url::Url::parse(url.expose()).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let fits =
+        url::Url::parse(url.expose()).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     if !fits {
         mistakes.add(
             Mistake::error(&codes::URL, reference.span(), "this is not the URL of a node")
@@ -74,7 +83,7 @@ pub(super) fn literal(reference: &Reference, what: &str, mistakes: &mut Mistakes
         Reference::Literal(text) => Some(text.clone()),
         Reference::Variable(text) | Reference::File(text) => {
             mistakes.add(
-                Mistake::error(&codes::NOT_LITERAL, text.span, format!("{what} stands in the file itself"))
+                Mistake::error(&codes::NOT_LITERAL, text.span, format!("{what} has to stand in the file itself"))
                     .help("write it out: what a reviewer approves is what is charged"),
             );
             None

@@ -3,24 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::facilitators::{self, Resolved, not_paid_on};
+use super::facilitators::{self, Resolved};
 use super::hosts::PublicUrl;
-use super::network::{Chains, account};
-use super::payees::{Paid, Payees, Whose};
-use super::price::Price;
-use super::reference;
+use super::network::Chains;
+use super::offers::Pricing;
+use super::payees::{Payees, Whose};
 use super::scalar::{duration, size, word, word_built};
 use super::upstreams::Upstreams;
 use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
-use crate::config::raw::{self, RoutePayTo, listed, nearest};
+use crate::config::raw;
 use crate::config::source::{Source, Span};
 use crate::config::tree::Text;
 use crate::payment::{Offer, Replay, SchemeName, SettleMode};
 use crate::primitives::Payee;
 use crate::tariff::{Charge, Host, Limits, Route, RouteKey, Toll, parse_key};
 
-/// Looking a settlement up and giving up on it takes this long at most (SAFETY, "Times").
+/// What the gateway itself may take between the answer and the settlement (SAFETY, "Times").
 const SLACK: Duration = Duration::from_secs(6);
 /// How far the clocks of client, gateway and chain may differ.
 const SKEW: Duration = Duration::from_secs(30);
@@ -31,6 +30,9 @@ const REQUEST_BODY: u64 = 1 << 20;
 const TIMEOUT: Duration = Duration::from_secs(60);
 const OFFER_TTL: Duration = Duration::from_secs(60);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+/// What is said about a route travels in a header of every 402.
+const LONGEST_DESCRIPTION: usize = 500;
+const LONGEST_MIME_TYPE: usize = 100;
 const LONGEST_OFFER_TTL: Duration = Duration::from_secs(86_400);
 
 /// What a route has that says nothing itself: nearest wins, and `limits` key by key.
@@ -80,6 +82,18 @@ fn limits(raw: &raw::Limits, default: Limits, mistakes: &mut Mistakes) -> Option
     let sensible = Duration::from_millis(100)..=LONGEST_TIMEOUT;
     let timeout = duration(raw.timeout.as_ref(), default.timeout, sensible, mistakes);
     Some(Limits { request_body: request_body?, timeout: timeout? })
+}
+
+/// A text for a header: not too long for one.
+fn short(raw: Option<&Text>, longest: usize, mistakes: &mut Mistakes) -> Option<String> {
+    let Some(text) = raw else { return Some(String::new()) };
+    let characters = text.text.chars().count();
+    if characters > longest {
+        let message = format!("{characters} characters are too many for a header");
+        mistakes.add(Mistake::error(&codes::RANGE, text.span, message).help(format!("write at most {longest}")));
+        return None;
+    }
+    Some(text.text.to_string())
 }
 
 /// What the routes of one table share.
@@ -168,17 +182,21 @@ impl Table<'_> {
         collected: &mut Whose,
         mistakes: &mut Mistakes,
     ) -> Option<Charge> {
+        // What a route says is checked even if its price makes it idle: it may be sold again tomorrow.
+        let settle = settle(raw.terms.settle.as_ref(), self.inherited.settle, mistakes);
+        let replay = replay(raw.terms.replay.as_ref(), self.inherited.replay, mistakes);
+        let description = short(raw.terms.description.as_ref(), LONGEST_DESCRIPTION, mistakes);
+        let mime_type = short(raw.terms.mime_type.as_ref(), LONGEST_MIME_TYPE, mistakes);
+        let pricing = Pricing { payees: self.payees, chains: self.chains };
+        let payees = pricing.payees_of(raw, collected, mistakes);
         if is(raw, "free") {
             return Some(Charge::Free);
         }
         if is(raw, "deny") {
             return Some(Charge::Deny);
         }
-        let settle = settle(raw.terms.settle.as_ref(), self.inherited.settle, mistakes);
-        let replay = replay(raw.terms.replay.as_ref(), self.inherited.replay, mistakes);
-        let payees = self.payees_of(raw, collected, mistakes);
-        let priced = self.priced(raw, &payees?, mistakes);
         let (settle, replay) = (settle?, replay?);
+        let priced = pricing.offers(raw, &payees?, settle, mistakes);
         let networks = priced.iter().map(|offer| &offer.network.id);
         let settling = facilitators::settle_timeout(self.facilitators, networks);
         let hold = limits.timeout + settling + SLACK + SKEW;
@@ -186,9 +204,8 @@ impl Table<'_> {
             SettleMode::OnResponse => hold,
             SettleMode::BeforeForward => settling + SLACK + SKEW,
         };
-        let offers: Vec<_> =
-            priced.into_iter().map(|offer| Offer { settle, max_timeout: hold + TO_SIGN, ..offer }).collect();
-        let text = |text: &Option<Text>| text.as_ref().map(|text| text.text.to_string()).unwrap_or_default();
+        let offers: Vec<_> = priced.into_iter().map(|offer| Offer { max_timeout: hold + TO_SIGN, ..offer }).collect();
+        let (description, mime_type) = (description?, mime_type?);
         (!offers.is_empty()).then(|| {
             Charge::Toll(Arc::new(Toll {
                 offers,
@@ -198,144 +215,15 @@ impl Table<'_> {
                 offer_ttl: self.inherited.offer_ttl,
                 hold,
                 margin,
-                description: text(&raw.terms.description),
-                mime_type: text(&raw.terms.mime_type),
+                description,
+                mime_type,
             }))
         })
-    }
-
-    /// Who is paid for this route, network by network.
-    fn payees_of(&self, raw: &raw::Route, collected: &mut Whose, mistakes: &mut Mistakes) -> Option<Vec<(&Paid, Payee)>> {
-        let paid = self.payees.paid.iter();
-        let Some(own) = &raw.terms.pay_to else { return Some(paid.map(|paid| (paid, paid.payee)).collect()) };
-        if self.payees.sandbox() {
-            let place = match own {
-                RoutePayTo::Everywhere(reference) => reference.span(),
-                RoutePayTo::ByNetwork(_) => raw.key.span,
-            };
-            mistakes.add(
-                Mistake::error(&codes::SANDBOX, place, "in the sandbox nobody else is paid").help("remove this `pay_to`"),
-            );
-            return None;
-        }
-        match own {
-            RoutePayTo::Everywhere(reference) => {
-                let address = reference::literal(reference, "who is paid", mistakes)?;
-                let payee = self.collector(&address, collected, mistakes)?;
-                Some(paid.map(|paid| (paid, payee)).collect())
-            }
-            RoutePayTo::ByNetwork(own) => {
-                let mut payees: Vec<_> = paid.map(|paid| (paid, paid.payee)).collect();
-                let before = mistakes.errors();
-                for (network, address) in own {
-                    let payee = self.collector(address, collected, mistakes);
-                    let Some(chain) = self.chains.find(network, mistakes) else { continue };
-                    let at = payees.iter_mut().find(|(paid, _)| paid.chain.network.id == chain.network.id);
-                    match (at, payee) {
-                        (Some(at), Some(payee)) => at.1 = payee,
-                        (None, _) => mistakes.add(not_paid_on(network)),
-                        (Some(_), None) => {}
-                    }
-                }
-                (mistakes.errors() == before).then_some(payees)
-            }
-        }
-    }
-
-    fn collector(&self, address: &Text, collected: &mut Whose, mistakes: &mut Mistakes) -> Option<Payee> {
-        let payee = Payee(account(address, mistakes)?);
-        collected.0.entry(payee).or_insert(address.span);
-        Some(payee)
-    }
-
-    /// The offers, without what depends on the time they leave.
-    fn priced(&self, raw: &raw::Route, payees: &[(&Paid, Payee)], mistakes: &mut Mistakes) -> Vec<Offer> {
-        match &raw.charge {
-            raw::Charge::Word(text) => {
-                let offers = self.offers(text, payees);
-                offers.unwrap_or_else(|mistake| {
-                    mistakes.add(mistake);
-                    Vec::new()
-                })
-            }
-            raw::Charge::Price(raw::Price(prices)) => {
-                let mut offers = Vec::new();
-                for (network, _) in prices {
-                    let known = self.chains.find(network, mistakes);
-                    let paid = known.is_none_or(|chain| payees.iter().any(|(paid, _)| paid.chain.network.id == chain.network.id));
-                    if !paid {
-                        mistakes.add(not_paid_on(network));
-                    }
-                }
-                for (paid, payee) in payees {
-                    let price = prices.iter().find(|(network, _)| is_called(paid, network));
-                    let Some((_, text)) = price else { continue };
-                    match self.offers(text, &[(paid, *payee)]) {
-                        Ok(more) => offers.extend(more),
-                        Err(mistake) => mistakes.add(mistake),
-                    }
-                }
-                offers
-            }
-        }
-    }
-
-    fn offers(&self, text: &Text, payees: &[(&Paid, Payee)]) -> Result<Vec<Offer>, Mistake> {
-        let price = Price::parse(text).map_err(|mistake| suggest_word(text, mistake))?;
-        let mut offers = Vec::new();
-        for (paid, payee) in payees {
-            for asset in paid.assets.iter().filter(|asset| price.fits(asset)) {
-                offers.push(Offer {
-                    scheme: SchemeName::Exact,
-                    network: paid.chain.network.clone(),
-                    asset: asset.clone(),
-                    amount: price.in_units_of(asset, text)?,
-                    pay_to: *payee,
-                    max_timeout: Duration::ZERO,
-                    settle: self.inherited.settle,
-                    sandbox: self.payees.sandbox(),
-                });
-            }
-        }
-        if offers.is_empty() && payees.iter().any(|(paid, _)| !paid.assets.is_empty()) {
-            return Err(no_offer(price, text, payees));
-        }
-        Ok(offers)
     }
 }
 
 fn is(raw: &raw::Route, word: &str) -> bool {
     matches!(&raw.charge, raw::Charge::Word(text) if &*text.text == word)
-}
-
-/// The name in the file may be the CAIP-2 identifier.
-fn is_called(paid: &Paid, network: &Text) -> bool {
-    let known = &paid.chain.network;
-    known.name == *network.text || known.id.as_str() == &*network.text
-}
-
-fn suggest_word(text: &Text, mistake: Mistake) -> Mistake {
-    match nearest(&text.text, ["free", "deny"]) {
-        Some(near) if mistake.code == &codes::PRICE => mistake.label(format!("did you mean `{near}`?")),
-        _ => mistake,
-    }
-}
-
-fn no_offer(price: Price<'_>, text: &Text, payees: &[(&Paid, Payee)]) -> Mistake {
-    let assets = || payees.iter().flat_map(|(paid, _)| &paid.assets);
-    let symbols: Vec<_> = assets().map(|asset| &*asset.symbol).collect();
-    let mistake = |message: String| Mistake::error(&codes::NO_OFFER, text.span, message);
-    match price {
-        Price::Dollars(amount) => mistake(String::from("none of the assets you are paid in is pegged to the dollar"))
-            .help(format!("write the price in {}: {amount} {}", listed(symbols.iter().copied()), symbols[0])),
-        Price::Token { amount, symbol } => {
-            let mistake = mistake(format!("nobody is paid in `{symbol}`"));
-            match nearest(symbol, symbols.iter().copied()) {
-                Some(near) => mistake.label(format!("did you mean `{near}`?")),
-                None => mistake.help(format!("write ${amount}, or a price in {}", listed(symbols.iter().copied()))),
-            }
-        }
-    }
 }
 
 fn wrong_key(key: &Text, error: &crate::tariff::KeyError) -> Mistake {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
-use crate::config::raw::{listed, nearest, not_supported};
+use crate::config::raw::{either, nearest, not_supported};
 use crate::config::tree::Text;
 
 /// A duration, or its default. `None` when it is wrong; that has been noted.
@@ -17,8 +17,7 @@ pub(super) fn duration(
 ) -> Option<Duration> {
     let Some(text) = text else { return Some(default) };
     let Some(duration) = parse_duration(&text.text) else {
-        let mistake =
-            Mistake::error(&codes::DURATION, text.span, format!("`{}` is not a duration", shown(&text.text)));
+        let mistake = Mistake::error(&codes::DURATION, text.span, format!("`{}` is not a duration", shown(&text.text)));
         mistakes.add(match text.text.parse::<u64>() {
             Ok(number) => mistake.label("seconds, minutes?").help(format!("write {number}s")),
             Err(_) => mistake.help("write a whole number and its unit: 250ms, 30s, 5m, 1h or 7d"),
@@ -54,9 +53,9 @@ pub(super) fn span_of_time(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0 => format!("{}ms", duration.as_millis()),
-        _ if seconds % 86_400 == 0 => format!("{}d", seconds / 86_400),
-        _ if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
-        _ if seconds % 60 == 0 && seconds > 60 => format!("{}m", seconds / 60),
+        _ if seconds.is_multiple_of(86_400) => format!("{}d", seconds / 86_400),
+        _ if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
+        _ if seconds.is_multiple_of(60) && seconds > 60 => format!("{}m", seconds / 60),
         _ => format!("{seconds}s"),
     }
 }
@@ -121,7 +120,8 @@ pub(super) fn word_built<T: Copy>(
     match text {
         Some(text) if later.contains(&&*text.text) => {
             mistakes.add(
-                not_supported(&text.text, text.span).help(format!("write {}", listed(words.iter().map(|(word, _)| *word)))),
+                not_supported(&text.text, text.span)
+                    .help(format!("write {}", either(words.iter().map(|(word, _)| *word)))),
             );
             None
         }
@@ -136,14 +136,11 @@ pub(super) fn flag(text: Option<&Text>, default: bool, mistakes: &mut Mistakes) 
 
 /// None of the words that are possible.
 pub(super) fn wrong_word<'w>(text: &Text, words: impl Iterator<Item = &'w str> + Clone) -> Mistake {
-    let mistake = Mistake::error(
-        &codes::WORD,
-        text.span,
-        format!("`{}` is not one of {}", shown(&text.text), listed(words.clone())),
-    );
+    let mistake =
+        Mistake::error(&codes::WORD, text.span, format!("`{}` is not {}", shown(&text.text), either(words.clone())));
     match nearest(&text.text, words) {
         Some(near) => mistake.label(format!("did you mean `{near}`?")),
-        None => mistake.help("write one of them"),
+        None => mistake.help("write one of these words"),
     }
 }
 

@@ -35,14 +35,7 @@ impl Tables<'_> {
     ) -> Option<Tariff> {
         let file = self.file;
         let upstream = file.upstream.as_ref().map(|text| upstreams.find(text, mistakes));
-        let public_url = match &file.public_url {
-            Some(url) => self.public_url(url, mistakes),
-            None => {
-                let missing = Mistake::error(&codes::MISSING, None, "the file needs `public_url`");
-                mistakes.add(missing.help("write what clients call you: public_url: https://api.example.com"));
-                None
-            }
-        };
+        let public_url = file.public_url.as_ref().and_then(|url| self.public_url(url, mistakes));
         let main = Table {
             payees: self.payees,
             facilitators: self.facilitators,
@@ -60,10 +53,7 @@ impl Tables<'_> {
             tables.push(tariff::Table { host: listed.flatten(), routes });
         }
         self.hosts(&main, public_url.as_ref(), &mut tables, upstreams, collected, mistakes);
-        if public_url.is_none() {
-            return None;
-        }
-        self.post(tables, mistakes)
+        public_url.and_then(|_| self.post(tables, mistakes))
     }
 
     fn public_url(&self, reference: &raw::Reference, mistakes: &mut Mistakes) -> Option<PublicUrl> {

@@ -1,0 +1,63 @@
+//! The key of a local facilitator: it pays for gas, and is never a payee's (S59).
+
+use std::collections::HashMap;
+
+use alloy::primitives::hex;
+use alloy::signers::local::PrivateKeySigner;
+
+use super::facilitators::Resolved;
+use super::payees::{Payees, Whose};
+use super::scalar::shown;
+use crate::config::codes;
+use crate::config::mistake::{Mistake, Mistakes};
+use crate::config::source::Span;
+use crate::config::tree::Text;
+use crate::primitives::{Address, AtomicAmount, Decimals, Payee, Secret};
+
+/// Refuses to hold the key of an account that money is collected for (S59).
+pub(super) fn refuse_own_payees(facilitators: &[Resolved], payees: &Payees, routes: &Whose, mistakes: &mut Mistakes) {
+    let places = payees.paid.iter().map(|paid| (paid.payee, paid.address));
+    let collected: HashMap<Payee, Span> = routes.0.iter().map(|(payee, span)| (*payee, *span)).chain(places).collect();
+    for facilitator in facilitators {
+        let Some(signer) = facilitator.signer else { continue };
+        if let Some(place) = collected.get(&Payee(signer)) {
+            mistakes.add(
+                Mistake::error(&codes::OWN_KEY, facilitator.span, "the key of this facilitator is the payee's own")
+                    .label("this key signs for the account")
+                    .related(*place, "that is paid here")
+                    .help("make a new key that pays gas and holds nothing else; keep the payee's key elsewhere"),
+            );
+        }
+    }
+}
+
+/// A price of gas in wei: `0.05 gwei`.
+pub(super) fn gas_price(text: &Text, mistakes: &mut Mistakes) -> Option<u128> {
+    let (amount, unit) = text.text.split_once(' ').unwrap_or((&text.text, ""));
+    let places = match unit {
+        "gwei" => Some(9),
+        "wei" => Some(0),
+        _ => None,
+    };
+    let wei = places
+        .and_then(|places| Decimals::new(places).ok())
+        .and_then(|places| AtomicAmount::from_decimal(amount, places).ok())
+        .and_then(|amount| u128::try_from(amount.units()).ok())
+        .filter(|wei| *wei > 0);
+    if wei.is_none() {
+        let message = format!("`{}` is not a gas price", shown(&text.text));
+        mistakes.add(Mistake::error(&codes::GAS_PRICE, text.span, message).help("write an amount in gwei: 0.05 gwei"));
+    }
+    wei
+}
+
+/// A key in hex, and its account.
+pub(super) fn signing_key(text: &Secret<String>) -> Option<(Secret<[u8; 32]>, Address)> {
+    let digits = text.expose().trim();
+    let digits = digits.strip_prefix("0x").unwrap_or(digits);
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(digits, &mut bytes).ok()?;
+    let key = Secret::new(bytes);
+    let signer = PrivateKeySigner::from_slice(key.expose()).ok()?;
+    Some((key, signer.address()))
+}

@@ -1,0 +1,224 @@
+//! What accepted files mean.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tollhouse::config::Config;
+use tollhouse::facilitator::{self, Auth, Kind, Trust};
+use tollhouse::ledger;
+use tollhouse::payment::SettleMode;
+use tollhouse::primitives::Caip2;
+use tollhouse::tariff::{Charge, Replay, Route, Toll};
+
+use crate::{Directory, meaning_of};
+
+const TEST: &str = "version: 1\npublic_url: https://api.example.com\nupstream: http://127.0.0.1:3000\n\
+                    pay_to:\n  base-sepolia: \"0x1111111111111111111111111111111111111111\"\n";
+
+fn with(rest: &str) -> Config {
+    meaning_of(&format!("{TEST}{rest}"))
+}
+
+fn everything() -> Config {
+    meaning_of(include_str!("../fixtures/config/valid/everything.yaml"))
+}
+
+fn route<'c>(config: &'c Config, key: &str) -> &'c Arc<Route> {
+    config.live.tariff.routes().find(|route| &*route.key.0 == key).unwrap_or_else(|| panic!("no route {key}"))
+}
+
+fn toll<'c>(config: &'c Config, key: &str) -> &'c Arc<Toll> {
+    match &route(config, key).charge {
+        Charge::Toll(toll) => toll,
+        other => panic!("{key} is {other}"),
+    }
+}
+
+/// `amount SYMBOL on network to 0x…`, in the order of the offers.
+fn offers(toll: &Toll) -> Vec<String> {
+    let offer = |offer: &tollhouse::payment::Offer| {
+        format!(
+            "{} {} on {} to {}",
+            offer.amount,
+            offer.asset.symbol,
+            offer.network.name,
+            &offer.pay_to.to_string()[..6]
+        )
+    };
+    toll.offers.iter().map(offer).collect()
+}
+
+#[test]
+fn ten_lines_are_enough() {
+    let config = meaning_of(include_str!("../fixtures/config/valid/ten-lines.yaml"));
+    let Config { boot, live } = &config;
+    assert_eq!(boot.listen, ["0.0.0.0:8402".parse().unwrap()]);
+    assert_eq!(boot.status, Some("0.0.0.0:9402".parse().unwrap()));
+    assert!(matches!(&boot.ledger, ledger::Config::Sqlite { path } if path.ends_with("tollhouse.db")));
+    assert!(!live.sandbox && live.live_networks.is_empty());
+    let upstream = &live.upstreams[0];
+    assert_eq!(
+        (&*upstream.name, upstream.targets[0].host.as_str(), upstream.targets[0].port),
+        ("http://127.0.0.1:3000", "127.0.0.1", 3000)
+    );
+    assert_eq!((upstream.connect, upstream.idle), (Duration::from_secs(1), Duration::from_secs(60)));
+    let facilitator = &live.facilitators[0];
+    assert_eq!(facilitator.networks, [Caip2::evm(84_532)]);
+    assert!(
+        matches!(&facilitator.kind, Kind::Remote { url, auth: Auth::None, trust: Trust::Verify } if url.as_str() == "https://x402.org/facilitator")
+    );
+    let weather = route(&config, "GET /v1/weather");
+    assert_eq!(&*weather.public_url, "https://api.example.com");
+    assert_eq!((weather.place.line, weather.place.column), (8, 3));
+    assert_eq!(offers(toll(&config, "GET /v1/weather")), ["10000 USDC on base-sepolia to 0x1111"]);
+    assert_eq!(route(&config, "GET /v1/health").charge, Charge::Free);
+}
+
+#[test]
+fn the_sandbox_needs_nothing_and_promises_nothing() {
+    let config = meaning_of(include_str!("../fixtures/config/valid/sandbox.yaml"));
+    assert!(config.live.sandbox);
+    assert_eq!(config.boot.ledger, ledger::Config::Memory);
+    assert!(matches!(config.live.facilitators[..], [facilitator::Config { kind: Kind::Sandbox, .. }]));
+    let toll = toll(&config, "GET /v1/weather");
+    assert!(toll.offers.iter().all(|offer| offer.sandbox && offer.pay_to == facilitator::sandbox::PAYEE));
+}
+
+#[test]
+fn offers_come_in_the_order_of_pay_to_whatever_the_order_of_the_price() {
+    let config = everything();
+    assert_eq!(
+        offers(toll(&config, "GET /v1/weather")),
+        [
+            "10000 USDC on base to 0x036C",
+            "10000000000000000 USDX on ourchain to 0x2222",
+            "10000 USDC on celo to 0x2222",
+            "10000 USDT on celo to 0x2222",
+        ]
+    );
+    assert_eq!(
+        offers(toll(&config, "GET /v1/history")),
+        ["50000 USDC on base to 0x036C", "60000000000000000 USDX on ourchain to 0x2222"]
+    );
+    assert_eq!(offers(toll(&config, "GET /v1/points")), ["3 PTS on ourchain to 0x2222"]);
+}
+
+#[test]
+fn a_route_may_pay_somebody_else_on_every_network_or_on_one() {
+    let config = everything();
+    let everywhere = toll(&config, "GET /v1/partner");
+    assert!(everywhere.offers.iter().all(|offer| offer.pay_to.to_string().starts_with("0x6666")));
+    let on_base = toll(&config, "POST /v1/reports");
+    assert_eq!(
+        offers(on_base)[..2],
+        ["2000000 USDC on base to 0x5555", "2000000000000000000 USDX on ourchain to 0x2222"]
+    );
+}
+
+#[test]
+fn nearest_wins_and_limits_merge_key_by_key() {
+    let config = everything();
+    let reports = route(&config, "POST /v1/reports");
+    assert_eq!((reports.limits.request_body, reports.limits.timeout), (2 << 20, Duration::from_secs(300)));
+    assert_eq!(&*reports.upstream, "llm");
+    let tiles = route(&config, "tiles.example.com GET /{z}/{x}/{y}");
+    assert_eq!((tiles.limits.request_body, tiles.limits.timeout), (0, Duration::from_secs(30)));
+    assert_eq!((&*tiles.upstream, &*tiles.public_url), ("http://127.0.0.1:3100", "https://tiles.example.com"));
+    let (weather, reports) = (toll(&config, "GET /v1/weather"), toll(&config, "POST /v1/reports"));
+    assert_eq!((weather.replay, weather.replay_explicit), (Replay::Redeliver, false));
+    assert_eq!((reports.replay, reports.replay_explicit), (Replay::Redeliver, true));
+    let tiles = toll(&config, "tiles.example.com GET /{z}/{x}/{y}");
+    assert_eq!((tiles.replay, tiles.replay_explicit), (Replay::Refuse, false));
+    assert_eq!(weather.offer_ttl, Duration::from_secs(120));
+}
+
+#[test]
+fn one_upstream_serves_every_route_that_names_the_same_url() {
+    let config = everything();
+    let partner = &route(&config, "GET /v1/partner").upstream;
+    assert_eq!(partner, &route(&config, "GET /v1/explicit").upstream);
+    assert_eq!(config.live.upstreams.iter().filter(|upstream| upstream.name == *partner).count(), 1);
+    let llm = config.live.upstreams.iter().find(|upstream| &*upstream.name == "llm").expect("it is in the file");
+    assert_eq!((llm.targets[0].host.as_str(), llm.targets[0].port), ("::1", 80));
+}
+
+#[test]
+fn a_hold_outlasts_the_upstream_and_the_slowest_settlement_and_an_authorization_outlasts_the_hold() {
+    let config = everything();
+    // 30 s for the answer; the slowest facilitator of these networks takes 30 s to settle; 36 s of slack and skew.
+    let weather = toll(&config, "GET /v1/weather");
+    assert_eq!((weather.hold, weather.margin), (Duration::from_secs(96), Duration::from_secs(96)));
+    assert!(weather.offers.iter().all(|offer| offer.max_timeout == Duration::from_secs(156)));
+    // Charged before it is forwarded, a payment needs to live for the settlement only.
+    let reports = toll(&config, "POST /v1/reports");
+    assert_eq!(reports.settle, SettleMode::BeforeForward);
+    assert_eq!((reports.hold, reports.margin), (Duration::from_secs(366), Duration::from_secs(66)));
+}
+
+#[test]
+fn facilitators_keep_their_order_and_their_secrets() {
+    let config = everything();
+    let names: Vec<_> = config.live.facilitators.iter().map(|facilitator| &*facilitator.name).collect();
+    assert_eq!(names, ["cdp", "backup", "own"]);
+    let [cdp, backup, own] = &config.live.facilitators[..] else { panic!("three facilitators") };
+    assert_eq!(cdp.networks, [Caip2::evm(8453)]);
+    assert_eq!((cdp.verify_timeout, cdp.settle_timeout), (Duration::from_secs(2), Duration::from_secs(20)));
+    assert_eq!(backup.networks, [8453, 4242, 42_220].map(Caip2::evm), "all that are paid on");
+    assert!(
+        matches!(&backup.kind, Kind::Remote { auth: Auth::Bearer(token), trust: Trust::Facilitator, .. } if token.expose() == "s3cret")
+    );
+    assert!(matches!(&own.kind, Kind::Local { max_gas_price: Some(50_000_000), .. }));
+    assert!(
+        matches!(&cdp.kind, Kind::Remote { url, .. } if url.as_str() == "https://api.cdp.coinbase.com/platform/v2/x402")
+    );
+    assert_eq!(config.live.nodes[&Caip2::evm(4242)].len(), 2);
+}
+
+#[test]
+fn s60_a_config_does_not_print_its_secrets() {
+    let printed = format!("{:?}", everything());
+    assert!(!printed.contains("s3cret") && !printed.contains("0101010101"), "{printed}");
+}
+
+#[test]
+fn a_denied_route_needs_no_upstream() {
+    let config = meaning_of(
+        "version: 1\npublic_url: http://localhost:8402\npay_to: sandbox\nroutes:\n  /admin/**: deny\n  \
+         GET /a: {price: $1, upstream: http://127.0.0.1:1}\n",
+    );
+    assert_eq!(route(&config, "/admin/**").charge, Charge::Deny);
+}
+
+#[test]
+fn s41_where_hosts_are_listed_the_main_routes_belong_to_the_public_url() {
+    use tollhouse::tariff::Found;
+    let config = everything();
+    let find = |host| config.live.tariff.find(Some(host), &http::Method::GET, ["v1", "health"].into_iter());
+    assert!(matches!(find("api.example.com"), Found::Route { .. }));
+    assert!(matches!(find("tiles.example.com"), Found::Unlisted));
+    assert!(matches!(find("evil.example.com"), Found::UnknownHost));
+}
+
+#[test]
+fn s10_prices_are_whole_numbers_from_the_moment_they_are_read() {
+    let config = with("routes:\n  GET /a: $0.000001\n  GET /b: $123456789012345678901234567890\n");
+    assert_eq!(offers(toll(&config, "GET /a")), ["1 USDC on base-sepolia to 0x1111"]);
+    let amount = toll(&config, "GET /b").offers[0].amount.to_string();
+    assert_eq!(amount, "123456789012345678901234567890000000");
+}
+
+#[test]
+fn an_alias_stands_for_what_it_names() {
+    let config = meaning_of(include_str!("../fixtures/config/valid/anchors.yaml"));
+    assert_eq!(toll(&config, "GET /v1/b").description, "The same");
+}
+
+#[test]
+fn live_money_is_loud() {
+    let directory = Directory::new();
+    let loaded = directory.read(include_str!("../fixtures/config/valid/live.yaml"), "gateway.yaml");
+    assert_eq!(
+        loaded.report.summary(),
+        "gateway.yaml is valid: 7 routes, 4 priced.  LIVE: real money on base, polygon."
+    );
+}
