@@ -4,11 +4,13 @@
 //! among ten, and 100,000 routes load within two seconds.
 
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::Method;
+use tollhouse::config;
 use tollhouse::proxy::target::Target;
 use tollhouse::tariff::{Charge, Limits, Place, Route, RouteKey, Table, Tariff, parse_key};
 
@@ -74,8 +76,23 @@ fn load(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("load");
     group.sample_size(10);
     let routes = routes(100_000);
-    group.bench_function("100000", |bencher| bencher.iter(|| tariff(black_box(&routes))));
+    group.bench_function("table of 100000", |bencher| bencher.iter(|| tariff(black_box(&routes))));
+    let file = file(100_000);
+    group.bench_function("gateway.yaml of 100000", |bencher| {
+        bencher.iter(|| config::parse(black_box(&file), "gateway.yaml", Path::new("."), &|_| None).config.expect("good"));
+    });
     group.finish();
+}
+
+/// The same table as an operator writes it.
+fn file(count: usize) -> String {
+    let mut text = String::from(
+        "version: 1\npublic_url: http://localhost\nupstream: http://127.0.0.1:3000\npay_to: sandbox\nroutes:\n",
+    );
+    for route in routes(count) {
+        text.push_str(&format!("  {}: $0.01\n", route.key.0));
+    }
+    text
 }
 
 fn parse(criterion: &mut Criterion) {

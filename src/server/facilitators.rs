@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 use crate::config;
 use crate::facilitator::chain::{Chain, Found};
 use crate::facilitator::local::{Local, Setup};
-use crate::facilitator::sandbox::Sandbox;
+use crate::facilitator::sandbox::{Behaviour, Sandbox};
 use crate::facilitator::{self, BoxError, Facilitator, Kind, Remote, Witness, Witnessed};
 use crate::payment::{Payment, TransactionHash};
 use crate::primitives::{Caip2, Clock, Payee};
@@ -99,7 +99,10 @@ fn make(
             };
             Arc::new(Local::new(setup, &payees(live), Arc::clone(clock))?)
         }
-        Kind::Sandbox => Arc::new(Sandbox::new(Arc::clone(&config.name), Arc::clone(clock), Default::default())),
+        Kind::Sandbox => {
+            let behaviour = Behaviour { settle_timeout: config.settle_timeout, ..Behaviour::default() };
+            Arc::new(Sandbox::new(Arc::clone(&config.name), Arc::clone(clock), behaviour))
+        }
     })
 }
 

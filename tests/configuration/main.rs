@@ -278,16 +278,6 @@ fn a_large_table_loads() {
 }
 
 #[test]
-#[ignore = "a measurement: cargo test --release --test configuration -- --ignored --nocapture"]
-fn a_hundred_thousand_routes_load_within_two_seconds() {
-    let text = large_table(100_000);
-    let start = std::time::Instant::now();
-    assert_eq!(meaning_of(&text).live.tariff.priced(), 100_000);
-    eprintln!("{} bytes in {:?}", text.len(), start.elapsed());
-    assert!(start.elapsed().as_secs() < 2);
-}
-
-#[test]
 fn a_table_of_nothing_but_mistakes_is_reported_in_bounds() {
     let text = large_table(5_000).replace('$', "");
     let loaded = Directory::new().read(&text, "gateway.yaml");

@@ -8,7 +8,8 @@ use tollhouse::facilitator::{self, Auth, Kind, Trust};
 use tollhouse::ledger;
 use tollhouse::payment::SettleMode;
 use tollhouse::primitives::Caip2;
-use tollhouse::tariff::{Charge, Replay, Route, Toll};
+use tollhouse::payment::Replay;
+use tollhouse::tariff::{Charge, Route, Toll};
 
 use crate::{Directory, meaning_of};
 

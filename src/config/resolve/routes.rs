@@ -15,8 +15,7 @@ use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw;
 use crate::config::source::{Source, Span};
 use crate::config::tree::Text;
-use crate::payment::{Offer, Replay, SchemeName, SettleMode};
-use crate::primitives::Payee;
+use crate::payment::{Offer, Replay, SettleMode};
 use crate::tariff::{Charge, Host, Limits, Route, RouteKey, Toll, parse_key};
 
 /// What the gateway itself may take between the answer and the settlement (SAFETY, "Times").
