@@ -1,1 +1,3 @@
 //! Fakes, wallets and a manual clock, for tests and benches.
+
+pub mod anvil;
