@@ -1,5 +1,6 @@
 //! Who confirms a payment, and who moves the money?
 
+pub mod chain;
 pub mod sandbox;
 
 use std::time::Duration;
