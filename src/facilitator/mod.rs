@@ -1,6 +1,7 @@
 //! Who confirms a payment, and who moves the money?
 
 pub mod chain;
+pub mod local;
 pub mod sandbox;
 
 use std::time::Duration;

@@ -1,0 +1,360 @@
+//! Our own node and key: we submit what the payer signed, and pay the gas.
+//!
+//! The key can do nothing with the payer's money but hand it to the payee; it must not be the payee (S59).
+//!
+//! What counts as which ending:
+//!
+//! * *Settled* is the token's exact log, in our transaction or in somebody else's that came after the payment was
+//!   reserved (S17, S18). Anyone who sees the signature may submit it, and the payee has the money either way.
+//! * *Declined* is only said while nothing was broadcast, or once the authorization is proven spent or lapsed.
+//! * A reverted transaction is *unknown*: it moved nothing, but the authorization is still good and public. Until it
+//!   is used or lapses, inviting another payment could charge the payer twice (I4).
+
+mod broadcast;
+mod transaction;
+mod turn;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy::primitives::{Address, Bytes, U64, U128};
+use alloy::signers::local::PrivateKeySigner;
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use self::broadcast::{Broadcast, broadcast};
+use self::transaction::{Call, Fees, gas_limit};
+use self::turn::{Signed, Turns};
+use super::chain::{Chain, Found, Never, NotThere, RpcError, Verdict, transfer_call};
+use super::{BoxError, Decline, Facilitator, Outcome, Prepared, SettleError, Unresolved, VerifyError};
+use crate::payment::{Authorization, Dialect, Eip3009, Offer, Payment, Receipt, TransactionHash};
+use crate::primitives::{Clock, Payee, Secret, Timestamp};
+
+const BAD_SIGNATURE: &str = "invalid_exact_evm_signature";
+const ALREADY_USED: &str = "invalid_exact_evm_nonce_already_used";
+const INSUFFICIENT_BALANCE: &str = "invalid_exact_evm_insufficient_balance";
+const SIMULATION_FAILED: &str = "invalid_exact_evm_transaction_simulation_failed";
+const LAPSED: &str = "invalid_exact_evm_payload_authorization_valid_before";
+
+/// How often a receipt is asked for: soon at first, then less often.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The tip on nodes that suggest none, in wei.
+const DEFAULT_TIP: u128 = 1_000_000;
+
+/// What a local facilitator is made of.
+#[derive(Clone)]
+pub struct Setup {
+    /// Its name in `gateway.yaml`.
+    pub name: Arc<str>,
+    /// The one chain it settles on.
+    pub chain: Arc<Chain>,
+    /// The key that pays gas.
+    pub signer: Secret<[u8; 32]>,
+    /// Above this gas price (wei per gas) nothing is sent.
+    pub max_gas_price: Option<u128>,
+    /// How long `verify` may take.
+    pub verify_timeout: Duration,
+    /// How long `prepare` may take, and `submit` again.
+    pub settle_timeout: Duration,
+}
+
+/// Why a key cannot pay for settlements.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// These 32 bytes are no secp256k1 key.
+    #[error("the signer is not a valid private key")]
+    Invalid,
+    /// Whoever takes the gas key would have the takings as well (S59).
+    #[error("the signer is the key of {0}, which is paid here; use a key that holds nothing but gas")]
+    IsPayee(Address),
+}
+
+/// The address of a signing key, so that `config` can compare it with every payee.
+///
+/// # Errors
+/// When the bytes are no key.
+pub fn address_of(key: &Secret<[u8; 32]>) -> Result<Address, KeyError> {
+    signer(key).map(|signer| signer.address())
+}
+
+fn signer(key: &Secret<[u8; 32]>) -> Result<PrivateKeySigner, KeyError> {
+    PrivateKeySigner::from_slice(key.expose()).map_err(|_| KeyError::Invalid)
+}
+
+/// A facilitator that submits payments itself.
+pub struct Local {
+    name: Arc<str>,
+    chain: Arc<Chain>,
+    signer: PrivateKeySigner,
+    max_gas_price: Option<u128>,
+    verify_timeout: Duration,
+    settle_timeout: Duration,
+    turns: Turns,
+    clock: Arc<dyn Clock>,
+}
+
+/// Why a payment would not settle now.
+enum Obstacle {
+    /// The nonce is spent; on what is another question (S18, S19).
+    Used,
+    /// The payer's to fix.
+    Declined(Decline),
+    /// Nobody knows.
+    Unavailable(BoxError),
+}
+
+impl Local {
+    /// A facilitator that pays with this key.
+    ///
+    /// # Errors
+    /// When the key is unusable, or is the key of one of the payees.
+    pub fn new(setup: Setup, payees: &[Payee], clock: Arc<dyn Clock>) -> Result<Self, KeyError> {
+        let Setup { name, chain, signer: key, max_gas_price, verify_timeout, settle_timeout } = setup;
+        let signer = signer(&key)?;
+        if payees.contains(&Payee(signer.address())) {
+            return Err(KeyError::IsPayee(signer.address()));
+        }
+        Ok(Self { name, chain, signer, max_gas_price, verify_timeout, settle_timeout, turns: Turns::default(), clock })
+    }
+
+    /// The account that pays gas.
+    pub fn address(&self) -> Address {
+        self.signer.address()
+    }
+
+    /// What the chain makes of the transfer at its latest block.
+    async fn simulate(&self, payment: &Payment) -> Result<(), Obstacle> {
+        let call = self.call_object(payment, &input(payment)?);
+        match self.chain.read::<Bytes>("eth_call", json!([call, "latest"])).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.diagnose(payment, error).await),
+        }
+    }
+
+    /// Why the chain refuses the transfer, by the state of the chain rather than by the words of a node.
+    async fn diagnose(&self, payment: &Payment, error: RpcError) -> Obstacle {
+        if !matches!(error, RpcError::Refused { .. }) {
+            return Obstacle::Unavailable(error.into());
+        }
+        let token = payment.offer.asset.address;
+        let signed = signed(payment);
+        match tokio::try_join!(self.chain.is_used(token, signed), self.chain.balance(token, signed.from)) {
+            Ok((true, _)) => Obstacle::Used,
+            Ok((false, balance)) if balance < signed.value.units() => Obstacle::Declined(decline(INSUFFICIENT_BALANCE)),
+            Ok(_) if error.is_revert() => Obstacle::Declined(decline(SIMULATION_FAILED)),
+            Ok(_) => Obstacle::Unavailable(error.into()),
+            Err(error) => Obstacle::Unavailable(error.into()),
+        }
+    }
+
+    /// The transfer as JSON-RPC describes a call.
+    fn call_object(&self, payment: &Payment, input: &Bytes) -> Value {
+        json!({ "from": self.address(), "to": payment.offer.asset.address, "data": input })
+    }
+
+    /// The transaction that settles the payment, but for its nonce. Estimating its gas simulates it once more, so
+    /// what would revert is not sent (S30).
+    async fn call(&self, payment: &Payment) -> Result<Call, Obstacle> {
+        let input = input(payment)?;
+        let simulated = json!([self.call_object(payment, &input), "latest"]);
+        let (estimate, fees) = tokio::join!(self.chain.read::<U64>("eth_estimateGas", simulated), self.fees());
+        let estimate = match estimate {
+            Ok(estimate) => estimate.to(),
+            Err(error) => return Err(self.diagnose(payment, error).await),
+        };
+        Ok(Call {
+            chain_id: self.chain.chain_id(),
+            token: payment.offer.asset.address,
+            input,
+            gas_limit: gas_limit(estimate).map_err(|dear| Obstacle::Unavailable(dear.into()))?,
+            fees: fees.map_err(Obstacle::Unavailable)?,
+        })
+    }
+
+    async fn fees(&self) -> Result<Fees, BoxError> {
+        let Some(base_fee) = self.chain.head().await?.base_fee_per_gas else {
+            let price: U128 = self.chain.read("eth_gasPrice", json!([])).await?;
+            return Ok(Fees::legacy(price.to(), self.max_gas_price)?);
+        };
+        let tip = match self.chain.read::<U128>("eth_maxPriorityFeePerGas", json!([])).await {
+            Ok(tip) => tip.to(),
+            Err(RpcError::Refused { .. }) => DEFAULT_TIP,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Fees::dynamic(base_fee.to(), tip, self.max_gas_price)?)
+    }
+
+    /// Signs the settlement and keeps its turn until it is submitted.
+    async fn sign(&self, payment: &Payment) -> Result<Prepared, Obstacle> {
+        let call = self.call(payment).await?;
+        let turn = self.turns.wait().await;
+        let nonce = match self.turns.known_nonce(&turn) {
+            Some(nonce) => nonce,
+            None => {
+                let count = self.chain.read::<U64>("eth_getTransactionCount", json!([self.address(), "pending"])).await;
+                self.turns.nonce_from(count.map_err(|error| Obstacle::Unavailable(error.into()))?.to())
+            }
+        };
+        let (hash, raw) = call.sign(&self.signer, nonce).map_err(|error| Obstacle::Unavailable(error.into()))?;
+        self.turns.keep(turn, nonce, hash, self.clock.now());
+        Ok(Prepared { transaction: Some(hash), raw: Some(raw) })
+    }
+
+    /// Waits until the transaction is in a block, and looks at what it did there.
+    async fn await_transfer(&self, payment: &Payment, sent: &Sent, deadline: Instant) -> Result<Receipt, SettleError> {
+        let mut pause = FIRST_PAUSE;
+        let mut obstacle: BoxError = "the transaction is in no block yet".into();
+        while Instant::now() < deadline {
+            match timeout_at(deadline, self.chain.transfer_in(sent.hash, payment)).await {
+                Ok(Ok(Found::Yes { .. })) => {
+                    self.turns.mined(sent.nonce);
+                    return Ok(self.receipt(payment, sent.hash));
+                }
+                Ok(Ok(Found::No(why))) => {
+                    self.turns.mined(sent.nonce);
+                    return self.after_failure(payment, sent, why, deadline).await;
+                }
+                Ok(Ok(Found::NotYet)) => {}
+                Ok(Err(error)) => obstacle = error.into(),
+                Err(_) => break,
+            }
+            tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        Err(SettleError::Unknown { transaction: Some(sent.hash), source: obstacle })
+    }
+
+    /// Our transaction did not pay. Perhaps somebody else submitted the same authorization first: the simulation was
+    /// good when ours was signed, so whoever it was came after the reservation (S18). Short of that, nobody can tell
+    /// yet.
+    async fn after_failure(
+        &self,
+        payment: &Payment,
+        sent: &Sent,
+        why: NotThere,
+        deadline: Instant,
+    ) -> Result<Receipt, SettleError> {
+        match timeout_at(deadline, self.chain.find_settlement(payment, sent.signed_at)).await {
+            Ok(Verdict::Settled { transaction, .. }) => Ok(self.receipt(payment, transaction)),
+            Ok(Verdict::Never(_) | Verdict::CannotTell(_)) | Err(_) => {
+                Err(SettleError::Unknown { transaction: Some(sent.hash), source: why.into() })
+            }
+        }
+    }
+
+    fn receipt(&self, payment: &Payment, transaction: TransactionHash) -> Receipt {
+        Receipt {
+            payer: payment.payer(),
+            amount: payment.offer.amount,
+            network: payment.offer.network.id.clone(),
+            network_v1: payment.offer.network.v1_name.clone(),
+            transaction,
+            settled_at: self.clock.now(),
+        }
+    }
+}
+
+/// A transaction that is on its way.
+struct Sent {
+    hash: TransactionHash,
+    nonce: u64,
+    signed_at: Timestamp,
+}
+
+#[async_trait]
+impl Facilitator for Local {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Offers on its chain, unless they pay the account of its own key (S59).
+    fn accepts(&self, offer: &Offer, _dialect: Dialect) -> bool {
+        !offer.sandbox && offer.network.id == *self.chain.network() && offer.pay_to.0 != self.address()
+    }
+
+    fn settle_timeout(&self) -> Duration {
+        self.settle_timeout
+    }
+
+    async fn verify(&self, payment: &Payment) -> Result<(), VerifyError> {
+        match timeout(self.verify_timeout, self.simulate(payment)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Obstacle::Used)) => Err(decline(ALREADY_USED).into()),
+            Ok(Err(Obstacle::Declined(decline))) => Err(decline.into()),
+            Ok(Err(Obstacle::Unavailable(source))) => Err(VerifyError::Unavailable(source)),
+            Err(late) => Err(VerifyError::Unavailable(late.into())),
+        }
+    }
+
+    /// Signs the transaction. When the nonce is spent already there is nothing to sign, but the money may have moved
+    /// since the payment was reserved (S18): `submit` reports that as unknown, and `outcome` finds out.
+    async fn prepare(&self, payment: &Payment) -> Result<Prepared, SettleError> {
+        match timeout(self.settle_timeout, self.sign(payment)).await {
+            Ok(Ok(prepared)) => Ok(prepared),
+            Ok(Err(Obstacle::Used)) => Ok(Prepared { transaction: None, raw: None }),
+            Ok(Err(Obstacle::Declined(decline))) => Err(decline.into()),
+            Ok(Err(Obstacle::Unavailable(source))) => Err(SettleError::NotSent(source)),
+            Err(late) => Err(SettleError::NotSent(late.into())),
+        }
+    }
+
+    async fn submit(&self, payment: &Payment, prepared: Prepared) -> Result<Receipt, SettleError> {
+        let deadline = Instant::now() + self.settle_timeout;
+        let Prepared { transaction: Some(hash), raw: Some(raw) } = prepared else {
+            let source = "the nonce was used before our transaction was signed".into();
+            return Err(SettleError::Unknown { transaction: None, source });
+        };
+        let Some(Signed { mut turn, nonce, at, .. }) = self.turns.take(hash) else {
+            return Err(SettleError::NotSent("the transaction was signed too long ago to be sent".into()));
+        };
+        let _in_flight = self.turns.depart();
+        turn.forget();
+        match timeout_at(deadline, broadcast(&self.chain, hash, &raw)).await {
+            Ok(Broadcast::Sent) => turn.taken(nonce),
+            Ok(Broadcast::NotSent(error)) => return Err(SettleError::NotSent(error.into())),
+            Ok(Broadcast::Perhaps) | Err(_) => drop(turn),
+        }
+        self.await_transfer(payment, &Sent { hash, nonce, signed_at: at }, deadline).await
+    }
+
+    async fn outcome(&self, unresolved: &Unresolved) -> Outcome {
+        let Unresolved { payment, transaction, reserved_at, .. } = unresolved;
+        let unknown = |source| Outcome::Unknown { transaction: *transaction, source };
+        if let Some(hash) = *transaction {
+            match self.chain.transfer_in(hash, payment).await {
+                Ok(Found::Yes { .. }) => return Outcome::Settled(self.receipt(payment, hash)),
+                Ok(Found::No(_) | Found::NotYet) => {}
+                Err(error) => return unknown(error.into()),
+            }
+        }
+        match self.chain.find_settlement(payment, *reserved_at).await {
+            Verdict::Settled { transaction, .. } => Outcome::Settled(self.receipt(payment, transaction)),
+            Verdict::Never(never) => Outcome::NotSettled(refusal(never)),
+            Verdict::CannotTell(source) => unknown(source),
+        }
+    }
+}
+
+fn input(payment: &Payment) -> Result<Bytes, Obstacle> {
+    transfer_call(signed(payment)).ok_or_else(|| Obstacle::Declined(decline(BAD_SIGNATURE)))
+}
+
+fn signed(payment: &Payment) -> &Eip3009 {
+    match &payment.authorization {
+        Authorization::Eip3009(signed) => signed,
+    }
+}
+
+/// What a payer hears whose authorization will never move the money.
+fn refusal(never: Never) -> Decline {
+    decline(match never {
+        Never::Lapsed => LAPSED,
+        Never::Cancelled | Never::SpentElsewhere | Never::SettledEarlier => ALREADY_USED,
+    })
+}
+
+fn decline(code: &str) -> Decline {
+    Decline { code: code.to_owned() }
+}
