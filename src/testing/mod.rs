@@ -10,3 +10,4 @@ pub mod clock;
 pub mod sales;
 
 pub use clock::ManualClock;
+pub mod anvil;

@@ -3,7 +3,7 @@
 use alloy::primitives::{B256, Bytes};
 use serde_json::{Value, json};
 
-use super::super::chain::{Chain, RpcError};
+use crate::facilitator::chain::{Chain, RpcError};
 use crate::payment::TransactionHash;
 
 /// How a broadcast ended.
