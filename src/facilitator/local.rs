@@ -278,6 +278,10 @@ impl Facilitator for Local {
         self.settle_timeout
     }
 
+    fn sees_chain(&self) -> bool {
+        true
+    }
+
     async fn verify(&self, payment: &Payment) -> Result<(), VerifyError> {
         match timeout(self.verify_timeout, self.simulate(payment)).await {
             Ok(Ok(())) => Ok(()),

@@ -1,13 +1,12 @@
 //! Fakes, wallets and a manual clock, for tests and benches.
 
-pub mod facilitator;
-pub mod wallet;
-pub mod vectors;
-
-pub use facilitator::ScriptedFacilitator;
-pub use wallet::Wallet;
+pub mod anvil;
 pub mod clock;
+pub mod facilitator;
 pub mod sales;
+pub mod vectors;
+pub mod wallet;
 
 pub use clock::ManualClock;
-pub mod anvil;
+pub use facilitator::ScriptedFacilitator;
+pub use wallet::Wallet;
