@@ -10,11 +10,11 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tollhouse::ledger::entry::{MARGIN, RECORD};
 use tollhouse::ledger::{
-    Answer, Chore, Claim, Claimed, Delivery, Entry, Filter, Ledger, Limits, Memory, OpenError, Purpose, Sale, Sqlite,
-    State, Store, Swap, Versioned,
+    Answer, Census, Chore, Claim, Claimed, Delivery, Entry, Filter, Ledger, Limits, Memory, OpenError, Purpose, Sale,
+    Sqlite, State, Store, Swap, Versioned,
 };
 use tollhouse::payment::{Authorization, PaymentKey, Replay};
-use tollhouse::primitives::{Payer, Timestamp};
+use tollhouse::primitives::{AtomicAmount, Payer, Timestamp};
 use tollhouse::testing::ManualClock;
 use tollhouse::testing::sales::{receipt, sale};
 
@@ -79,6 +79,7 @@ contract![
     s67_nothing_is_forgotten_before_its_authorization_lapsed,
     s67_what_is_open_is_never_forgotten,
     a_listing_is_filtered_and_newest_first,
+    a_census_counts_every_state_and_weighs_what_is_open,
     a_secret_is_shared_and_stays,
     writes_take_effect_in_their_order,
 ];
@@ -259,6 +260,20 @@ async fn a_listing_is_filtered_and_newest_first(House { one, other, .. }: House)
     assert_eq!(list(Filter { payer, route: Some("GET /even".into()), ..all }).await, [2].map(key));
 }
 
+async fn a_census_counts_every_state_and_weighs_what_is_open(House { one, other, .. }: House) {
+    assert_eq!(other.census(NOW).await.unwrap(), Census::default());
+    let states = [settling(NOW, None), settling(NOW, None), State::Released, settled(1, Delivery::Partial).state];
+    for (number, state) in (1..).zip(states) {
+        one.swap(key(number), None, &Entry { state, ..reserved(number) }, &[]).await.unwrap();
+    }
+    let census = other.census(NOW.after(HOLD)).await.unwrap();
+    let counts = [("partial", 1), ("released", 1), ("settling", 2)];
+    assert_eq!(census.entries, counts.map(|(state, count)| (state.to_owned(), count)).into());
+    assert_eq!(census.oldest_settling, HOLD);
+    let two_cents = AtomicAmount::new(U256::from(20_000));
+    assert_eq!(census.at_risk.into_values().collect::<Vec<_>>(), [two_cents]);
+}
+
 async fn a_secret_is_shared_and_stays(House { one, other, .. }: House) {
     let mut asked = JoinSet::new();
     for number in 0..16 {
@@ -349,6 +364,23 @@ fn play_money_and_money_never_meet_in_one_file() {
         "{error}"
     );
     assert!(Sqlite::open(&path, Purpose::Real).is_ok());
+}
+
+#[tokio::test]
+async fn a_ledger_can_be_inspected_while_it_is_used_and_is_left_as_it_is() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("ledger.db");
+    assert!(Sqlite::inspect(&path).is_err() && !path.exists(), "looking made a ledger");
+    let store = Sqlite::open(&path, Purpose::Sandbox).unwrap();
+    store.swap(key(1), None, &reserved(1), &[]).await.unwrap();
+    let seen = Sqlite::inspect(&path).unwrap();
+    assert_eq!(seen.load(key(1)).await.unwrap(), store.load(key(1)).await.unwrap());
+    assert!(seen.swap(key(2), None, &reserved(2), &[]).await.is_err());
+    for (name, content) in [("gateway.yaml", "listen: :8402\n"), ("empty.db", "")] {
+        let other = folder.path().join(name);
+        std::fs::write(&other, content).unwrap();
+        assert!(matches!(Sqlite::inspect(&other), Err(OpenError::Foreign(_))), "{name}");
+    }
 }
 
 #[test]

@@ -37,8 +37,8 @@ pub use front::Remembered;
 pub use lease::{BeginError, FileError, InSettlement, Lease};
 pub use memory::Memory;
 pub use settlements::Unsettled;
-pub use store::{Census, Chore, Claimed, Filter, Store, StoreError, Swap, Version, Versioned};
 pub use sqlite::{OpenError, Purpose, Sqlite};
+pub use store::{Census, Chore, Claimed, Filter, Store, StoreError, Swap, Version, Versioned};
 
 use crate::payment::PaymentKey;
 use crate::primitives::Clock;

@@ -112,7 +112,21 @@ async fn s73_a_payment_that_made_the_backend_work_three_times_is_exhausted() {
         desk.ledger.flush().await;
     }
     assert!(matches!(desk.claim(&sale(1)).await, Claim::Exhausted));
-    assert_eq!(desk.ledger.spent(&sale(1).payment.key()), Some(Remembered::Exhausted));
+    let remembered = Remembered { sale: Arc::new(sale(1)), receipt: None };
+    assert_eq!(desk.ledger.spent(&sale(1).payment.key()), Some(remembered));
+}
+
+#[tokio::test]
+async fn s73_an_authorization_that_never_settles_makes_the_backend_work_three_times_at_most() {
+    let desk = Desk::new();
+    let mut upfront = sale(2);
+    upfront.payment.offer.settle = SettleMode::BeforeForward;
+    for _ in 0..3 {
+        desk.in_settlement(&sale(1)).await.declined().await.unwrap();
+        desk.in_settlement(&upfront).await.declined().await.unwrap();
+    }
+    assert!(matches!(desk.claim(&sale(1)).await, Claim::Exhausted));
+    assert!(matches!(desk.claim(&upfront).await, Claim::Granted(_)), "its backend was never asked");
 }
 
 #[tokio::test]
@@ -174,7 +188,8 @@ async fn s23_a_copy_waits_while_the_answer_is_delivered_and_then_hears_what_it_b
     delivering.end(Delivered::Done(None));
     assert_eq!(desk.state(&sale(1)).await, "delivered");
     assert!(matches!(desk.claim(&sale(1)).await, Claim::Spent { receipt: Some(_) }));
-    assert!(matches!(desk.ledger.spent(&sale(1).payment.key()), Some(Remembered::Spent(_))));
+    let remembered = Remembered { sale: Arc::new(sale(1)), receipt: Some(receipt(&sale(1), START)) };
+    assert_eq!(desk.ledger.spent(&sale(1).payment.key()), Some(remembered));
 }
 
 #[tokio::test]

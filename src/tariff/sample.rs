@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Charge, Limits, Place, Replay, Route, RouteKey, Table, Tariff, Toll, parse_key};
-use crate::payment::{Offer, SchemeName, SettleMode};
+use super::{Charge, Limits, Place, Route, RouteKey, Table, Tariff, Toll, parse_key};
+use crate::payment::{Offer, Replay, SchemeName, SettleMode};
 use crate::primitives::{Address, AtomicAmount, Payee, preset};
 
 /// An offer of a decimal number of dollars on a preset network.

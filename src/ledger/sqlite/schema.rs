@@ -73,6 +73,10 @@ pub(super) fn open(path: &Path, purpose: Purpose) -> Result<Connection, OpenErro
 pub(super) fn existing(path: &Path) -> Result<Connection, OpenError> {
     let db = connect(path).map_err(|error| sort(path, error))?;
     recognise(path, &db)?;
+    // An empty file is recognised because `open` would fill it; there is nothing in it to look at.
+    if is_empty(&db).map_err(|error| sort(path, error))? {
+        return Err(OpenError::Foreign(path.into()));
+    }
     db.pragma_update(None, "query_only", true).map_err(|error| sort(path, error))?;
     Ok(db)
 }

@@ -74,6 +74,10 @@ impl Store for Moody {
         self.memory.list(filter).await
     }
 
+    async fn census(&self, now: Timestamp) -> Result<Census, StoreError> {
+        self.memory.census(now).await
+    }
+
     async fn secret(&self, name: &str) -> Result<Secret<[u8; 32]>, StoreError> {
         self.memory.secret(name).await
     }
