@@ -101,7 +101,7 @@ fn gate(criterion: &mut Criterion) {
     runtime.block_on(async {
         let Ok(Admission::Confirmed(confirmed)) = stand.gate.admit(&stand.visit(&spent)).await else { panic!() };
         let settled = stand.gate.settle(confirmed).await.expect("settled");
-        settled.end(&stand.gate, Delivered::Done(None));
+        settled.end(Delivered::Done(None));
         stand.gate.ledger.flush().await;
     });
     criterion.bench_function("refuse a spent payment", |bench| {

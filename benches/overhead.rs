@@ -192,7 +192,8 @@ impl Drop for Role {
 /// Sends requests over kept-alive connections and checks every status.
 async fn send(address: &str, requests: Vec<Vec<u8>>, status: &'static str) {
     let shares = split(requests, CONNECTIONS);
-    let clients: Vec<_> = shares.into_iter().map(|share| tokio::spawn(client(address.to_owned(), share, status))).collect();
+    let clients: Vec<_> =
+        shares.into_iter().map(|share| tokio::spawn(client(address.to_owned(), share, status))).collect();
     for client in clients {
         client.await.expect("a client");
     }
@@ -346,7 +347,9 @@ async fn measure() {
 fn report(rows: &[Series], recoveries: &Series, idle: f64) {
     let floor = rows[0].median();
     let recovery = recoveries.median();
-    println!("{ROUNDS} interleaved rounds, {CONNECTIONS} connections, one worker thread a proxy; medians of CPU per request");
+    println!(
+        "{ROUNDS} interleaved rounds, {CONNECTIONS} connections, one worker thread a proxy; medians of CPU per request"
+    );
     println!();
     println!("| | CPU µs/request | lowest–highest | to bare |");
     println!("|---|---|---|---|");

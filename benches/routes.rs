@@ -79,7 +79,8 @@ fn load(criterion: &mut Criterion) {
     group.bench_function("table of 100000", |bencher| bencher.iter(|| tariff(black_box(&routes))));
     let file = file(100_000);
     group.bench_function("gateway.yaml of 100000", |bencher| {
-        bencher.iter(|| config::parse(black_box(&file), "gateway.yaml", Path::new("."), &|_| None).config.expect("good"));
+        bencher
+            .iter(|| config::parse(black_box(&file), "gateway.yaml", Path::new("."), &|_| None).config.expect("good"));
     });
     group.finish();
 }

@@ -121,7 +121,9 @@ impl At {
         let Some(config) = loaded.config else { return Err(loaded.report.render(Format::Short, false)) };
         match config.boot.ledger {
             ledger::Config::Sqlite { path } => Ok(path),
-            ledger::Config::Memory => Err(format!("{} keeps its ledger in memory: it is gone with the process", path.display())),
+            ledger::Config::Memory => {
+                Err(format!("{} keeps its ledger in memory: it is gone with the process", path.display()))
+            }
         }
     }
 }

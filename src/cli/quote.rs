@@ -146,7 +146,11 @@ fn json(status: &str, route: Option<&Route>) -> String {
 fn split(url: &str) -> Result<(Option<String>, String), String> {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     let Some(rest) = rest else {
-        return if url.starts_with('/') { Ok((None, url.to_owned())) } else { Err(format!("`{url}` is neither a URL nor a path")) };
+        return if url.starts_with('/') {
+            Ok((None, url.to_owned()))
+        } else {
+            Err(format!("`{url}` is neither a URL nor a path"))
+        };
     };
     let (authority, target) = rest.find(['/', '?']).map_or((rest, ""), |at| rest.split_at(at));
     let host = canonical_host(authority).ok_or_else(|| format!("`{authority}` is not a host"))?;

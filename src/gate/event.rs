@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ledger::{Delivery, Entry, State};
 use crate::payment::{Dialect, PaymentKey, TransactionHash};
 use crate::primitives::{Asset, AtomicAmount, Caip2, Payer};
 use crate::tariff::RouteKey;
@@ -115,6 +116,26 @@ pub enum Event {
     },
     /// A request has been answered, whatever the answer.
     Answered(Box<Answered>),
+}
+
+impl Event {
+    /// What the ledger's word about an entry means: how a hold or a delivery ended, once that is written.
+    pub(super) fn of_entry(key: PaymentKey, entry: &Entry) -> Option<Self> {
+        let route = RouteKey(entry.sale.route.as_str().into());
+        let outcome = match &entry.state {
+            State::Released => return Some(Self::Released { route, key, exhausted: false }),
+            State::Exhausted => return Some(Self::Released { route, key, exhausted: true }),
+            State::Settled { delivery, .. } => match delivery {
+                Delivery::Pending => "nothing",
+                Delivery::Partial => "partial",
+                Delivery::Done { .. } => "done",
+                Delivery::RefundDue => "refund_due",
+                Delivery::Leased { .. } => return None,
+            },
+            State::Reserved { .. } | State::Settling { .. } => return None,
+        };
+        Some(Self::Delivered { route, key, outcome })
+    }
 }
 
 /// A request and its answer, for the access log and the request metrics.

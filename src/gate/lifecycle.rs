@@ -143,7 +143,8 @@ impl<'a> Offered<'a> {
 
     /// v1: the client echoes nothing, so the offer is the one whose amount and payee were signed.
     fn signed(&self, gate: &Gate, credential: &Credential, now: Timestamp) -> Vec<Candidate> {
-        let posted = || self.visit.toll.offers.iter().filter(|offer| scheme::same_but_amount(offer, &credential.chosen));
+        let posted =
+            || self.visit.toll.offers.iter().filter(|offer| scheme::same_but_amount(offer, &credential.chosen));
         let Authorization::Eip3009(signed) = &credential.authorization;
         let pays = |offer: &Offer| offer.amount == signed.value && offer.pay_to.0 == signed.to;
         let candidate = |offer: &Offer| Candidate { offer: offer.clone(), quote: None };
@@ -182,7 +183,8 @@ impl<'a> Presented<'a> {
             let terms = gate.scheme.terms(&offer, &credential.authorization, now, visit.toll.margin);
             match terms.and_then(|()| check_signature(gate, &offer, &credential.authorization)) {
                 Ok(authorization) => {
-                    let payment = Payment { offer, authorization, dialect: credential.dialect, resource: visit.resource() };
+                    let payment =
+                        Payment { offer, authorization, dialect: credential.dialect, resource: visit.resource() };
                     return Ok(Proven { visit, payment, quote });
                 }
                 Err(why) => mismatch = why,
@@ -294,6 +296,7 @@ impl Reserved<'_> {
                     return Err(Refusal::Declined { dialect, code: decline.code, settlement: None });
                 }
                 Err(VerifyError::Unavailable(cause)) => {
+                    gate.doubt(lease.key(), &cause);
                     tracing::warn!(facilitator = facilitator.name(), cause = %chain(&*cause), "verify failed");
                     unavailable = Refusal::FacilitatorUnavailable(Some(dialect));
                 }
@@ -358,16 +361,7 @@ impl Settled {
     }
 
     /// The answer ended this way.
-    pub fn end(self, gate: &Gate, delivered: ledger::Delivered) {
-        gate.observe(&Event::Delivered {
-            route: crate::tariff::RouteKey(self.delivering.sale().route.as_str().into()),
-            key: self.key(),
-            outcome: match &delivered {
-                ledger::Delivered::Nothing { .. } => "nothing",
-                ledger::Delivered::Partial => "partial",
-                ledger::Delivered::Done(_) => "done",
-            },
-        });
+    pub fn end(self, delivered: ledger::Delivered) {
         self.delivering.end(delivered);
     }
 }

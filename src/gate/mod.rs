@@ -60,6 +60,12 @@ pub struct Parts {
 impl Gate {
     /// A gate made of these parts.
     pub fn new(parts: Parts) -> Arc<Self> {
+        let observer = Arc::clone(&parts.observer);
+        parts.ledger.watch(move |key, entry| {
+            if let Some(event) = Event::of_entry(key, entry) {
+                observer.observe(&event);
+            }
+        });
         Arc::new(Self { parts, settling: AtomicUsize::new(0) })
     }
 

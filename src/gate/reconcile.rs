@@ -63,12 +63,8 @@ impl Gate {
         let entry = &unsettled.entry;
         let State::Settling { since, facilitator, transaction, checks, .. } = &entry.state else { return };
         let (transaction, checks) = (*transaction, *checks);
-        let unresolved = Unresolved {
-            payment: entry.sale.payment.clone(),
-            transaction,
-            reserved_at: entry.created,
-            since: *since,
-        };
+        let unresolved =
+            Unresolved { payment: entry.sale.payment.clone(), transaction, reserved_at: entry.created, since: *since };
         let found = match self.pool.named(facilitator) {
             None => unknown(transaction, format!("facilitator {facilitator} is no longer configured").into()),
             Some(asked) => tokio::time::timeout(DEADLINE, asked.outcome(&unresolved))
@@ -96,6 +92,7 @@ impl Gate {
                     reconciled: true,
                 };
                 let claims = claims_of(&payment, &receipt);
+                let again = unsettled.clone();
                 match self.ledger.file(unsettled, receipt, &claims).await {
                     Ok(Some(_)) => self.observe(&settled),
                     // Somebody else found out first.
@@ -103,6 +100,7 @@ impl Gate {
                     Err(FileError::ClaimedBy(other)) => {
                         let what = format!("the transaction that is said to settle {key} has already settled {other}");
                         self.observe(&Event::Alarm { key: Some(key), what });
+                        self.look_again(again, None, checks).await;
                     }
                     Err(FileError::Store(error)) => {
                         tracing::error!(payment = %key, cause = %chain(&error), "a finding could not be filed");
@@ -115,12 +113,18 @@ impl Gate {
                 Err(error) => tracing::error!(payment = %key, cause = %chain(&error), "a finding could not be filed"),
             },
             Outcome::Unknown { transaction, source } => {
+                self.doubt(key, &source);
                 tracing::warn!(payment = %key, checks, cause = %chain(&*source), "a settlement is still unknown");
-                let check_at = self.clock.now().after(pause(checks));
-                if let Err(error) = self.ledger.still_unknown(unsettled, transaction, check_at).await {
-                    tracing::warn!(payment = %key, cause = %chain(&error), "the next look could not be scheduled");
-                }
+                self.look_again(unsettled, transaction, checks).await;
             }
+        }
+    }
+
+    async fn look_again(&self, unsettled: Unsettled, transaction: Option<TransactionHash>, checks: u32) {
+        let key = unsettled.key;
+        let check_at = self.clock.now().after(pause(checks));
+        if let Err(error) = self.ledger.still_unknown(unsettled, transaction, check_at).await {
+            tracing::warn!(payment = %key, cause = %chain(&error), "the next look could not be scheduled");
         }
     }
 }

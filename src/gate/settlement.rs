@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::facilitator::{BoxError, Facilitator, Outcome, SettleError, Unresolved};
+use crate::facilitator::{BoxError, Contradiction, Facilitator, Outcome, SettleError, Unresolved};
 use crate::ledger::{BeginError, Claimed, FileError, InSettlement, Lease};
-use crate::payment::{FailedSettlement, Payment, Receipt, TransactionHash};
+use crate::payment::{FailedSettlement, Payment, PaymentKey, Receipt, TransactionHash};
 use crate::tariff::RouteKey;
 
 use super::lifecycle::chain;
@@ -151,12 +151,20 @@ impl Gate {
                 }
             }
             Err(SettleError::Unknown { transaction, source }) => {
+                self.doubt(key, &source);
                 self.observe(&Event::Unknown { route, key, transaction, cause: chain(&*source) });
                 if let Err(error) = begun.unknown(transaction, self.clock.now().after(FIRST_CHECK)).await {
                     tracing::warn!(payment = %key, cause = %chain(&error), "an unknown settlement will be noted later");
                 }
                 Err(Refusal::pending(dialect, payment, transaction))
             }
+        }
+    }
+
+    /// Raises an alarm when a facilitator's word contradicts itself or the chain (S5, S15, S16).
+    pub(super) fn doubt(&self, key: PaymentKey, cause: &BoxError) {
+        if Contradiction::is_behind(&**cause) {
+            self.observe(&Event::Alarm { key: Some(key), what: chain(&**cause) });
         }
     }
 
@@ -220,10 +228,7 @@ fn route_of(begun: &InSettlement) -> RouteKey {
 }
 
 /// A net under the facilitator's own deadlines. What did not answer is unknown, never declined.
-async fn within<T>(
-    deadline: Duration,
-    call: impl Future<Output = Result<T, SettleError>>,
-) -> Result<T, SettleError> {
+async fn within<T>(deadline: Duration, call: impl Future<Output = Result<T, SettleError>>) -> Result<T, SettleError> {
     match tokio::time::timeout(deadline, call).await {
         Ok(ended) => ended,
         Err(elapsed) => Err(SettleError::Unknown { transaction: None, source: BoxError::from(elapsed) }),

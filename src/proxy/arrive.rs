@@ -95,9 +95,10 @@ impl Proxy {
             Found::Route { route, through_get } => Ok((Arc::clone(route), through_get)),
             Found::Unlisted => Err(problem(StatusCode::NOT_FOUND, "nothing is listed here")),
             Found::UnknownHost => Err(problem(StatusCode::MISDIRECTED_REQUEST, "this host is not served here")),
-            Found::Ambiguous => {
-                Err(problem(StatusCode::BAD_REQUEST, "the path differs from a listed one only in the case or form of letters"))
-            }
+            Found::Ambiguous => Err(problem(
+                StatusCode::BAD_REQUEST,
+                "the path differs from a listed one only in the case or form of letters",
+            )),
         };
         passage.target = Some(target);
         passage.host = host;
@@ -268,7 +269,9 @@ fn host(request: &RequestHeader) -> Result<String, Answer> {
         Some(host) => host.to_str().ok(),
         None => request.uri.authority().map(|authority| authority.as_str()).or(Some("")),
     };
-    let canonical = claimed.and_then(|host| if host.is_empty() { Some(String::new()) } else { canonical_host(host).map(std::borrow::Cow::into_owned) });
+    let canonical = claimed.and_then(|host| {
+        if host.is_empty() { Some(String::new()) } else { canonical_host(host).map(std::borrow::Cow::into_owned) }
+    });
     canonical.ok_or_else(|| problem(StatusCode::BAD_REQUEST, "the Host field is not a host"))
 }
 
@@ -283,4 +286,3 @@ fn preflight_method(request: &RequestHeader) -> Option<Method> {
 fn content_length(request: &RequestHeader) -> Option<u64> {
     request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
-

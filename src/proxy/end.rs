@@ -30,7 +30,7 @@ impl Proxy {
             }
             Stage::Settled(settled) => {
                 let receipt = self.gate.protocol.receipt(settled.receipt(), settled.dialect());
-                settled.end(&self.gate, Delivered::Nothing { untouched: !passage.backend_touched });
+                settled.end(Delivered::Nothing { untouched: !passage.backend_touched });
                 passage.outcome = Some("failed");
                 let answer = status.map(|status| with_receipt(answer::problem(status, detail(status)), &receipt));
                 return self.finish(session, passage, answer, written).await;
@@ -92,7 +92,7 @@ impl Proxy {
                 (Some(_), None) => Delivered::Done(passage.keeper.take().and_then(|keeper| keeper.answer(now))),
             };
             passage.outcome.get_or_insert("paid");
-            settled.end(&self.gate, delivered);
+            settled.end(delivered);
         }
         self.account(session, error, passage, status);
     }

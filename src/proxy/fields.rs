@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn s39_s40_override_fields_are_gone() {
-        let mut request = request(&[("X-HTTP-Method-Override", "GET"), ("X-Original-URL", "/x"), ("X-Rewrite-URL", "/x")]);
+        let mut request =
+            request(&[("X-HTTP-Method-Override", "GET"), ("X-Original-URL", "/x"), ("X-Rewrite-URL", "/x")]);
         strip_request(&mut request);
         assert!(request.headers.is_empty());
     }

@@ -100,7 +100,7 @@ impl Proxy {
             passage.outcome = Some("failed");
             passage.keeper = None;
             self.mark_paid(head, &settled);
-            settled.end(&self.gate, Delivered::Nothing { untouched: false });
+            settled.end(Delivered::Nothing { untouched: false });
             return Ok(());
         }
         self.let_out(session, head, passage, settled)
@@ -117,7 +117,7 @@ impl Proxy {
     ) -> Result<()> {
         if has_left(session) {
             passage.client_gone = true;
-            settled.end(&self.gate, Delivered::Nothing { untouched: false });
+            settled.end(Delivered::Nothing { untouched: false });
             return Err(Error::explain(ErrorType::ConnectionClosed, "the client left before its answer"));
         }
         if let Some(keeper) = &mut passage.keeper {
@@ -136,7 +136,6 @@ impl Proxy {
         append_all(head, &exposed);
         append_all(head, &self.gate.protocol.receipt(settled.receipt(), settled.dialect()));
     }
-
 }
 
 fn append_all(head: &mut ResponseHeader, more: &http::HeaderMap) {

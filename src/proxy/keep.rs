@@ -92,8 +92,15 @@ fn finish(context: digest::Context) -> B256 {
 
 /// Fields that belong to one connection or one transfer, not to the answer.
 fn connection_level(name: &http::HeaderName) -> bool {
-    [header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::TRAILER, header::UPGRADE, header::DATE]
-        .contains(name)
+    [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::CONTENT_LENGTH,
+        header::TRAILER,
+        header::UPGRADE,
+        header::DATE,
+    ]
+    .contains(name)
         || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 

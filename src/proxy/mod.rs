@@ -72,13 +72,7 @@ impl ProxyHttp for Proxy {
         depart::peer(passage)
     }
 
-    fn fail_to_connect(
-        &self,
-        _: &mut Session,
-        _: &HttpPeer,
-        passage: &mut Passage,
-        error: Box<Error>,
-    ) -> Box<Error> {
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, passage: &mut Passage, error: Box<Error>) -> Box<Error> {
         depart::not_connected(passage, error)
     }
 

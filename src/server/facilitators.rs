@@ -122,7 +122,8 @@ impl Nodes {
     fn new(live: &config::Live, clock: &Arc<dyn Clock>) -> Result<Arc<Self>, StartError> {
         let chains = live.nodes.iter().map(|(network, addresses)| {
             let connected = Chain::connect(network.clone(), addresses, Arc::clone(clock));
-            connected.map_err(|error| StartError::Facilitator { name: format!("rpc of {network}"), source: error.into() })
+            connected
+                .map_err(|error| StartError::Facilitator { name: format!("rpc of {network}"), source: error.into() })
         });
         Ok(Arc::new(Self(chains.collect::<Result<_, _>>()?)))
     }

@@ -53,4 +53,3 @@ impl Server {
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 }
-

@@ -151,7 +151,11 @@ impl Metrics {
         to.register("facilitator_up", "Whether a facilitator answers", self.facilitators.clone());
         to.register("config_info", "The configuration in force", self.config.clone());
         to.register("config_reload", "Reloads of the configuration by result", self.reloads.clone());
-        to.register("restart_needed", "Whether the file asks for what only a restart gives", self.restart_needed.clone());
+        to.register(
+            "restart_needed",
+            "Whether the file asks for what only a restart gives",
+            self.restart_needed.clone(),
+        );
         to.register("live", "Whether real money is charged", self.live.clone());
     }
 
@@ -187,8 +191,9 @@ impl Metrics {
             Event::Declined { route, .. } => step(route, "declined"),
             Event::Unknown { route, .. } => step(route, "unknown"),
             Event::Delivered { route, outcome, .. } => {
-                step(route, if *outcome == "nothing" { "undelivered" } else { "delivered" });
-                if *outcome == "nothing" {
+                let arrived = matches!(*outcome, "partial" | "done");
+                step(route, if arrived { "delivered" } else { "undelivered" });
+                if !arrived {
                     self.undelivered.get_or_create(&ByRoute { route: route.0.to_string() }).inc();
                 }
             }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tollhouse::config::Config;
 use tollhouse::facilitator::{self, Auth, Kind, Trust};
 use tollhouse::ledger;
+use tollhouse::payment::Replay;
 use tollhouse::payment::SettleMode;
 use tollhouse::primitives::Caip2;
-use tollhouse::payment::Replay;
 use tollhouse::tariff::{Charge, Route, Toll};
 
 use crate::{Directory, meaning_of};

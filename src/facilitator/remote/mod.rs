@@ -8,7 +8,6 @@ mod answer;
 mod declines;
 mod kinds;
 mod reach;
-mod request;
 mod wire;
 mod witness;
 
@@ -27,6 +26,7 @@ use super::cdp::InvalidKey;
 use super::{BoxError, Config, Facilitator, Kind, Outcome, Prepared, SettleError, Trust, Unresolved, VerifyError};
 use crate::payment::{Dialect, Offer, Payment, Receipt, TransactionHash};
 use crate::primitives::{Caip2, Clock};
+use crate::protocol::x402::wire::facilitator_request;
 use answer::Ruling;
 use kinds::Kinds;
 use wire::{Endpoint, Lost, Wire};
@@ -106,7 +106,7 @@ impl Remote {
     /// that has left `/supported` since the payment was offered is still asked about, in v2.
     fn body(&self, payment: &Payment) -> Bytes {
         let version = self.kinds.version(&payment.offer.network, payment.dialect).unwrap_or(Dialect::V2);
-        request::body(payment, version).to_string().into()
+        facilitator_request(payment, version).to_string().into()
     }
 
     /// Our own look at the chain, where we can look.
