@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use tokio::task::AbortHandle;
 
 use crate::config;
-use crate::facilitator::chain::{Chain, Found};
+use crate::facilitator::chain::{Chain, Found, Verdict};
 use crate::facilitator::local::{Local, Setup};
 use crate::facilitator::sandbox::{Behaviour, Sandbox};
 use crate::facilitator::{self, BoxError, Facilitator, Kind, Remote, Witness, Witnessed};
 use crate::payment::{Payment, TransactionHash};
-use crate::primitives::{Caip2, Clock, Payee};
+use crate::primitives::{Caip2, Clock, Payee, Timestamp};
 use crate::tariff::Charge;
 
 use super::StartError;
@@ -146,5 +146,12 @@ impl Witness for Nodes {
             Found::No(why) => Witnessed::No(why.to_string()),
             Found::NotYet => Witnessed::NotYet,
         })
+    }
+
+    async fn settlement(&self, payment: &Payment, reserved_at: Timestamp) -> Verdict {
+        match self.of(&payment.offer.network.id) {
+            Some(chain) => chain.find_settlement(payment, reserved_at).await,
+            None => Verdict::CannotTell("there is no node of this network".into()),
+        }
     }
 }
