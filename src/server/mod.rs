@@ -5,6 +5,7 @@ mod listener;
 mod observe;
 pub mod reload;
 mod run;
+mod serving;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -32,9 +33,10 @@ use crate::tariff::Board;
 use crate::telemetry::{Metrics, Pseudonyms, Telemetry};
 
 use facilitators::Facilitators;
-use listener::{Connections, Door};
+pub(crate) use listener::{Connections, Door};
 
-pub use run::{RunError, run};
+pub use run::{RunError, Stop, run};
+pub use serving::Serving;
 
 /// How many places of a backend are tried before the client hears 502; each only when nothing was sent.
 const MOST_TRIES: usize = 16;
