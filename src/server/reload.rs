@@ -40,7 +40,7 @@ impl Server {
         Ok(Reloaded { changes: changes(&before.tariff, &live.tariff), restart_needed })
     }
 
-    /// Notes how a reload ended: `ok`, `same` or `failed`.
+    /// Notes how a reload ended: `ok` or `failed`.
     pub fn note_reload(&self, result: &'static str) {
         self.metrics.reloaded(result);
     }

@@ -245,7 +245,7 @@ impl Metrics {
         self.live.set(i64::from(live));
     }
 
-    /// Notes a reload: `ok`, `same` or `failed`.
+    /// Notes a reload: `ok` or `failed`.
     pub fn reloaded(&self, result: &'static str) {
         self.reloads.get_or_create(&ByResult { result }).inc();
     }
