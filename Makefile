@@ -28,7 +28,7 @@ lint: native $(STAMPS)/tools.stamp ## Format, clippy, licences and sources of de
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	tests/setup/deny.sh $(TOOLS)/cargo-deny
 
-unit: native ## All Rust tests, doc tests included
+unit: native $(STAMPS)/npm.stamp ## All Rust tests, doc tests included
 	$(CARGO) test --locked
 
 e2e: build $(STAMPS)/npm.stamp $(STAMPS)/python.stamp ## Stock x402 clients against the real binary on a local chain

@@ -46,7 +46,8 @@ pub(super) async fn recall(gate: &Gate, visit: &Visit<'_>, unpayable: Unpayable)
 /// The entry of this payment, if the presenter holds its signature.
 async fn remembered(gate: &Gate, visit: &Visit<'_>, credential: &Credential) -> Result<Option<Entry>, Refusal> {
     let mut seen = Vec::new();
-    for offer in &visit.toll.offers {
+    // One look for each asset the client may mean, so that a refusal never costs more than a few recoveries.
+    for offer in visit.toll.offers.iter().filter(|offer| scheme::same_asset(offer, &credential.chosen)) {
         let key = PaymentKey::of(&offer.network.id, offer.asset.address, &credential.authorization);
         if seen.contains(&key) || check_signature(gate, offer, &credential.authorization).is_err() {
             continue;

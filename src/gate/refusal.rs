@@ -185,10 +185,8 @@ impl Refusal {
 
     fn retry_after(&self, now: Timestamp) -> Option<Duration> {
         match self {
-            // The holder usually ends long before its hold does, so half a minute is the longest wait we advise.
-            Self::InFlight { until, .. } => {
-                Some(until.since(now).clamp(Duration::from_secs(1), Duration::from_secs(30)).min(SOON))
-            }
+            // The holder usually ends long before its hold lapses.
+            Self::InFlight { until, .. } => Some(until.since(now).clamp(Duration::from_secs(1), SOON)),
             Self::Unresolved { .. } => Some(SOON),
             Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) => Some(LATER),
             _ => None,

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::prelude::Result;
 use pingora::proxy::Session;
@@ -53,18 +52,14 @@ async fn drain(session: &mut Session) {
     let _ = tokio::time::timeout(DRAIN_TIME, reading).await;
 }
 
-/// A problem document (RFC 9457) for a request that payment cannot help.
+/// A problem document for a request that payment cannot help.
 pub(super) fn problem(status: StatusCode, detail: &str) -> Answer {
-    let title = status.canonical_reason().unwrap_or("Error");
-    let body =
-        serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
-    let mut fields = HeaderMap::with_capacity(4);
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let advice = if status.is_server_error() { "try later" } else { "fix" };
+    let mut answer = Answer::problem(status, status.canonical_reason().unwrap_or("Error"), detail, advice);
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        fields.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        answer.fields.insert(RETRY_AFTER, HeaderValue::from_static("5"));
     }
-    Answer { status, fields, body: Bytes::from(body.to_string()) }
+    answer
 }
 
 /// As [`problem`], with one more field.

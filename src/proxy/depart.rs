@@ -32,8 +32,7 @@ pub(super) fn not_connected(passage: &mut Passage, mut error: Box<Error>) -> Box
 pub(super) fn prepare(request: &mut RequestHeader, passage: &mut Passage) -> Result<()> {
     fields::strip_request(request);
     if let Some(target) = &passage.target {
-        // What was matched is what is forwarded (I9).
-        request.set_raw_path(target.path_and_query().as_bytes())?;
+        forward(request, target.path_and_query())?;
     }
     let route = passage.route.as_ref().map(|route| Arc::clone(&route.key.0)).unwrap_or_default();
     match &mut passage.stage {
@@ -52,6 +51,17 @@ pub(super) fn prepare(request: &mut RequestHeader, passage: &mut Passage) -> Res
     }
     passage.backend_touched = true;
     Ok(())
+}
+
+/// What was matched is what is forwarded (I9). A query that is no URI by the letter passes as it came, as long as
+/// its path needs no rewriting.
+fn forward(request: &mut RequestHeader, target: &str) -> Result<()> {
+    if request.raw_path() == target.as_bytes() {
+        return Ok(());
+    }
+    request.set_raw_path(target.as_bytes()).map_err(|_| {
+        Error::explain(ErrorType::HTTPStatus(StatusCode::BAD_REQUEST.as_u16()), "the request target is not a URI")
+    })
 }
 
 /// A piece of the request body passes.

@@ -48,12 +48,13 @@ impl Target {
             return Err(Ambiguous::TooLong);
         }
         let mut path_and_query = String::with_capacity(target.len());
-        let decoded = if path.iter().all(|byte| is_literal(*byte) || *byte == b'/') {
-            path_and_query.extend(path.iter().map(|byte| char::from(*byte)));
-            check_shape(&path_and_query[1..])?;
-            None
-        } else {
-            Some(recode(segments, &mut path_and_query)?)
+        let decoded = match plain(path) {
+            Some(plain) => {
+                check_shape(&plain[1..])?;
+                path_and_query.push_str(plain);
+                None
+            }
+            None => Some(recode(segments, &mut path_and_query)?),
         };
         let path_length = path_and_query.len();
         if let Some(query) = query {
@@ -79,9 +80,29 @@ impl Target {
     }
 
     /// The segments, decoded. A trailing slash is an empty last one; `/` alone is one empty segment.
-    pub fn segments(&self) -> impl Iterator<Item = &str> + Clone {
+    pub fn segments(&self) -> Segments<'_> {
         let decoded = self.decoded.as_deref().unwrap_or_else(|| self.path());
-        decoded[1..].split('/')
+        Segments { rest: decoded.strip_prefix('/') }
+    }
+}
+
+/// The decoded segments of a path. A lookup copies it at every segment, so it is no larger than it must be.
+#[derive(Debug, Clone, Copy)]
+pub struct Segments<'a> {
+    rest: Option<&'a str>,
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let rest = self.rest?;
+        let (segment, rest) = match rest.bytes().position(|byte| byte == b'/') {
+            Some(slash) => (&rest[..slash], Some(&rest[slash + 1..])),
+            None => (rest, None),
+        };
+        self.rest = rest;
+        Some(segment)
     }
 }
 
@@ -171,6 +192,12 @@ fn is_port(text: &str) -> bool {
 fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
+/// The path as text, if it stands for itself.
+fn plain(path: &[u8]) -> Option<&str> {
+    let plain = path.iter().all(|byte| is_literal(*byte) || *byte == b'/');
+    std::str::from_utf8(path).ok().filter(|_| plain)
 }
 
 /// Decodes each segment and writes the canonical path; gives the decoded path.

@@ -79,13 +79,15 @@ pub fn matches(offer: &Offer, chosen: &Chosen) -> bool {
 
 /// As [`matches`], whatever the amount: a price that was replaced may still be honoured, nothing else is (S37).
 pub fn same_but_amount(offer: &Offer, chosen: &Chosen) -> bool {
+    let payee = chosen.terms.as_ref().is_none_or(|echoed| echoed.pay_to == offer.pay_to.0);
+    chosen.scheme == offer.scheme.as_str() && payee && same_asset(offer, chosen)
+}
+
+/// Whether a client's word is about this offer's network and asset, whatever else it says.
+pub fn same_asset(offer: &Offer, chosen: &Chosen) -> bool {
     let network = match &chosen.network {
         ChosenNetwork::Caip2(id) => *id == offer.network.id,
         ChosenNetwork::Name(name) => offer.network.v1_name.as_deref() == Some(name),
     };
-    let terms = chosen
-        .terms
-        .as_ref()
-        .is_none_or(|echoed| echoed.asset == offer.asset.address && echoed.pay_to == offer.pay_to.0);
-    chosen.scheme == offer.scheme.as_str() && network && terms
+    network && chosen.terms.as_ref().is_none_or(|echoed| echoed.asset == offer.asset.address)
 }

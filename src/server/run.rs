@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Format};
@@ -34,6 +35,7 @@ pub enum RunError {
 /// When the file is wrong or the gateway does not start. A file that becomes wrong later changes nothing.
 pub async fn run(path: &Path, directives: Option<&str>) -> Result<(), RunError> {
     let mut stop = Stop::listen().map_err(RunError::Signals)?;
+    keep_memory_private();
     let loaded = config::load(path);
     if let Some(config) = &loaded.config {
         crate::telemetry::init(&config.live.log, directives);
@@ -54,6 +56,13 @@ pub async fn run(path: &Path, directives: Option<&str>) -> Result<(), RunError> 
         tracing::warn!("stopped before everything had ended; what is open is in the ledger");
     }
     Ok(())
+}
+
+/// Turns core dumps off, and other processes' look into our memory: it holds keys (S60).
+fn keep_memory_private() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "core dumps could not be turned off");
+    }
 }
 
 /// The start-up line.

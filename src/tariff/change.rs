@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::index::Index;
-use super::lanes::{Lane, Lanes};
+use super::lanes::Lanes;
 use super::methods::MethodSet;
 use super::{Charge, Route, RouteKey, Tariff, Toll};
 use crate::payment::Offer;
@@ -103,7 +103,7 @@ impl Listed<'_> {
         if covering.is_empty() {
             return vec![None];
         }
-        covering.into_iter().map(|lane: Lane<'t>| Some(&lane.route.charge)).collect()
+        covering.into_iter().map(|lane| Some(&lane.route.charge)).collect()
     }
 }
 

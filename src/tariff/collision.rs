@@ -9,7 +9,7 @@ use super::Route;
 
 /// How many arrangements of literals and parameters the patterns of one table may have. It bounds what a lookup
 /// can be made to cost; tables of large APIs have a few dozen.
-pub const MAX_ARRANGEMENTS: usize = 1024;
+pub const MAX_ARRANGEMENTS: usize = 512;
 
 /// How many crossings of one table are reported at once.
 pub const MAX_CROSSINGS: usize = 100;

@@ -11,13 +11,12 @@ use super::lanes::Lanes;
 use super::trie::Trie;
 use super::{Pattern, Segment};
 
-/// The patterns of a table with their literals folded.
-#[derive(Debug, Default)]
+/// The patterns of a table in which folding changes a literal: they may cross when folded, and one path may have
+/// several readings. Most tables hold none, and there a folded path is simply looked up.
+#[derive(Debug)]
 pub(super) struct Folded {
     trie: Trie,
     readings: Vec<Reading>,
-    /// Whether folding changed any literal. If not, only a path that folding changes can be misread.
-    changed: bool,
 }
 
 /// A folded pattern, and the slots of the patterns that fold to it.
@@ -28,39 +27,33 @@ struct Reading {
 }
 
 impl Folded {
-    /// Folds the patterns of a table. A slot is a position in `lanes`.
-    pub(super) fn of(lanes: &[Lanes]) -> Self {
-        let mut folded = Self::default();
-        for (slot, lanes) in lanes.iter().enumerate() {
-            let pattern = fold_pattern(&lanes.pattern);
-            folded.changed |= pattern != lanes.pattern;
+    /// Folds the patterns of a table; `None` if that changes nothing. A slot is a position in `lanes`.
+    pub(super) fn of(lanes: &[Lanes]) -> Option<Self> {
+        let mut folded = Self { trie: Trie::default(), readings: Vec::new() };
+        let patterns: Vec<Pattern> = lanes.iter().map(|lanes| fold_pattern(&lanes.pattern)).collect();
+        if patterns.iter().zip(lanes).all(|(folded, lanes)| *folded == lanes.pattern) {
+            return None;
+        }
+        for (slot, pattern) in patterns.into_iter().enumerate() {
             let reading = folded.trie.slot(&pattern);
             if reading == folded.readings.len() {
                 folded.readings.push(Reading { pattern, slots: Vec::new() });
             }
             folded.readings[reading].slots.push(slot);
         }
-        folded
+        Some(folded)
     }
 
-    /// The slots of the most specific patterns that match the folded path, among those that `count`. Empty when
-    /// folding changes nothing.
-    ///
-    /// Folded patterns may cross, so there can be several that are not wider than another.
+    /// The slots of the patterns that match a folded path and of which no other that `counts` is more specific.
     pub(super) fn matching<'t>(
         &self,
         segments: impl Iterator<Item = &'t str> + Clone,
-        count: impl Fn(usize) -> bool,
+        counts: impl Fn(usize) -> bool,
     ) -> Vec<usize> {
-        if !self.changed && segments.clone().all(is_folded) {
-            return Vec::new();
-        }
-        // Joined and split again: some characters fold to text with a slash in it.
-        let path = segments.map(fold).collect::<Vec<_>>().join("/");
         let mut nearest: Vec<&Reading> = Vec::new();
-        self.trie.matching(path.split('/'), |reading| {
+        self.trie.matching(segments, |reading| {
             let reading = &self.readings[reading];
-            if reading.slots.iter().any(|slot| count(*slot))
+            if reading.slots.iter().any(|slot| counts(*slot))
                 && !nearest.iter().any(|nearer| nearer.pattern.within(&reading.pattern))
             {
                 nearest.push(reading);
@@ -69,6 +62,21 @@ impl Folded {
         });
         nearest.into_iter().flat_map(|reading| reading.slots.iter().copied()).collect()
     }
+}
+
+/// The folded path, without the slash in front; `None` if folding changes nothing.
+pub(super) fn fold_path<'t>(segments: impl Iterator<Item = &'t str> + Clone) -> Option<String> {
+    if segments.clone().all(is_folded) {
+        return None;
+    }
+    let mut path = String::new();
+    for (position, segment) in segments.enumerate() {
+        if position > 0 {
+            path.push('/');
+        }
+        path.push_str(&fold(segment));
+    }
+    Some(path)
 }
 
 fn fold_pattern(pattern: &Pattern) -> Pattern {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::crossing::crossings;
-use super::fold::Folded;
+use super::fold::{Folded, fold_path};
 use super::lanes::{Lane, Lanes};
 use super::methods::MethodSet;
 use super::trie::Trie;
@@ -18,7 +18,7 @@ use super::{Collision, Pattern, Route};
 pub(super) struct Index {
     trie: Trie,
     lanes: Vec<Lanes>,
-    folded: Folded,
+    folded: Option<Folded>,
 }
 
 impl Index {
@@ -27,14 +27,14 @@ impl Index {
     /// # Errors
     /// With every duplicate and the first crossings.
     pub(super) fn build(routes: &[Arc<Route>]) -> Result<Self, Vec<Collision>> {
-        let mut index = Self { trie: Trie::default(), lanes: Vec::new(), folded: Folded::default() };
+        let mut index = Self { trie: Trie::default(), lanes: Vec::new(), folded: None };
         let mut collisions = Vec::new();
         for route in routes {
             let slot = index.trie.slot(&route.pattern);
-            if slot == index.lanes.len() {
-                index.lanes.push(Lanes::new(route.pattern.clone()));
+            match index.lanes.get_mut(slot) {
+                Some(lanes) => collisions.extend(lanes.open(route.clone()).err()),
+                None => index.lanes.push(Lanes::new(route.clone())),
             }
-            collisions.extend(index.lanes[slot].open(route.clone()).err());
         }
         collisions.extend(crossings(&index));
         if !collisions.is_empty() {
@@ -61,9 +61,19 @@ impl Index {
         method: MethodSet,
         segments: impl Iterator<Item = &'t str> + Clone,
     ) -> bool {
+        let stricter = |lane: Lane| lane.route.charge.is_stricter_than(&found.route.charge);
+        let path = fold_path(segments.clone());
+        let Some(folded) = &self.folded else {
+            return path.and_then(|path| self.find(method, path.split('/'))).is_some_and(stricter);
+        };
         let lane = |slot: usize| self.lanes[slot].lane(method);
-        let read_as = self.folded.matching(segments, |slot| lane(slot).is_some());
-        read_as.into_iter().filter_map(lane).any(|lane| lane.route.charge.is_stricter_than(&found.route.charge))
+        let counts = |slot| lane(slot).is_some();
+        let readings = match path {
+            Some(path) => folded.matching(path.split('/'), counts),
+            // The path is lower-case already, but a route it may be read as is not.
+            None => folded.matching(segments, counts),
+        };
+        readings.into_iter().filter_map(lane).any(stricter)
     }
 
     /// Every set of paths that is named.

@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use http::Method;
-
 use super::methods::MethodSet;
-use super::{Collision, Methods, Pattern, Route};
+use super::{Collision, Pattern, Route};
 
 /// Routes with the same paths and no method in common, and perhaps one for every other method.
 #[derive(Debug)]
 pub(super) struct Lanes {
     /// Their paths.
     pub(super) pattern: Pattern,
-    named: Vec<(MethodSet, Arc<Route>)>,
-    any: Option<Arc<Route>>,
+    /// Mostly the only one, so it is kept where a lookup finds it at once.
+    first: (MethodSet, Arc<Route>),
+    more: Vec<(MethodSet, Arc<Route>)>,
 }
 
 /// The lane a method takes.
@@ -25,31 +24,23 @@ pub(super) struct Lane<'a> {
 }
 
 impl Lanes {
-    pub(super) fn new(pattern: Pattern) -> Self {
-        Self { pattern, named: Vec::new(), any: None }
+    /// A single lane.
+    pub(super) fn new(route: Arc<Route>) -> Self {
+        Self { pattern: route.pattern.clone(), first: (MethodSet::named(&route.methods), route), more: Vec::new() }
     }
 
-    /// Opens a lane for the route, unless one of its methods has a lane already.
+    /// Opens a lane for one more route, unless one of its methods has a lane already.
     pub(super) fn open(&mut self, route: Arc<Route>) -> Result<(), Collision> {
-        let Methods::Named(methods) = &route.methods else {
-            if let Some(first) = &self.any {
-                return Err(Collision::Duplicate { first: first.clone(), second: route });
-            }
-            self.any = Some(route);
+        let own = MethodSet::named(&route.methods);
+        let Some((taken, first)) = self.each().find(|(taken, _)| taken.meets(own)) else {
+            self.more.push((own, route));
             return Ok(());
         };
-        let set = MethodSet::named(&route.methods);
-        if let Some((taken, first)) = self.named.iter().find(|(taken, _)| taken.meets(set)) {
-            let first = first.clone();
-            if *taken == set {
-                return Err(Collision::Duplicate { first, second: route });
-            }
-            let shared = |method: &&Method| taken.meets(MethodSet::of(method));
-            let method = methods.iter().find(shared).cloned().unwrap_or_default();
-            return Err(Collision::SameMethod { first, second: route, method });
-        }
-        self.named.push((set, route));
-        Ok(())
+        let first = first.clone();
+        Err(match taken.both(own).names().into_iter().next() {
+            Some(method) if *taken != own => Collision::SameMethod { first, second: route, method },
+            _ => Collision::Duplicate { first, second: route },
+        })
     }
 
     /// Named beats unnamed, and the lane for GET takes the HEAD that no lane names.
@@ -57,7 +48,7 @@ impl Lanes {
         if method.is_empty() {
             return None;
         }
-        let named = |method| self.named.iter().find(|(set, _)| set.meets(method)).map(|(_, route)| route);
+        let named = |method| self.each().find(|(own, _)| own.meets(method)).map(|(_, route)| route);
         if let Some(route) = named(method) {
             return Some(Lane { route, through_get: false });
         }
@@ -66,20 +57,27 @@ impl Lanes {
         {
             return Some(Lane { route, through_get: true });
         }
-        self.any.as_ref().map(|route| Lane { route, through_get: false })
+        named(MethodSet::OTHERS).map(|route| Lane { route, through_get: false })
     }
 
     /// Every method that has a lane.
     pub(super) fn methods(&self) -> MethodSet {
-        if self.any.is_some() {
-            return MethodSet::ALL;
+        let named = self.each().fold(MethodSet::NONE, |all, (own, _)| all.union(*own));
+        if named.meets(MethodSet::OTHERS) {
+            MethodSet::ALL
+        } else if named.meets(MethodSet::GET) {
+            named.union(MethodSet::HEAD)
+        } else {
+            named
         }
-        let named = self.named.iter().fold(MethodSet::NONE, |all, (set, _)| all.union(*set));
-        if named.meets(MethodSet::GET) { named.union(MethodSet::HEAD) } else { named }
     }
 
     /// Every route.
     pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.named.iter().map(|(_, route)| route).chain(&self.any)
+        self.each().map(|(_, route)| route)
+    }
+
+    fn each(&self) -> impl Iterator<Item = &(MethodSet, Arc<Route>)> {
+        std::iter::once(&self.first).chain(&self.more)
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::Route;
 use super::index::Index;
+use super::lanes::Lanes;
 use super::methods::{MethodSet, write_joined};
-use super::{Methods, Route};
 
 /// A route takes over methods it does not name from a broader route that names them, and asks less.
 ///
@@ -33,17 +34,18 @@ impl fmt::Display for Loosened {
 }
 
 pub(super) fn loosened(index: &Index) -> Vec<Loosened> {
-    let mut found: Vec<Loosened> = Vec::new();
-    for lanes in index.lanes() {
-        for method in lanes.methods().each() {
-            let Some(narrower) = lanes.lane(method).map(|lane| lane.route).filter(|route| !names(route, method)) else {
-                continue;
-            };
-            for broader in index.broader(&lanes.pattern, method) {
-                let broader = broader.route;
-                if names(broader, method) && broader.charge.is_stricter_than(&narrower.charge) {
-                    record(&mut found, narrower, broader, method);
-                }
+    index.lanes().iter().flat_map(|lanes| loosened_by(index, lanes)).collect()
+}
+
+fn loosened_by(index: &Index, lanes: &Lanes) -> Vec<Loosened> {
+    let mut found = Vec::new();
+    for method in lanes.methods().each() {
+        let Some(narrower) = lanes.lane(method).map(|lane| lane.route).filter(|route| !names(route, method)) else {
+            continue;
+        };
+        for broader in index.broader(&lanes.pattern, method) {
+            if names(broader.route, method) && broader.route.charge.is_stricter_than(&narrower.charge) {
+                record(&mut found, narrower, broader.route, method);
             }
         }
     }
@@ -51,16 +53,16 @@ pub(super) fn loosened(index: &Index) -> Vec<Loosened> {
 }
 
 fn names(route: &Route, method: MethodSet) -> bool {
-    match &route.methods {
-        Methods::Any => false,
-        named => MethodSet::named(named).meets(method),
-    }
+    method != MethodSet::OTHERS && MethodSet::named(&route.methods).meets(method)
 }
 
 fn record(found: &mut Vec<Loosened>, narrower: &Arc<Route>, broader: &Arc<Route>, method: MethodSet) {
     let same = |known: &&mut Loosened| Arc::ptr_eq(&known.narrower, narrower) && Arc::ptr_eq(&known.broader, broader);
-    match found.iter_mut().rev().take(8).find(same) {
+    match found.iter_mut().find(same) {
         Some(known) => known.methods.extend(method.names()),
-        None => found.push(Loosened { narrower: narrower.clone(), broader: broader.clone(), methods: method.names() }),
+        None => {
+            let methods = method.names();
+            found.push(Loosened { narrower: narrower.clone(), broader: broader.clone(), methods });
+        }
     }
 }

@@ -36,20 +36,21 @@ impl MethodSet {
     pub(super) const ALL: Self = Self(0xff);
     pub(super) const GET: Self = Self(1 << 1);
     pub(super) const HEAD: Self = Self(1 << 2);
-    const UNNAMEABLE: Self = Self(1 << 7);
+    /// The methods that no route can name. A route that names none is the one for these, so they stand for it.
+    pub(super) const OTHERS: Self = Self(1 << 7);
 
     /// The method of a request. TRACE and CONNECT are in no set, so no route matches them.
     pub(super) fn of(method: &Method) -> Self {
         match *method {
             Method::TRACE | Method::CONNECT => Self::NONE,
-            _ => Self::nameable(method).unwrap_or(Self::UNNAMEABLE),
+            _ => Self::nameable(method).unwrap_or(Self::OTHERS),
         }
     }
 
-    /// What a route names; nothing when it takes every method.
+    /// What a route names; [`OTHERS`](Self::OTHERS) when it names none.
     pub(super) fn named(methods: &Methods) -> Self {
         match methods {
-            Methods::Any => Self::NONE,
+            Methods::Any => Self::OTHERS,
             Methods::Named(methods) => {
                 methods.iter().filter_map(Self::nameable).fold(Self::NONE, |all, one| all.union(one))
             }
@@ -92,7 +93,7 @@ impl MethodSet {
 
     /// The shortest list of methods whose route would cover this set.
     pub(super) fn to_methods(self) -> Methods {
-        if self.meets(Self::UNNAMEABLE) {
+        if self.meets(Self::OTHERS) {
             return Methods::Any;
         }
         let implied = if self.meets(Self::GET) { Self::HEAD } else { Self::NONE };

@@ -193,12 +193,17 @@ mod tests {
 
     #[test]
     fn what_contains_a_pattern_is_met_from_narrow_to_wide() {
-        let trie = trie(&["/**", "/a/**", "/a/{y}", "/a/b", "/{x}/b"]);
-        let mut slots = Vec::new();
-        trie.containing(&Pattern::parse("/a/{z}").expect("a pattern"), |slot| {
-            slots.push(slot);
-            None::<()>
-        });
-        assert_eq!(slots, [2, 1, 0]);
+        let trie = trie(&["/**", "/a/**", "/a/{y}", "/a/b", "/{x}/b", "/a/{y}/**"]);
+        let containing = |pattern: &str| {
+            let mut slots = Vec::new();
+            trie.containing(&Pattern::parse(pattern).expect("a pattern"), |slot| {
+                slots.push(slot);
+                None::<()>
+            });
+            slots
+        };
+        assert_eq!(containing("/a/{z}"), [2, 5, 1, 0]);
+        assert_eq!(containing("/a/{z}/**"), [5, 1, 0]);
+        assert_eq!(containing("/a/b"), [3, 2, 5, 1, 4, 0]);
     }
 }

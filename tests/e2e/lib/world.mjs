@@ -9,6 +9,9 @@ import { USDC, balanceOf, connect } from "./usdc.mjs";
 
 const TRANSFER = parseAbiItem("event Transfer(address indexed from, address indexed to, uint256 value)");
 
+// After a crash nobody asks about a settlement before its time is up: another process may still be waiting for it.
+const TIMEOUTS = "timeout: {settle: 5s}";
+
 export class World {
   #payers;
 
@@ -56,7 +59,7 @@ export class World {
 
   /** A facilitator over HTTP, as `gateway.yaml` writes it. */
   remote(url = this.facilitator.url) {
-    return () => ["- name: stock", `  url: ${url}`, "  networks: [base-sepolia]"];
+    return () => ["- name: stock", `  url: ${url}`, "  networks: [base-sepolia]", `  ${TIMEOUTS}`];
   }
 
   /** The gateway's own node and gas key. */
@@ -65,7 +68,8 @@ export class World {
       const key = join(folder, "gas-key");
       writeFileSync(key, this.chain.facilitator.key);
       chmodSync(key, 0o600);
-      return ["- name: own", `  local: {rpc: ["${rpc}"], signer: {file: "${key}"}}`, "  networks: [base-sepolia]"];
+      const node = `  local: {rpc: ["${rpc}"], signer: {file: "${key}"}}`;
+      return ["- name: own", node, "  networks: [base-sepolia]", `  ${TIMEOUTS}`];
     };
   }
 
