@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tollhouse::facilitator::chain::{Never, Verdict};
 use tollhouse::facilitator::{
     Auth, BoxError, Config, Contradiction, Facilitator, Kind, Misconfigured, Outcome, Pool, Prepared, Remote,
     SettleError, Trust, Unresolved, VerifyError, Witness, Witnessed,
 };
 use tollhouse::payment::{Dialect, Payment, Receipt, TransactionHash};
-use tollhouse::primitives::{Caip2, Clock, Secret, SystemClock, preset};
+use tollhouse::primitives::{Caip2, Clock, Secret, SystemClock, Timestamp, preset};
 use tollhouse::testing::ScriptedFacilitator;
 use tollhouse::testing::facilitator::Behaviour;
 use tollhouse::testing::vectors::{eip3009_base_sepolia, unsigned};
@@ -261,6 +262,7 @@ async fn s16_only_success_ends_an_unknown_settlement() {
 /// A node that makes up its mind at the n-th question: an error at first, then "not yet".
 struct Node {
     says: Witnessed,
+    found: fn() -> Verdict,
     after: usize,
     asked: Arc<AtomicUsize>,
     watches: bool,
@@ -268,7 +270,8 @@ struct Node {
 
 impl Node {
     fn new(says: Witnessed, after: usize) -> Self {
-        Self { says, after, asked: Arc::default(), watches: true }
+        let found = || Verdict::CannotTell("the authorization is unused".into());
+        Self { says, found, after, asked: Arc::default(), watches: true }
     }
 }
 
@@ -284,6 +287,10 @@ impl Witness for Node {
             asked if asked < self.after => Ok(Witnessed::NotYet),
             _ => Ok(self.says.clone()),
         }
+    }
+
+    async fn settlement(&self, _payment: &Payment, _reserved_at: Timestamp) -> Verdict {
+        (self.found)()
     }
 }
 
@@ -317,6 +324,26 @@ async fn s27_a_transfer_our_node_does_not_show_in_time_is_unknown() {
     let remote = watched(config, Node::new(Witnessed::Yes, usize::MAX));
     let result = settle(&remote, &eip3009_base_sepolia()).await;
     assert!(matches!(end(&result), End::Unknown(_)), "{result:?}");
+}
+
+#[tokio::test]
+async fn s21_a_settlement_whose_transaction_nobody_wrote_down_is_found_on_chain() {
+    let facilitator = ScriptedFacilitator::start().await;
+    let found = || Verdict::Settled { transaction: hash(), block: 7, at: SystemClock.now() };
+    let node = Node { found, ..Node::new(Witnessed::NotYet, 0) };
+    let outcome = watched(facilitator.config("remote"), node).outcome(&unresolved(&eip3009_base_sepolia(), None)).await;
+    assert!(matches!(outcome, Outcome::Settled(receipt) if receipt.transaction == hash()));
+    assert_eq!(facilitator.count("/settle"), 0, "what is on chain needs no second settle");
+}
+
+#[tokio::test]
+async fn s28_our_own_node_proves_that_a_lapsed_authorization_moved_nothing() {
+    let facilitator = ScriptedFacilitator::start().await;
+    let node = Node { found: || Verdict::Never(Never::Lapsed), ..Node::new(Witnessed::NotYet, 0) };
+    let outcome = watched(facilitator.config("remote"), node).outcome(&unresolved(&eip3009_base_sepolia(), None)).await;
+    let code = "invalid_exact_evm_payload_authorization_valid_before";
+    assert!(matches!(outcome, Outcome::NotSettled(decline) if decline.code == code));
+    assert_eq!(facilitator.count("/settle"), 0);
 }
 
 #[tokio::test]

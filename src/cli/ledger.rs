@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
+use super::words::{explain, moment};
 use super::{ConfigFile, Shape, Verdict, block_on};
 use crate::config::{self, Format};
 use crate::ledger::{self, Entry, Filter, Sqlite, State, Store};
 use crate::payment::PaymentKey;
-use crate::primitives::{Payer, Timestamp};
+use crate::primitives::Payer;
 
 #[derive(Debug, Args)]
 pub(super) struct LedgerCommand {
@@ -128,16 +129,6 @@ impl At {
     }
 }
 
-fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
-}
-
 fn line(key: PaymentKey, entry: &Entry) -> String {
     let offer = &entry.sale.payment.offer;
     let short: String = key.to_string().chars().take(16).collect();
@@ -216,37 +207,4 @@ fn json(key: PaymentKey, entry: &Entry) -> serde_json::Value {
         "releases": entry.releases,
         "redemptions": entry.redemptions,
     })
-}
-
-/// `2026-11-22 13:05:09Z`
-fn moment(at: Timestamp) -> String {
-    let seconds = at.as_secs();
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z", rest / 3600, rest % 3600 / 60, rest % 60)
-}
-
-/// Days since the epoch as a date of the Gregorian calendar.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_are_written_as_people_read_them() {
-        assert_eq!(moment(Timestamp::EPOCH), "1970-01-01 00:00:00Z");
-        assert_eq!(moment(Timestamp::from_secs(1_767_225_600)), "2026-01-01 00:00:00Z");
-        assert_eq!(moment(Timestamp::from_secs(1_709_208_000)), "2024-02-29 12:00:00Z");
-    }
 }

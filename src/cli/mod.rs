@@ -3,12 +3,13 @@
 //! Data goes to standard output, talk to standard error. The exit code says who must act ([`Verdict`]).
 
 mod check;
-
+mod demo;
 mod ledger;
-
+mod pay;
 mod quote;
 mod run;
 mod schema;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,7 +29,7 @@ const USUAL_PLACES: [&str; 2] = ["gateway.yaml", "/etc/tollhouse/gateway.yaml"];
                    tollhouse check gateway.yaml                    every mistake in the file, with its place\n  \
                    tollhouse run -c gateway.yaml                   serve; a saved edit takes effect at once\n  \
                    tollhouse quote GET /v1/weather --why           what a request costs, and which line says so\n  \
-                   tollhouse pay http://localhost:8402/v1/weather --max $0.02",
+                   tollhouse pay http://localhost:8402/v1/weather --max '$0.02'",
     after_help = "Exit codes: 0 yes · 1 no · 2 wrong usage · 3 could not find out · 4 unknown, money may have moved"
 )]
 struct Cli {
@@ -38,12 +39,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the whole product with play money: no wallet, no chain, no network
+    Demo(demo::Demo),
     /// Serve; reloads when the file changes, or on SIGHUP
     Run(run::Run),
     /// Say every mistake in a file, with its place and the fix
     Check(check::Check),
     /// Say what a request costs, and why
     Quote(quote::Quote),
+    /// Buy something: show the 402, sign, show the receipt
+    Pay(pay::Pay),
     /// Look at the payments that are remembered
     Ledger(ledger::LedgerCommand),
     /// Print the JSON Schema of gateway.yaml, for editors
@@ -108,9 +113,11 @@ impl From<Verdict> for ExitCode {
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {
     let verdict = match Cli::parse().command {
+        Command::Demo(command) => command.execute(),
         Command::Run(command) => command.execute(),
         Command::Check(command) => command.execute(),
         Command::Quote(command) => command.execute(),
+        Command::Pay(command) => command.execute(),
         Command::Ledger(command) => command.execute(),
         Command::Schema => schema::execute(),
         Command::Version => {

@@ -29,6 +29,7 @@ use mistake::Mistakes;
 pub use mistake::{Mistake, Severity};
 pub use report::{Format, Money, Report};
 use resolve::Surroundings;
+pub use resolve::key_file;
 use source::Source;
 pub use source::Span;
 pub use watch::Watcher;

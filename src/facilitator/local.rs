@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::broadcast::{Broadcast, broadcast};
 use self::transaction::{Call, Fees, gas_limit};
 use self::turn::{Signed, Turns};
-use super::chain::{Chain, Found, Never, NotThere, RpcError, Verdict, transfer_call};
+use super::chain::{Chain, Found, NotThere, RpcError, Verdict, transfer_call};
 use super::{BoxError, Decline, Facilitator, Outcome, Prepared, SettleError, Unresolved, VerifyError};
 use crate::payment::{Authorization, Dialect, Eip3009, Offer, Payment, Receipt, TransactionHash};
 use crate::primitives::{Clock, Payee, Secret, Timestamp};
@@ -35,7 +35,6 @@ const BAD_SIGNATURE: &str = "invalid_exact_evm_signature";
 const ALREADY_USED: &str = "invalid_exact_evm_nonce_already_used";
 const INSUFFICIENT_BALANCE: &str = "invalid_exact_evm_insufficient_balance";
 const SIMULATION_FAILED: &str = "invalid_exact_evm_transaction_simulation_failed";
-const LAPSED: &str = "invalid_exact_evm_payload_authorization_valid_before";
 
 /// How often a receipt is asked for: soon at first, then less often.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -335,7 +334,7 @@ impl Facilitator for Local {
         }
         match self.chain.find_settlement(payment, *reserved_at).await {
             Verdict::Settled { transaction, .. } => Outcome::Settled(self.receipt(payment, transaction)),
-            Verdict::Never(never) => Outcome::NotSettled(refusal(never)),
+            Verdict::Never(never) => Outcome::NotSettled(decline(never.code())),
             Verdict::CannotTell(source) => unknown(source),
         }
     }
@@ -349,14 +348,6 @@ fn signed(payment: &Payment) -> &Eip3009 {
     match &payment.authorization {
         Authorization::Eip3009(signed) => signed,
     }
-}
-
-/// What a payer hears whose authorization will never move the money.
-fn refusal(never: Never) -> Decline {
-    decline(match never {
-        Never::Lapsed => LAPSED,
-        Never::Cancelled | Never::SpentElsewhere | Never::SettledEarlier => ALREADY_USED,
-    })
 }
 
 fn decline(code: &str) -> Decline {

@@ -143,7 +143,7 @@ impl Event {
 pub struct Answered {
     /// The route it matched.
     pub route: Option<RouteKey>,
-    /// A fixed word: `free`, `paid`, `redeemed`, `repeated`, `offered`, `refused`, `turned_away`, `failed`.
+    /// A fixed word: `free`, `paid`, `repeated`, `offered`, `refused`, `turned_away`, `preflight`, `failed`.
     pub outcome: &'static str,
     /// Its method.
     pub method: http::Method,

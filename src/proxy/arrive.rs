@@ -60,7 +60,8 @@ impl Proxy {
             Ok(Way::Priced { route, toll, through_get }) => {
                 // Until it is settled nothing of the answer may leave, interim answers included (S76).
                 session.as_downstream_mut().set_ignore_info_resp(true);
-                if let Some(answer) = self.admit(session, passage, &route, &toll, through_get).await {
+                // Boxed: what admitting needs is large, and free requests would carry room for it.
+                if let Some(answer) = Box::pin(self.admit(session, passage, &route, &toll, through_get)).await {
                     return Some(answer);
                 }
                 // A client that leaves does not get free work: the answer is awaited, settled and kept for it.
@@ -153,11 +154,11 @@ impl Proxy {
         }
         match self.gate.admit(&visit).await {
             Ok(Admission::Confirmed(confirmed)) => {
-                passage.stage = Stage::Admitted(confirmed);
+                passage.stage = Stage::Admitted(Box::new(confirmed));
             }
             Ok(Admission::Settled(settled)) => {
                 passage.paid = Some(Paid::by(&settled));
-                passage.stage = Stage::Settled(settled);
+                passage.stage = Stage::Settled(Box::new(settled));
             }
             Ok(Admission::Repeat(repeat)) => return Some(self.repeat(session, passage, repeat).await),
             Err(refusal) => {
@@ -166,7 +167,7 @@ impl Proxy {
             }
         }
         if toll.replay == Replay::SameAnswer {
-            passage.keeper = Some(Keeper::new());
+            passage.keeper = Some(Box::new(Keeper::new()));
         }
         None
     }

@@ -89,7 +89,7 @@ impl Proxy {
             let delivered = match (written, error) {
                 (None, _) => Delivered::Nothing { untouched: !passage.backend_touched },
                 (Some(_), Some(_)) => Delivered::Partial,
-                (Some(_), None) => Delivered::Done(passage.keeper.take().and_then(|keeper| keeper.answer(now))),
+                (Some(_), None) => Delivered::Done(passage.keeper.take().and_then(|keeper| (*keeper).answer(now))),
             };
             passage.outcome.get_or_insert("paid");
             settled.end(delivered);

@@ -32,8 +32,8 @@ impl Proxy {
         }
         passage.lap("upstream");
         match passage.take_stage() {
-            Stage::Admitted(confirmed) => self.charge(session, head, passage, confirmed).await,
-            Stage::Settled(settled) => self.already_paid(session, head, passage, settled),
+            Stage::Admitted(confirmed) => Box::pin(self.charge(session, head, passage, *confirmed)).await,
+            Stage::Settled(settled) => self.already_paid(session, head, passage, *settled),
             free => {
                 passage.stage = free;
                 Ok(())
@@ -88,7 +88,7 @@ impl Proxy {
         settled: Settled,
     ) -> Result<()> {
         if head.status == StatusCode::PAYMENT_REQUIRED {
-            passage.stage = Stage::Settled(settled);
+            passage.stage = Stage::Settled(Box::new(settled));
             return fail(StatusCode::BAD_GATEWAY, "the backend asked for a payment of its own");
         }
         let failed = match settled.payment().offer.settle {
@@ -125,7 +125,7 @@ impl Proxy {
         }
         self.mark_paid(head, &settled);
         settled.touch();
-        passage.stage = Stage::Settled(settled);
+        passage.stage = Stage::Settled(Box::new(settled));
         Ok(())
     }
 

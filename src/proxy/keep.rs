@@ -19,10 +19,13 @@ pub(super) const KEPT_FOR: Duration = Duration::from_secs(600);
 /// An answer while it passes, and the digest of the request body it answers.
 pub(super) struct Keeper {
     request: digest::Context,
-    head: Option<(u16, Vec<(String, Vec<u8>)>)>,
+    head: Option<Head>,
     body: BytesMut,
     too_large: bool,
 }
+
+/// Status and fields.
+type Head = (u16, Vec<(String, Vec<u8>)>);
 
 impl Keeper {
     pub(super) fn new() -> Self {

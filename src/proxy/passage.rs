@@ -33,7 +33,7 @@ pub struct Passage {
     /// Whether a byte of the request may have reached the backend (S25).
     pub(super) backend_touched: bool,
     /// The answer, while it is kept for `replay: same_answer`.
-    pub(super) keeper: Option<Keeper>,
+    pub(super) keeper: Option<Box<Keeper>>,
     /// The client left before its answer was written.
     pub(super) client_gone: bool,
     /// A fixed word for the log; set where the outcome is decided.
@@ -45,16 +45,16 @@ pub struct Passage {
     lap: Instant,
 }
 
-/// How far a request has come.
+/// How far a request has come. Boxed where it is large: Pingora moves the passage from phase to phase.
 pub(super) enum Stage {
     /// Nothing is decided.
     Arriving,
     /// The route is free.
     Free,
     /// It would be paid for: forward, then settle.
-    Admitted(Confirmed),
+    Admitted(Box<Confirmed>),
     /// It has been paid for.
-    Settled(Settled),
+    Settled(Box<Settled>),
     /// It may not pass, which became clear only after it was forwarded.
     Refused(Refusal),
     /// It has been answered, and nothing is held any more.

@@ -1,20 +1,24 @@
 //! Facilitators from their descriptions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::task::AbortHandle;
 
 use crate::config;
-use crate::facilitator::chain::{Chain, Found};
+use crate::facilitator::chain::{Chain, CheckError, Found, Verdict};
 use crate::facilitator::local::{Local, Setup};
 use crate::facilitator::sandbox::{Behaviour, Sandbox};
 use crate::facilitator::{self, BoxError, Facilitator, Kind, Remote, Witness, Witnessed};
 use crate::payment::{Payment, TransactionHash};
-use crate::primitives::{Caip2, Clock, Payee};
-use crate::tariff::Charge;
+use crate::primitives::{Asset, Caip2, Clock, Payee, Timestamp};
+use crate::tariff::{Charge, Toll};
 
 use super::StartError;
+
+/// How long a node may take over one check at start.
+const CHECK: Duration = Duration::from_secs(10);
 
 /// The facilitators in force, each with the description it was made from.
 #[derive(Default)]
@@ -108,11 +112,51 @@ fn make(
 
 /// Everyone the file pays: no key of ours may be theirs (S59).
 fn payees(live: &config::Live) -> Vec<Payee> {
-    let tolls = live.tariff.routes().filter_map(|route| match &route.charge {
+    tolls(live).flat_map(|toll| toll.offers.iter().map(|offer| offer.pay_to)).collect()
+}
+
+/// Whether every node serves the chain it is configured for and every token takes what is signed for it there (S9).
+/// A node that does not answer says nothing; it is asked again with every payment.
+pub(super) async fn check_chains(live: &config::Live, clock: &Arc<dyn Clock>) -> Result<(), StartError> {
+    let own = live.facilitators.iter().filter_map(|config| match &config.kind {
+        Kind::Local { rpc, .. } => Some((config.networks.first()?, rpc)),
+        Kind::Remote { .. } | Kind::Sandbox => None,
+    });
+    for (network, addresses) in live.nodes.iter().chain(own) {
+        let wrong = |source: BoxError| StartError::Chain { network: network.clone(), source };
+        let chain =
+            Chain::connect(network.clone(), addresses, Arc::clone(clock)).map_err(|error| wrong(error.into()))?;
+        for asset in assets_on(live, network) {
+            match tokio::time::timeout(CHECK, chain.check(&asset)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(CheckError::NoAnswer { .. })) | Err(_) => {
+                    tracing::warn!(network = network.as_str(), "no node answers; the chain could not be checked");
+                }
+                Ok(Err(error)) => return Err(wrong(error.into())),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the file asks to be paid in on a network.
+fn assets_on(live: &config::Live, network: &Caip2) -> Vec<Arc<Asset>> {
+    let mut assets: Vec<Arc<Asset>> = Vec::new();
+    for toll in tolls(live) {
+        for offer in toll.offers.iter().filter(|offer| offer.network.id == *network) {
+            if !assets.contains(&offer.asset) {
+                assets.push(Arc::clone(&offer.asset));
+            }
+        }
+    }
+    assets
+}
+
+fn tolls(live: &config::Live) -> impl Iterator<Item = &Arc<Toll>> {
+    live.tariff.routes().filter_map(|route| match &route.charge {
         Charge::Toll(toll) => Some(toll),
         Charge::Free | Charge::Deny => None,
-    });
-    tolls.flat_map(|toll| toll.offers.iter().map(|offer| offer.pay_to)).collect()
+    })
 }
 
 /// Our own nodes, for a look at what a facilitator says it did (S16).
@@ -146,5 +190,12 @@ impl Witness for Nodes {
             Found::No(why) => Witnessed::No(why.to_string()),
             Found::NotYet => Witnessed::NotYet,
         })
+    }
+
+    async fn settlement(&self, payment: &Payment, reserved_at: Timestamp) -> Verdict {
+        match self.of(&payment.offer.network.id) {
+            Some(chain) => chain.find_settlement(payment, reserved_at).await,
+            None => Verdict::CannotTell("there is no node of this network".into()),
+        }
     }
 }

@@ -22,14 +22,14 @@ const MOST_CONNECTIONS: usize = 16_384;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound socket.
-pub(super) struct Door {
+pub(crate) struct Door {
     listener: Listener,
     address: SocketAddr,
 }
 
 /// The connections that are open.
 #[derive(Clone)]
-pub(super) struct Connections(Arc<Semaphore>);
+pub(crate) struct Connections(Arc<Semaphore>);
 
 impl Default for Connections {
     fn default() -> Self {
@@ -43,7 +43,7 @@ impl Connections {
     }
 
     /// Returns when none is open any more.
-    pub(super) async fn all_closed(&self) {
+    pub(crate) async fn all_closed(&self) {
         let all = u32::try_from(MOST_CONNECTIONS).unwrap_or(u32::MAX);
         // Fails only for a closed semaphore, and nobody closes this one.
         let _ = self.0.acquire_many(all).await;
@@ -51,19 +51,19 @@ impl Connections {
 }
 
 impl Door {
-    pub(super) async fn open(address: SocketAddr) -> Result<Self, StartError> {
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self, StartError> {
         let failed = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Self { listener: listener.into(), address })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Accepts connections until told to close.
-    pub(super) async fn serve<A>(self, app: Arc<A>, connections: Connections, mut closing: watch::Receiver<bool>)
+    pub(crate) async fn serve<A>(self, app: Arc<A>, connections: Connections, mut closing: watch::Receiver<bool>)
     where
         A: ServerApp + Send + Sync + 'static,
     {

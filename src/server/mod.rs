@@ -5,6 +5,7 @@ mod listener;
 mod observe;
 pub mod reload;
 mod run;
+mod serving;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -32,9 +33,10 @@ use crate::tariff::Board;
 use crate::telemetry::{Metrics, Pseudonyms, Telemetry};
 
 use facilitators::Facilitators;
-use listener::{Connections, Door};
+pub(crate) use listener::{Connections, Door};
 
-pub use run::{RunError, run};
+pub use run::{RunError, Stop, run};
+pub use serving::Serving;
 
 /// How many places of a backend are tried before the client hears 502; each only when nothing was sent.
 const MOST_TRIES: usize = 16;
@@ -57,6 +59,7 @@ pub struct Server {
     status: Option<SocketAddr>,
     /// What the process was started with; a reload cannot change it.
     boot: config::Boot,
+    log: crate::telemetry::Config,
     facilitators: Facilitators,
     background: JoinSet<()>,
     closing: watch::Sender<bool>,
@@ -79,6 +82,15 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// A chain or a token on it is not what the file says (S9).
+    #[error("network {network} is not what the file says: {source}")]
+    Chain {
+        /// The network.
+        network: crate::primitives::Caip2,
+        /// What is different.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A facilitator cannot be set up as the file describes it.
     #[error("facilitator `{name}` cannot be used: {source}")]
     Facilitator {
@@ -99,6 +111,7 @@ impl Server {
         // Pingora, the facilitators and the nodes share one provider; with none installed rustls cannot choose.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config::Config { boot, live } = config;
+        facilitators::check_chains(&live, &clock).await?;
         let store = open(&boot.ledger, live.sandbox).await?;
         let secret = |name: &'static str| {
             let store = Arc::clone(&store);
@@ -141,6 +154,7 @@ impl Server {
             doors: Vec::new(),
             status: None,
             boot,
+            log: live.log,
             facilitators,
             background: JoinSet::new(),
             closing: watch::Sender::new(false),

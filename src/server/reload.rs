@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config;
 use crate::tariff::{Change, changes};
 
-use super::{Server, StartError, picture};
+use super::{Server, StartError, facilitators, picture};
 
 /// What a reload changed.
 #[derive(Debug)]
@@ -24,7 +24,8 @@ impl Server {
     /// When a facilitator cannot be set up; then everything stays as it was.
     pub async fn reload(&mut self, config: config::Config, hash: &str) -> Result<Reloaded, StartError> {
         let config::Config { boot, live } = config;
-        let restart_needed = self.needs_restart(&boot);
+        let restart_needed = self.needs_restart(&boot, &live);
+        facilitators::check_chains(&live, &self.clock).await?;
         let facilitators = self.facilitators.adopt(&live, &self.clock)?;
         let before = self.live.load_full();
         let next = picture(&live, &before.upstreams).await;
@@ -39,13 +40,15 @@ impl Server {
         Ok(Reloaded { changes: changes(&before.tariff, &live.tariff), restart_needed })
     }
 
-    /// Notes how a reload ended: `ok`, `same` or `failed`.
+    /// Notes how a reload ended: `ok` or `failed`.
     pub fn note_reload(&self, result: &'static str) {
         self.metrics.reloaded(result);
     }
 
-    fn needs_restart(&self, boot: &config::Boot) -> Vec<&'static str> {
+    fn needs_restart(&self, boot: &config::Boot, live: &config::Live) -> Vec<&'static str> {
         let differs = [
+            ("log.format", self.log.format != live.log.format),
+            ("log.level", self.log.level != live.log.level),
             ("listen", self.boot.listen != boot.listen),
             ("status", self.boot.status != boot.status),
             ("ledger", self.boot.ledger != boot.ledger),

@@ -1,14 +1,15 @@
-//! The life of the process: start, reload when the file changes, stop when told.
+//! The life of the process: start, follow the file, stop when told.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{self, Format, Watcher};
+use crate::config::{self, Format};
 use crate::tariff::Charge;
 
-use super::{Server, StartError, system_clock};
+use super::{Server, Serving, StartError};
 
 /// How long requests and settlements under way may take to end after the process was told to stop.
 const GRACE: Duration = Duration::from_secs(30);
@@ -34,28 +35,22 @@ pub enum RunError {
 /// When the file is wrong or the gateway does not start. A file that becomes wrong later changes nothing.
 pub async fn run(path: &Path, directives: Option<&str>) -> Result<(), RunError> {
     let mut stop = Stop::listen().map_err(RunError::Signals)?;
+    keep_memory_private();
     let loaded = config::load(path);
-    let report = loaded.report.render(Format::Human, false);
-    let Some(config) = loaded.config else { return Err(RunError::Config(report)) };
-    crate::telemetry::init(&config.live.log, directives);
-    if loaded.report.warnings() > 0 {
-        tracing::warn!("{report}");
-    }
-    let summary = Summary::of(&config);
-    // Watching before serving: an edit between the two would otherwise wait for the slow poll.
-    let mut watcher = Watcher::new(path, &loaded.hash);
-    let mut server = Server::start(config, &loaded.hash, system_clock()).await?;
-    summary.tell(&server);
-    loop {
-        tokio::select! {
-            () = watcher.changed() => reload(&mut server, path).await,
-            name = stop.told() => {
-                tracing::info!(signal = name, "stopping");
-                break;
-            }
+    if let Some(config) = &loaded.config {
+        crate::telemetry::init(&config.live.log, directives);
+        if loaded.report.warnings() > 0 {
+            tracing::warn!("{}", loaded.report.render(Format::Human, false));
         }
     }
-    if server.shut_down(GRACE).await {
+    let summary = loaded.config.as_ref().map(Summary::of);
+    let mut serving = Serving::start(path, loaded).await?;
+    if let Some(summary) = summary {
+        summary.tell(serving.server());
+    }
+    let signal = serving.until(stop.told()).await;
+    tracing::info!(signal, "stopping");
+    if serving.shut_down(GRACE).await {
         tracing::info!("stopped");
     } else {
         tracing::warn!("stopped before everything had ended; what is open is in the ledger");
@@ -63,32 +58,10 @@ pub async fn run(path: &Path, directives: Option<&str>) -> Result<(), RunError> 
     Ok(())
 }
 
-/// Reads the file again. A good one is put in force; a bad one leaves everything as it was (S64).
-async fn reload(server: &mut Server, path: &Path) {
-    let path: PathBuf = path.to_owned();
-    // A large table takes a moment to read; requests do not wait for it.
-    let Ok(loaded) = tokio::task::spawn_blocking(move || config::load(&path)).await else { return };
-    let report = loaded.report.render(Format::Human, false);
-    let Some(config) = loaded.config else {
-        server.note_reload("failed");
-        tracing::error!("the changed file is not used, the prices stay as they were:\n{report}");
-        return;
-    };
-    match server.reload(config, &loaded.hash).await {
-        Err(error) => {
-            server.note_reload("failed");
-            tracing::error!("the changed file is not used, the prices stay as they were: {error}");
-        }
-        Ok(reloaded) => {
-            server.note_reload("ok");
-            tracing::info!(changes = reloaded.changes.len(), hash = loaded.hash.as_str(), "reloaded");
-            for change in &reloaded.changes {
-                tracing::info!("{change}");
-            }
-            if !reloaded.restart_needed.is_empty() {
-                tracing::warn!(keys = reloaded.restart_needed.join(", "), "only a restart applies these");
-            }
-        }
+/// Turns core dumps off, and other processes' look into our memory: it holds keys (S60).
+fn keep_memory_private() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "core dumps could not be turned off");
     }
 }
 
@@ -133,17 +106,23 @@ impl Summary {
 }
 
 /// The signals that end the process.
-struct Stop {
+#[derive(Debug)]
+pub struct Stop {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
 impl Stop {
-    fn listen() -> std::io::Result<Self> {
+    /// Takes the signals over from now on; they no longer end the process by themselves.
+    ///
+    /// # Errors
+    /// When the system does not let signals be listened for.
+    pub fn listen() -> std::io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn told(&mut self) -> &'static str {
+    /// Returns the name of the signal that came.
+    pub async fn told(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -2,6 +2,7 @@
 //! else a client chooses (S71).
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -17,19 +18,19 @@ use crate::ledger::Census;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByOutcome {
-    route: String,
+    route: Arc<str>,
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
-    route: String,
+    route: Arc<str>,
     reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByRoute {
-    route: String,
+    route: Arc<str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,7 +40,7 @@ struct ByState {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByRouteState {
-    route: String,
+    route: Arc<str>,
     state: &'static str,
 }
 
@@ -170,14 +171,14 @@ impl Metrics {
 
     pub(super) fn count(&self, event: &Event) {
         let step = |route: &crate::tariff::RouteKey, state| {
-            self.payments.get_or_create(&ByRouteState { route: route.0.to_string(), state }).inc();
+            self.payments.get_or_create(&ByRouteState { route: Arc::clone(&route.0), state }).inc();
         };
         match event {
             Event::Offered { route, .. } => {
-                self.offers.get_or_create(&ByRoute { route: route.0.to_string() }).inc();
+                self.offers.get_or_create(&ByRoute { route: Arc::clone(&route.0) }).inc();
             }
             Event::Refused { route, reason } => {
-                self.refusals.get_or_create(&ByReason { route: route.0.to_string(), reason }).inc();
+                self.refusals.get_or_create(&ByReason { route: Arc::clone(&route.0), reason }).inc();
             }
             Event::Reserved { route, .. } => step(route, "reserved"),
             Event::Released { route, exhausted: false, .. } => step(route, "released"),
@@ -194,7 +195,7 @@ impl Metrics {
                 let arrived = matches!(*outcome, "partial" | "done");
                 step(route, if arrived { "delivered" } else { "undelivered" });
                 if !arrived {
-                    self.undelivered.get_or_create(&ByRoute { route: route.0.to_string() }).inc();
+                    self.undelivered.get_or_create(&ByRoute { route: Arc::clone(&route.0) }).inc();
                 }
             }
             Event::Redeemed { route, .. } => step(route, "redeemed"),
@@ -206,7 +207,7 @@ impl Metrics {
     }
 
     fn answered(&self, answered: &Answered) {
-        let route = answered.route.as_ref().map(|route| route.0.to_string()).unwrap_or_default();
+        let route = answered.route.as_ref().map(|route| Arc::clone(&route.0)).unwrap_or_default();
         self.requests.get_or_create(&ByOutcome { route, outcome: answered.outcome }).inc();
         for (phase, took) in &answered.phases {
             self.phases.get_or_create(&ByPhase { phase }).observe(took.as_secs_f64());
@@ -244,7 +245,7 @@ impl Metrics {
         self.live.set(i64::from(live));
     }
 
-    /// Notes a reload: `ok`, `same` or `failed`.
+    /// Notes a reload: `ok` or `failed`.
     pub fn reloaded(&self, result: &'static str) {
         self.reloads.get_or_create(&ByResult { result }).inc();
     }

@@ -26,6 +26,7 @@ use super::{Config, Live, codes, raw};
 use crate::telemetry;
 use network::Chains;
 use payees::{Payees, Whose};
+pub use signer::key_file;
 
 /// What a file may refer to: the directory it stands in, and the variables of the process.
 pub(super) struct Surroundings<'a> {

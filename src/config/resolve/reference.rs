@@ -108,11 +108,25 @@ fn file(path: &Text, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Opti
     let at = around.directory.join(&*path.text);
     match read(&at) {
         Ok(value) => Some(value),
+        Err(trouble @ Trouble::Unreadable(_)) => {
+            mistakes.add(trouble.told(path).help("relative paths start at the directory of this file"));
+            None
+        }
         Err(trouble) => {
             mistakes.add(trouble.told(path));
             None
         }
     }
+}
+
+/// A secret in a file that the command line names: read as strictly as one that `gateway.yaml` names. The error says
+/// what is wrong and what to do.
+pub(super) fn named(path: &Path) -> Result<Secret<String>, String> {
+    let shown = Text { text: path.display().to_string().into(), span: Span::default(), quoted: false };
+    read(path).map_err(|trouble| {
+        let Mistake { message, help, .. } = trouble.told(&shown);
+        help.map_or_else(|| message.clone(), |help| format!("{message}: {help}"))
+    })
 }
 
 enum Trouble {
@@ -131,7 +145,6 @@ impl Trouble {
         match self {
             Self::Unreadable(error) => {
                 refuse(&codes::UNREADABLE, format!("`{path_shown}` cannot be read: {}", plain_words(&error)))
-                    .help("relative paths start at the directory of this file")
             }
             Self::NotAFile => refuse(&codes::UNREADABLE, format!("`{path_shown}` is not a file")).help(ONE_SECRET),
             Self::TooLong => {

@@ -1,12 +1,14 @@
 //! The key of a local facilitator: it pays for gas, and is never a payee's (S59).
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use alloy::primitives::hex;
 use alloy::signers::local::PrivateKeySigner;
 
 use super::facilitators::Resolved;
 use super::payees::{Payees, Whose};
+use super::reference;
 use super::scalar::shown;
 use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
@@ -49,6 +51,17 @@ pub(super) fn gas_price(text: &Text, mistakes: &mut Mistakes) -> Option<u128> {
         mistakes.add(Mistake::error(&codes::GAS_PRICE, text.span, message).help("write an amount in gwei: 0.05 gwei"));
     }
     wei
+}
+
+/// The key in a file that the command line names: 32 bytes in hex, in a file that not everybody can read (S60).
+///
+/// # Errors
+/// When there is no such key. The text says what is wrong and what to do, and never what the file holds.
+pub fn key_file(path: &Path) -> Result<Secret<[u8; 32]>, String> {
+    let text = reference::named(path)?;
+    signing_key(&text)
+        .map(|(key, _)| key)
+        .ok_or_else(|| format!("`{}` does not hold a key of 32 bytes in hex", path.display()))
 }
 
 /// A key in hex, and its account.

@@ -1,3 +1,5 @@
+//! Edits as editors, tools and Kubernetes make them.
+
 use std::fs;
 use std::time::Duration;
 

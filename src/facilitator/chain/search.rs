@@ -65,6 +65,16 @@ pub enum Never {
     SettledEarlier,
 }
 
+impl Never {
+    /// What the payer hears, in the SDKs' vocabulary.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Lapsed => "invalid_exact_evm_payload_authorization_valid_before",
+            Self::Cancelled | Self::SpentElsewhere | Self::SettledEarlier => "invalid_exact_evm_nonce_already_used",
+        }
+    }
+}
+
 impl Chain {
     /// How the payment ended, whoever submitted it. A transfer counts only if it came after `not_before`, when the
     /// payment was reserved (S18).

@@ -23,7 +23,10 @@ pub use answer::Contradiction;
 pub use witness::{Witness, Witnessed};
 
 use super::cdp::InvalidKey;
-use super::{BoxError, Config, Facilitator, Kind, Outcome, Prepared, SettleError, Trust, Unresolved, VerifyError};
+use super::chain::Verdict;
+use super::{
+    BoxError, Config, Decline, Facilitator, Kind, Outcome, Prepared, SettleError, Trust, Unresolved, VerifyError,
+};
 use crate::payment::{Dialect, Offer, Payment, Receipt, TransactionHash};
 use crate::primitives::{Caip2, Clock};
 use crate::protocol::x402::wire::facilitator_request;
@@ -201,15 +204,15 @@ impl Facilitator for Remote {
     /// Looks at the chain first where it can, then repeats the settlement: the only question this API offers. The
     /// authorization moves money once however often it is presented.
     ///
-    /// Only success is an answer. A refusal may describe the world after our own success (its balance spent, its
-    /// window over), so it proves nothing here, and this facilitator never reports `NotSettled`: without a node an
-    /// unknown stays unknown until the facilitator says `success` or a person resolves it (S16).
+    /// Of the facilitator's answers only success counts. A refusal may describe the world after our own success (its
+    /// nonce used, its balance spent, its window over), so it proves nothing: without a node an unknown stays unknown
+    /// until the facilitator says `success` or a person resolves it (S16).
     async fn outcome(&self, unresolved: &Unresolved) -> Outcome {
-        let deadline = Instant::now() + self.settle_timeout;
         let payment = &unresolved.payment;
-        if let Some(transaction) = self.already_on_chain(unresolved, deadline).await {
-            return Outcome::Settled(self.receipt(payment, transaction));
+        if let Some(proven) = self.on_chain(unresolved).await {
+            return proven;
         }
+        let deadline = Instant::now() + self.settle_timeout;
         match self.insist(payment, self.body(payment), unresolved.transaction, deadline).await {
             Ok(transaction) => match self.attest(payment, transaction, deadline).await {
                 Ok(()) => Outcome::Settled(self.receipt(payment, transaction)),
@@ -258,14 +261,24 @@ impl Remote {
         }
     }
 
-    /// The transaction we know of, when our node shows that it settled the payment. Asked once; the facilitator is
-    /// asked next.
-    async fn already_on_chain(&self, unresolved: &Unresolved, deadline: Instant) -> Option<TransactionHash> {
-        let payment = &unresolved.payment;
+    /// What our own node proves, where there is one. The transaction we know of is looked at by itself first: that
+    /// takes one question, a search takes many. `None` when it proves nothing in time; the facilitator is asked next.
+    async fn on_chain(&self, unresolved: &Unresolved) -> Option<Outcome> {
+        let Unresolved { payment, transaction, reserved_at, .. } = unresolved;
         let witness = self.witness.as_deref().filter(|witness| witness.watches(&payment.offer.network.id))?;
-        let transaction = unresolved.transaction?;
-        let seen = tokio::time::timeout_at(deadline, witness.witnessed(payment, transaction)).await;
-        matches!(seen, Ok(Ok(Witnessed::Yes))).then_some(transaction)
+        let look = async {
+            if let Some(known) = *transaction
+                && let Ok(Witnessed::Yes) = witness.witnessed(payment, known).await
+            {
+                return Some(Outcome::Settled(self.receipt(payment, known)));
+            }
+            match witness.settlement(payment, *reserved_at).await {
+                Verdict::Settled { transaction, .. } => Some(Outcome::Settled(self.receipt(payment, transaction))),
+                Verdict::Never(never) => Some(Outcome::NotSettled(Decline { code: never.code().to_owned() })),
+                Verdict::CannotTell(_) => None,
+            }
+        };
+        tokio::time::timeout(self.settle_timeout, look).await.ok().flatten()
     }
 }
 

@@ -7,8 +7,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Contradiction;
 use crate::facilitator::BoxError;
+use crate::facilitator::chain::Verdict;
 use crate::payment::{Payment, TransactionHash};
-use crate::primitives::Caip2;
+use crate::primitives::{Caip2, Timestamp};
 
 /// How long to wait before the node is asked again about a transaction it does not show yet.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -32,6 +33,10 @@ pub trait Witness: Send + Sync + 'static {
 
     /// What this transaction did for this payment. An error means that nobody can tell.
     async fn witnessed(&self, payment: &Payment, transaction: TransactionHash) -> Result<Witnessed, BoxError>;
+
+    /// How this payment ended, whoever submitted it and in whatever transaction. A transfer counts only if it came
+    /// after `reserved_at` (S18).
+    async fn settlement(&self, payment: &Payment, reserved_at: Timestamp) -> Verdict;
 }
 
 /// Our node had nothing to say in time.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U256};
-use alloy::signers::local::PrivateKeySigner;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
@@ -13,7 +12,7 @@ use crate::payment::{
     Advice, Chosen, ChosenNetwork, FailedSettlement, Offer, Payment, SchemeName, SettleMode, TransactionHash, Wait,
 };
 use crate::primitives::{AtomicAmount, Payee, Payer, Timestamp, preset};
-use crate::scheme::exact::eip3009;
+use crate::testing::Wallet;
 
 fn offer_on(network: &str) -> Offer {
     let preset = preset(network).expect("a preset");
@@ -38,8 +37,7 @@ fn resource() -> Resource {
 }
 
 fn signed(offer: &Offer) -> Eip3009 {
-    let signer = PrivateKeySigner::from_bytes(&B256::repeat_byte(7)).expect("on the curve");
-    eip3009::sign(&signer, offer, 0, 300, Nonce(B256::repeat_byte(1))).expect("an EVM chain")
+    Wallet::from_seed(7).sign(offer, 0, 300, Nonce(B256::repeat_byte(1)))
 }
 
 fn payment_value(dialect: Dialect, offer: &Offer) -> HeaderValue {
