@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::facilitator::{Auth, Config, Kind, Trust};
 use crate::payment::TransactionHash;
 use crate::primitives::{Caip2, Nonce, preset};
+use crate::testing::Latch;
 
 /// What the facilitator does with one call.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub enum Behaviour {
     Honest,
     /// The same, after a while.
     HonestAfter(Duration),
+    /// The same, once the latch is open.
+    HonestWhen(Latch),
     /// Does what was asked, then resets the connection instead of answering: the money has moved.
     HonestThenReset,
     /// Does what was asked and answers one byte at a time, with this pause after each.

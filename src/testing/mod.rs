@@ -1,12 +1,20 @@
 //! Fakes, wallets and a manual clock, for tests and benches.
 
 pub mod anvil;
+pub mod backend;
+pub mod client;
 pub mod clock;
 pub mod facilitator;
+pub mod gateway;
+mod http1;
+pub mod latch;
 pub mod sales;
 pub mod vectors;
 pub mod wallet;
 
+pub use backend::Backend;
 pub use clock::ManualClock;
 pub use facilitator::ScriptedFacilitator;
+pub use gateway::Gateway;
+pub use latch::Latch;
 pub use wallet::Wallet;

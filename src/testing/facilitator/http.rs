@@ -1,18 +1,16 @@
-//! Just enough HTTP/1.1 to be a server, and to be a bad one on purpose.
+//! A facilitator's side of HTTP, and how to be a bad one on purpose.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
+use tokio::io::{AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use super::{Behaviour, Call, Stage};
-
-type Stream = BufStream<TcpStream>;
+use crate::testing::http1::{self, Framing, Stream};
 
 /// Answers calls on this connection until the client or the script ends it.
 pub(super) async fn converse(stream: TcpStream, stage: Arc<Stage>) {
@@ -27,10 +25,14 @@ enum Next {
 }
 
 async fn exchange(stream: &mut Stream, stage: &Stage) -> io::Result<Next> {
-    let Some(mut call) = read_head(stream).await? else { return Ok(Next::Close) };
+    let Some(head) = http1::read_head(stream).await? else { return Ok(Next::Close) };
+    let mut words = head.first.split_ascii_whitespace().map(str::to_owned);
+    let (Some(method), Some(path)) = (words.next(), words.next()) else { return Err(http1::malformed()) };
+    let mut call = Call { method, path, headers: head.fields, body: Value::Null };
     let behaviour = stage.cue(&call.path);
     if !matches!(behaviour, Behaviour::ResetBeforeReading) {
-        call.body = read_body(stream, &call.headers).await?;
+        let body = Framing::of_request(&call.headers).rest(stream).await?;
+        call.body = serde_json::from_slice(&body).unwrap_or(Value::Null);
     }
     stage.record(call.clone());
     perform(stream, stage, &call, behaviour).await
@@ -41,6 +43,10 @@ async fn perform(stream: &mut Stream, stage: &Stage, call: &Call, behaviour: Beh
         Behaviour::Honest => respond(stream, &stage.honest(call)).await,
         Behaviour::HonestAfter(delay) => {
             sleep(delay).await;
+            respond(stream, &stage.honest(call)).await
+        }
+        Behaviour::HonestWhen(latch) => {
+            latch.passed().await;
             respond(stream, &stage.honest(call)).await
         }
         Behaviour::HonestThenReset => {
@@ -73,38 +79,6 @@ async fn perform(stream: &mut Stream, stage: &Stage, call: &Call, behaviour: Beh
     }
 }
 
-/// The head of a request; `None` when the client has closed the connection between two of them.
-async fn read_head(stream: &mut Stream) -> io::Result<Option<Call>> {
-    let mut line = String::new();
-    if stream.read_line(&mut line).await? == 0 {
-        return Ok(None);
-    }
-    let mut words = line.split_ascii_whitespace().map(str::to_owned);
-    let (Some(method), Some(path)) = (words.next(), words.next()) else { return Err(malformed()) };
-    let mut headers = HeaderMap::new();
-    loop {
-        line.clear();
-        if stream.read_line(&mut line).await? == 0 {
-            return Err(malformed());
-        }
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        let name = HeaderName::try_from(name).map_err(|_| malformed())?;
-        headers.append(name, HeaderValue::from_str(value.trim()).map_err(|_| malformed())?);
-    }
-    Ok(Some(Call { method, path, headers, body: Value::Null }))
-}
-
-async fn read_body(stream: &mut Stream, headers: &HeaderMap) -> io::Result<Value> {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    stream.read_exact(&mut body).await?;
-    Ok(serde_json::from_slice(&body).unwrap_or(Value::Null))
-}
-
-fn malformed() -> io::Error {
-    io::Error::from(io::ErrorKind::InvalidData)
-}
-
 async fn respond(stream: &mut Stream, body: &Value) -> io::Result<Next> {
     write(stream, 200, "application/json", &body.to_string(), "").await
 }
@@ -133,8 +107,7 @@ async fn drip(stream: &mut Stream, body: &Value, pause: Duration) -> io::Result<
     Ok(Next::KeepAlive)
 }
 
-/// Closing with no linger makes the kernel send RST rather than FIN.
 fn reset(stream: &Stream) -> io::Result<Next> {
-    stream.get_ref().set_zero_linger()?;
+    http1::reset(stream)?;
     Ok(Next::Close)
 }
