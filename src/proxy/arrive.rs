@@ -27,7 +27,7 @@ const MOST_FIELDS: usize = 100;
 const MOST_FIELD_BYTES: usize = 64 * 1024;
 /// How long an idle client connection is kept (S56).
 const KEEP_ALIVE_SECONDS: u64 = 75;
-/// How long a request body may pause (S56).
+/// How long a request body may pause that goes nowhere; one that is forwarded obeys its upstream (S56).
 const BODY_PAUSE: Duration = Duration::from_secs(60);
 /// How long a client may take to accept a piece of its answer.
 const WRITE_PAUSE: Duration = Duration::from_secs(60);
@@ -46,7 +46,11 @@ pub(super) fn bound(session: &mut Session) {
 impl Proxy {
     /// Lets the request on (`None`) or answers it.
     pub(super) async fn arrive(&self, session: &mut Session, passage: &mut Passage) -> Option<Answer> {
-        match self.find(session.req_header(), passage) {
+        let way = self.find(session.req_header(), passage);
+        if let Some(upstream) = &passage.upstream {
+            session.set_read_timeout(Some(upstream.config().idle));
+        }
+        match way {
             Err(answer) => {
                 passage.outcome.get_or_insert("turned_away");
                 return Some(answer);
@@ -255,11 +259,14 @@ fn well_formed(request: &RequestHeader) -> Result<(), Answer> {
     Ok(())
 }
 
-/// The target in origin form: an absolute one has been compared with `Host` by Pingora (S40).
+/// The target in origin form. Of an absolute one Pingora keeps the path apart, once its authority has been compared
+/// with `Host` (S40).
 fn origin_form(request: &RequestHeader) -> &[u8] {
     let raw = request.raw_path();
+    let absolute = raw.first() != Some(&b'/') && raw.windows(3).any(|bytes| bytes == b"://");
     match request.uri.path_and_query() {
-        Some(origin) if request.uri.scheme().is_some() && raw.first() != Some(&b'/') => origin.as_str().as_bytes(),
+        // What is not UTF-8 is kept apart only approximately.
+        Some(origin) if absolute && request.raw_path_is_utf8() => origin.as_str().as_bytes(),
         _ => raw,
     }
 }

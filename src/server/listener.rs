@@ -62,24 +62,35 @@ impl Door {
         self.address
     }
 
-    /// Accepts connections until told to close.
-    pub(crate) async fn serve<A>(self, app: Arc<A>, connections: Connections, mut closing: watch::Receiver<bool>)
+    /// Accepts connections until told to close, then closes those that wait for a next request.
+    pub(crate) async fn serve<A>(self, app: Arc<A>, connections: Connections, closing: watch::Receiver<bool>)
+    where
+        A: ServerApp + Send + Sync + 'static,
+    {
+        self.accept(&app, connections, closing).await;
+        // Drops the listener first: whoever connects now is refused rather than left waiting.
+        drop(self);
+        app.cleanup().await;
+    }
+
+    async fn accept<A>(&self, app: &Arc<A>, connections: Connections, mut closing: watch::Receiver<bool>)
     where
         A: ServerApp + Send + Sync + 'static,
     {
         let told = closing.clone();
         loop {
-            let Some(permit) = connections.admit().await else { return };
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+            // Waiting for room ends with the rest: at the end all the room is asked for at once, before us.
+            let (permit, accepted) = tokio::select! {
+                biased;
                 _ = closing.wait_for(|closing| *closing) => return,
+                next = async { (connections.admit().await, self.listener.accept().await) } => next,
             };
             match accepted {
                 Ok(mut stream) => {
                     if stream.set_nodelay().is_err() {
                         continue;
                     }
-                    let (app, told) = (Arc::clone(&app), told.clone());
+                    let (app, told) = (Arc::clone(app), told.clone());
                     tokio::spawn(async move {
                         Service::<A>::handle_event(Box::new(stream), app, told).await;
                         drop(permit);

@@ -40,6 +40,8 @@ pub use serving::Serving;
 
 /// How many places of a backend are tried before the client hears 502; each only when nothing was sent.
 const MOST_TRIES: usize = 16;
+/// How long the ledger may take to write what is left to write at the end. One that fails would try for ever.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often the names of backends are looked up anew.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 
@@ -240,10 +242,10 @@ impl Server {
         })
         .await
         .is_ok();
-        self.ledger.flush().await;
+        let written = tokio::time::timeout(LAST_WORDS, self.ledger.flush()).await.is_ok();
         self.ended.send_replace(true);
         self.background.shutdown().await;
-        ended
+        ended && written
     }
 }
 

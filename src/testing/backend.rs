@@ -16,7 +16,7 @@ use super::Latch;
 use super::http1::{self, Framing, Stream};
 
 /// How many bytes a [`Step::Fill`] writes at once.
-const FILLING: [u8; 64 * 1024] = [b'.'; 64 * 1024];
+static FILLING: [u8; 64 * 1024] = [b'.'; 64 * 1024];
 
 /// One thing a backend does with a request it has read.
 #[derive(Debug, Clone)]

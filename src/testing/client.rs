@@ -199,6 +199,11 @@ impl Connection {
         let _ = self.stream.shutdown().await;
     }
 
+    /// Closes the connection as clients do that have lost interest.
+    pub async fn leave(mut self) {
+        self.half_close().await;
+    }
+
     /// Leaves at once: what is under way is reset.
     pub fn abort(self) {
         // A socket that is gone already needs no reset.

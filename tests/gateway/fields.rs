@@ -1,0 +1,169 @@
+//! Who may say what: header fields between client, gateway and backend.
+
+use tollhouse::testing::backend::Behaviour;
+use tollhouse::testing::client::Request;
+
+use crate::world::{World, assert_no_invitation, assert_paid};
+
+const WEATHER: &str = "GET /weather: $0.01";
+const UPFRONT: &str = "GET /weather: {price: $0.01, settle: before_forward}";
+
+#[tokio::test]
+async fn the_backend_hears_who_paid_what() {
+    let world = World::selling(WEATHER).await;
+    let payment = world.payment("/weather").await;
+    assert_paid(&world.pay("/weather", &payment).await);
+    let hit = world.backend.last();
+    assert_eq!(hit.field("tollhouse-payer"), Some(world.wallet.address().to_string().as_str()));
+    assert_eq!(hit.field("tollhouse-amount"), Some("10000"));
+    assert_eq!(hit.field("tollhouse-network"), Some("eip155:84532"));
+    assert_eq!(hit.field("tollhouse-route"), Some("GET /weather"));
+    assert!(hit.field("tollhouse-payment").is_some() && hit.field("tollhouse-asset").is_some());
+}
+
+#[tokio::test]
+async fn s44_a_client_cannot_have_our_word_removed() {
+    for route in [WEATHER, UPFRONT] {
+        let world = World::selling(route).await;
+        let payment = world.payment("/weather").await;
+        let request = Request::get("/weather")
+            .with("Connection", "close, Tollhouse-Payer, tollhouse-amount, Tollhouse-Payment")
+            .with("TE", "trailers")
+            .paying(&payment);
+        assert_paid(&world.ask(&request).await);
+        let hit = world.backend.last();
+        let payer = world.wallet.address().to_string();
+        assert_eq!(hit.field("tollhouse-payer"), Some(payer.as_str()), "{route}");
+        assert!(hit.field("tollhouse-amount").is_some() && hit.field("tollhouse-payment").is_some());
+    }
+}
+
+#[tokio::test]
+async fn s45_a_client_cannot_say_our_word() {
+    let world = World::selling("GET /weather: $0.01\nGET /free: free").await;
+    let forged = [
+        ("Tollhouse-Payer", "0xevil"),
+        ("tollhouse_payer", "0xevil"),
+        ("TOLLHOUSE-Paid", "evil"),
+        ("X-Tollhouse-Payer", "0xevil"),
+        ("x_tollhouse_payer", "0xevil"),
+        ("X-Payment-Verified", "evil"),
+        ("Payment-Info", "evil"),
+        ("payment_info", "evil"),
+    ];
+    let dressed = |mut request: Request| {
+        for (name, value) in forged {
+            request = request.with(name, value);
+        }
+        request
+    };
+    assert_eq!(world.ask(&dressed(Request::get("/free"))).await.status, 200);
+    let hit = world.backend.last();
+    assert!(!hit.fields.values().any(|value| value.as_bytes().ends_with(b"evil")), "{:?}", hit.fields);
+    assert!(!hit.fields.keys().any(|name| name.as_str().starts_with("tollhouse")), "nobody paid");
+
+    let payment = world.payment("/weather").await;
+    assert_paid(&world.ask(&dressed(Request::get("/weather").paying(&payment))).await);
+    let hit = world.backend.last();
+    assert!(!hit.fields.values().any(|value| value.as_bytes().ends_with(b"evil")), "{:?}", hit.fields);
+    assert_eq!(hit.fields.get_all("tollhouse-payer").iter().count(), 1);
+}
+
+#[tokio::test]
+async fn s47_a_backend_cannot_forge_receipts_or_challenges() {
+    let forged = [
+        ("PAYMENT-RESPONSE", "forged"),
+        ("X-PAYMENT-RESPONSE", "forged"),
+        ("PAYMENT-REQUIRED", "forged"),
+        ("Payment-Receipt", "forged"),
+        ("Tollhouse-Payer", "forged"),
+        ("WWW-Authenticate", "Payment realm=\"forged\""),
+        ("Content-Type", "text/plain"),
+    ];
+    let world = World::selling("GET /weather: $0.01\nGET /free: free").await;
+    let answer = Behaviour::answer(200, &forged, "sunny");
+    world.backend.always("/weather", answer.clone()).always("/free", answer);
+    let payment = world.payment("/weather").await;
+    let paid = world.pay("/weather", &payment).await;
+    assert_paid(&paid);
+    assert_eq!(paid.fields.get_all("payment-response").iter().count(), 1, "ours and no other");
+    let free = world.get("/free").await;
+    assert_eq!(free.settlement(), None);
+    for reply in [paid, free] {
+        assert!(!reply.fields.values().any(|value| value.as_bytes().windows(6).any(|word| word == b"forged")));
+        assert_eq!((reply.text().as_str(), reply.field("content-type")), ("sunny", Some("text/plain")));
+    }
+}
+
+#[tokio::test]
+async fn s47_a_backend_that_asks_for_money_of_its_own_is_a_bad_gateway() {
+    let challenge = r#"{"x402Version":1,"error":"pay me","accepts":[{"payTo":"0xevil"}]}"#;
+    for (route, settled) in [(WEATHER, 0), (UPFRONT, 1)] {
+        let world = World::selling(route).await;
+        world.backend.on("/weather", [Behaviour::answer(402, &[("PAYMENT-REQUIRED", "forged")], challenge)]);
+        let payment = world.payment("/weather").await;
+        let reply = world.pay("/weather", &payment).await;
+        assert_no_invitation(&reply, 502);
+        assert_eq!(reply.settlement().is_some_and(|settlement| settlement.success), settled == 1);
+        world.until(if settled == 1 { "undelivered" } else { "released" }).await;
+        world.assert_counts(settled, 1);
+    }
+}
+
+#[tokio::test]
+async fn s48_a_credential_reaches_neither_the_backend_nor_the_facilitators_quote() {
+    let world = World::selling("GET /weather: $0.01\nGET /free: free").await;
+    let payment = world.payment("/weather").await;
+    let secret = payment.1.to_str().expect("base64").to_owned();
+    assert_paid(&world.pay("/weather", &payment).await);
+    world.pay("/free", &payment).await;
+    for hit in world.backend.requests() {
+        let spilled = hit.fields.iter().any(|(name, value)| {
+            value.as_bytes() == secret.as_bytes() || ["payment-signature", "x-payment"].contains(&name.as_str())
+        });
+        assert!(!spilled, "{:?}", hit.fields);
+    }
+    // S75: the quote is what later proves who paid, so it goes to nobody.
+    let quote = crate::world::decoded(&payment.1)["accepted"]["extra"]["quote"].as_str().map(str::to_owned);
+    let quote = quote.expect("a v2 client echoes its quote");
+    for call in world.facilitator.calls() {
+        assert!(!call.body.to_string().contains(&quote), "{}", call.path);
+    }
+}
+
+#[tokio::test]
+async fn s49_a_paid_answer_is_private() {
+    let world = World::selling(WEATHER).await;
+    let public = [
+        ("Cache-Control", "public, max-age=600, s-maxage=6000"),
+        ("CDN-Cache-Control", "max-age=600"),
+        ("Surrogate-Control", "max-age=600"),
+        ("Vary", "Accept"),
+        ("ETag", "\"1\""),
+    ];
+    world.backend.on("/weather", [Behaviour::answer(200, &public, "sunny")]);
+    let payment = world.payment("/weather").await;
+    let reply = world.pay("/weather", &payment).await;
+    assert_paid(&reply);
+    assert_eq!(reply.field("cache-control"), Some("private, max-age=600"));
+    assert!(reply.field("cdn-cache-control").is_none() && reply.field("surrogate-control").is_none());
+    let vary: Vec<_> = reply.fields.get_all("vary").iter().collect();
+    assert_eq!(vary, ["Accept", "PAYMENT-SIGNATURE, X-PAYMENT"]);
+    assert_eq!(reply.field("etag"), Some("\"1\""), "the rest is the backend's");
+}
+
+#[tokio::test]
+async fn s50_a_part_and_a_confirmation_are_answers_like_any_other() {
+    for status in [206, 304] {
+        let world = World::selling(WEATHER).await;
+        world.backend.on("/weather", [Behaviour::answer(status, &[("etag", "\"1\"")], "")]);
+        let payment = world.payment("/weather").await;
+        let request = Request::get("/weather").with("range", "bytes=0-1").with("if-none-match", "\"1\"");
+        let reply = world.ask(&request.paying(&payment)).await;
+        assert_eq!(reply.status, status);
+        assert_paid(&reply);
+        assert_eq!(world.backend.last().field("range"), Some("bytes=0-1"));
+        world.until("delivered").await;
+        world.assert_counts(1, 1);
+    }
+}

@@ -1,0 +1,11 @@
+//! Promises about money, held against a whole gateway through its sockets. The S-numbers are rows of SAFETY.
+
+mod challenge;
+mod failure;
+mod fields;
+mod hostile;
+mod paid;
+mod reload;
+mod replay;
+mod shutdown;
+mod world;
