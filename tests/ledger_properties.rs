@@ -43,6 +43,7 @@ fn endings() -> impl Strategy<Value = Delivered> {
     prop_oneof![
         any::<bool>().prop_map(|untouched| Delivered::Nothing { untouched }),
         Just(Delivered::Partial),
+        Just(Delivered::CutShort),
         Just(Delivered::Done(None)),
         seconds().prop_map(|until| Delivered::Done(Some(answers(until)))),
     ]

@@ -18,6 +18,8 @@ use super::{directory_of, hash, read};
 const QUIET: Duration = Duration::from_millis(200);
 /// A change is looked at after this long even if events keep coming.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// For how many times `QUIET` a file whose last line has no end is not believed.
+const HALF_WRITTEN: u32 = 15;
 /// How often the file is read without any event.
 const POLL: Duration = Duration::from_secs(10);
 
@@ -77,6 +79,7 @@ impl Watcher {
         loop {
             if self.pending {
                 self.settle().await;
+                self.whole().await;
                 self.pending = false;
                 if self.differs() {
                     return;
@@ -115,6 +118,18 @@ impl Watcher {
             }
             // Without a pause a directory that never rests would keep a core busy.
             sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits for the rest of a file that is being written in place: cut off after `$1` of `$1.50`, or before a `deny`,
+    /// it would be a valid file with other prices. A file that ends in a whole line is taken as it is.
+    async fn whole(&mut self) {
+        for _ in 0..HALF_WRITTEN {
+            match read(&self.path) {
+                Ok(bytes) if hash(&bytes) != self.known && bytes.last().is_some_and(|last| *last != b'\n') => {}
+                _ => return,
+            }
+            sleep(QUIET).await;
         }
     }
 

@@ -26,8 +26,13 @@ pub(super) async fn recall(gate: &Gate, visit: &Visit<'_>, unpayable: Unpayable)
         return Err(refusal);
     }
     let Some(entry) = remembered(gate, visit, &credential).await? else { return Err(refusal) };
-    if !matches!(entry.state, State::Settling { .. } | State::Settled { .. }) {
-        return Err(refusal);
+    let dialect = credential.dialect;
+    match entry.state {
+        // It is being served at this moment, perhaps for longer than it may still be presented anew.
+        State::Reserved { until } if gate.clock.now() < until => return Err(Refusal::InFlight { dialect, until }),
+        State::Exhausted => return Err(Refusal::Exhausted(dialect)),
+        State::Reserved { .. } | State::Released => return Err(refusal),
+        State::Settling { .. } | State::Settled { .. } => {}
     }
     let claim = gate
         .ledger

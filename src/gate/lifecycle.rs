@@ -286,6 +286,11 @@ impl Reserved<'_> {
                     let confirmed = Confirmed { payment, lease, facilitator };
                     return gate.settled_by_others(confirmed).await.map(Admission::Settled);
                 }
+                // Nobody here can look. Money may have moved, to us perhaps, so nobody is asked for more (I4).
+                Err(VerifyError::Declined(decline)) if decline.nonce_used() => {
+                    lease.release().await;
+                    return Err(Refusal::Spent { dialect, receipt: None });
+                }
                 Err(VerifyError::Declined(decline)) => {
                     gate.observe(&Event::Declined {
                         route: visit.route.key.clone(),
@@ -318,6 +323,11 @@ impl Confirmed {
         self.lease.key()
     }
 
+    /// Whether its answer could still be collected by whoever leaves before it comes.
+    pub fn collectable(&self) -> bool {
+        self.lease.sale().collectable(false)
+    }
+
     /// The backend is about to see the request: from now on, letting go counts (S73).
     pub fn mark_forwarded(&mut self) {
         self.lease.mark_forwarded();
@@ -343,6 +353,11 @@ impl Settled {
     /// What the ledger remembers it by.
     pub fn key(&self) -> crate::payment::PaymentKey {
         self.delivering.key()
+    }
+
+    /// Whether the answer could still be collected if nothing of it is written now.
+    pub fn collectable(&self) -> bool {
+        self.delivering.sale().collectable(false)
     }
 
     /// The dialect to answer in.

@@ -151,6 +151,10 @@ impl Proxy {
             let detail = "this route is sold for GET; the payment has not been taken";
             return Some(problem_with(StatusCode::METHOD_NOT_ALLOWED, detail, header::ALLOW, "GET"));
         }
+        if toll.settle == SettleMode::BeforeForward && request.headers.contains_key(header::TRANSFER_ENCODING) {
+            // It would be paid for before its size is known, and might then be too large to forward.
+            return Some(problem(StatusCode::LENGTH_REQUIRED, "this route needs a Content-Length; nobody was charged"));
+        }
         if toll.settle == SettleMode::BeforeForward && passage.upstream.as_ref().is_none_or(|up| up.places() == 0) {
             // Nobody is charged for a backend that is known to be out of reach (S77).
             return Some(problem(StatusCode::SERVICE_UNAVAILABLE, "the backend cannot be reached right now"));
@@ -247,8 +251,12 @@ fn well_formed(request: &RequestHeader) -> Result<(), Answer> {
     if fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>() > MOST_FIELD_BYTES {
         return Err(problem(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the header is too large"));
     }
-    if fields.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
-        return refuse("Content-Length is repeated");
+    let mut lengths = fields.get_all(header::CONTENT_LENGTH).iter();
+    // `5, 5` is the same field twice: backends disagree about it (RFC 9112, 6.3).
+    if lengths.next().is_some_and(|length| !length.as_bytes().iter().all(u8::is_ascii_digit))
+        || lengths.next().is_some()
+    {
+        return refuse("Content-Length is not one number");
     }
     if request.version == Version::HTTP_11 && !fields.contains_key(header::HOST) {
         return refuse("the Host field is missing");
@@ -263,7 +271,7 @@ fn well_formed(request: &RequestHeader) -> Result<(), Answer> {
 /// with `Host` (S40).
 fn origin_form(request: &RequestHeader) -> &[u8] {
     let raw = request.raw_path();
-    let absolute = raw.first() != Some(&b'/') && raw.windows(3).any(|bytes| bytes == b"://");
+    let absolute = raw.starts_with(b"http://") || raw.starts_with(b"https://");
     match request.uri.path_and_query() {
         // What is not UTF-8 is kept apart only approximately.
         Some(origin) if absolute && request.raw_path_is_utf8() => origin.as_str().as_bytes(),

@@ -88,6 +88,7 @@ impl Proxy {
             let now = self.gate.clock.now();
             let delivered = match (written, error) {
                 (None, _) => Delivered::Nothing { untouched: !passage.backend_touched },
+                (Some(_), Some(error)) if *error.esource() == ErrorSource::Upstream => Delivered::CutShort,
                 (Some(_), Some(_)) => Delivered::Partial,
                 (Some(_), None) => Delivered::Done(passage.keeper.take().and_then(|keeper| (*keeper).answer(now))),
             };

@@ -54,6 +54,11 @@ impl Proxy {
             confirmed.release().await;
             return fail(StatusCode::BAD_GATEWAY, "the backend asked for a payment of its own");
         }
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            // Nobody asked for a tunnel: upgrades are refused before the backend is asked (S51).
+            confirmed.release().await;
+            return fail(StatusCode::BAD_GATEWAY, "the backend changed the protocol unasked");
+        }
         if passage.started.elapsed() > limit {
             // The hold is no longer long enough to settle under.
             confirmed.release().await;
@@ -63,6 +68,12 @@ impl Proxy {
             passage.outcome = Some("failed");
             confirmed.release().await;
             return Ok(());
+        }
+        if has_left(session) && !confirmed.collectable() {
+            // Whoever left could never collect this answer, and is not charged for it. If only its sending side is
+            // closed, it hears so.
+            confirmed.release().await;
+            return fail(StatusCode::BAD_REQUEST, "the client closed its side before the answer");
         }
         match self.gate.settle(confirmed).await {
             Ok(settled) => {
@@ -87,9 +98,9 @@ impl Proxy {
         passage: &mut Passage,
         settled: Settled,
     ) -> Result<()> {
-        if head.status == StatusCode::PAYMENT_REQUIRED {
+        if matches!(head.status, StatusCode::PAYMENT_REQUIRED | StatusCode::SWITCHING_PROTOCOLS) {
             passage.stage = Stage::Settled(Box::new(settled));
-            return fail(StatusCode::BAD_GATEWAY, "the backend asked for a payment of its own");
+            return fail(StatusCode::BAD_GATEWAY, "the backend asked for a payment or a protocol of its own");
         }
         let failed = match settled.payment().offer.settle {
             SettleMode::BeforeForward => head.status.is_server_error(),
@@ -106,8 +117,8 @@ impl Proxy {
         self.let_out(session, head, passage, settled)
     }
 
-    /// The answer may go. Unless nobody is there to take it: then it is kept for whoever paid (SAFETY, "Leaving
-    /// clients"). Once a byte is written, what the client got of it is the client's word against ours (S74).
+    /// The answer may go. Unless nobody is there to take it and it can be collected later: then it is kept for whoever
+    /// paid (SAFETY, "Leaving clients"). Once a byte is written, what the client got is its word against ours (S74).
     fn let_out(
         &self,
         session: &mut Session,
@@ -115,7 +126,7 @@ impl Proxy {
         passage: &mut Passage,
         mut settled: Settled,
     ) -> Result<()> {
-        if has_left(session) {
+        if has_left(session) && settled.collectable() {
             passage.client_gone = true;
             settled.end(Delivered::Nothing { untouched: false });
             return Err(Error::explain(ErrorType::ConnectionClosed, "the client left before its answer"));

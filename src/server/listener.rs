@@ -11,6 +11,7 @@ use std::time::Duration;
 use pingora::apps::ServerApp;
 use pingora::protocols::l4::listener::Listener;
 use pingora::services::listening::Service;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -18,6 +19,8 @@ use super::StartError;
 
 /// How many client connections may be open at once (S56, I7).
 const MOST_CONNECTIONS: usize = 16_384;
+/// File descriptors that clients cannot use up.
+const RESERVED_DESCRIPTORS: usize = 64;
 /// How long accepting pauses when the process is out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -29,24 +32,35 @@ pub(crate) struct Door {
 
 /// The connections that are open.
 #[derive(Clone)]
-pub(crate) struct Connections(Arc<Semaphore>);
+pub(crate) struct Connections {
+    open: Arc<Semaphore>,
+    most: usize,
+}
 
 impl Default for Connections {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MOST_CONNECTIONS)))
+        let most = most_connections(getrlimit(Resource::Nofile).current);
+        Self { open: Arc::new(Semaphore::new(most)), most }
     }
+}
+
+/// A client connection and the one to the backend take two file descriptors. Some are kept for the ledger, the
+/// facilitators and the status listener, which must answer when nothing else does.
+fn most_connections(descriptors: Option<u64>) -> usize {
+    let free = descriptors.map_or(MOST_CONNECTIONS, |all| usize::try_from(all).unwrap_or(usize::MAX));
+    (free.saturating_sub(RESERVED_DESCRIPTORS) / 2).clamp(1, MOST_CONNECTIONS)
 }
 
 impl Connections {
     async fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).acquire_owned().await.ok()
+        Arc::clone(&self.open).acquire_owned().await.ok()
     }
 
     /// Returns when none is open any more.
     pub(crate) async fn all_closed(&self) {
-        let all = u32::try_from(MOST_CONNECTIONS).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.most).unwrap_or(u32::MAX);
         // Fails only for a closed semaphore, and nobody closes this one.
-        let _ = self.0.acquire_many(all).await;
+        let _ = self.open.acquire_many(all).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Format};
@@ -36,6 +36,7 @@ pub enum RunError {
 pub async fn run(path: &Path, directives: Option<&str>) -> Result<(), RunError> {
     let mut stop = Stop::listen().map_err(RunError::Signals)?;
     keep_memory_private();
+    take_descriptors();
     let loaded = config::load(path);
     if let Some(config) = &loaded.config {
         crate::telemetry::init(&config.live.log, directives);
@@ -56,6 +57,14 @@ pub async fn run(path: &Path, directives: Option<&str>) -> Result<(), RunError> 
         tracing::warn!("stopped before everything had ended; what is open is in the ledger");
     }
     Ok(())
+}
+
+/// Takes all the file descriptors that the system allows us: each request may need two.
+fn take_descriptors() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit on open files could not be raised");
+    }
 }
 
 /// Turns core dumps off, and other processes' look into our memory: it holds keys (S60).

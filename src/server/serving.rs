@@ -56,7 +56,14 @@ impl Serving {
     async fn reload(&mut self) -> Option<Reloaded> {
         let path = self.path.clone();
         // A large table takes a moment to read; requests do not wait for it.
-        let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await.ok()?;
+        let loaded = match tokio::task::spawn_blocking(move || config::load(&path)).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.server.note_reload("failed");
+                tracing::error!(%error, "the changed file could not be read, the prices stay as they were");
+                return None;
+            }
+        };
         let Some(config) = loaded.config else {
             let report = loaded.report.render(Format::Human, false);
             self.server.note_reload("failed");

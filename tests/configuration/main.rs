@@ -297,6 +297,8 @@ proptest! {
     #[test]
     fn no_valid_file_with_a_stretch_cut_out_stops_the_reader(from in 0_usize..2500, length in 0_usize..40) {
         let text = include_str!("../fixtures/config/valid/everything.yaml");
+        // The comments in front name the environment of the test, which is no part of the file.
+        let text = &text[text.find("version:").expect("it begins with its version")..];
         let (from, to) = (from.min(text.len()), (from + length).min(text.len()));
         let cut = format!("{}{}", &text[..from], &text[to..]);
         let report = Directory::new().read(&cut, "gateway.yaml").report;

@@ -184,6 +184,27 @@ async fn a_half_closed_connection_counts_as_left_and_its_answer_is_kept() {
 }
 
 #[tokio::test]
+async fn whoever_leaves_an_answer_that_cannot_be_collected_is_not_charged() {
+    let world = World::selling("GET /weather: $0.01\nPOST /orders: $0.01").await;
+    for (request, dialect) in [(Request::get("/weather"), Dialect::V1), (Request::post("/orders", "one"), Dialect::V2)]
+    {
+        let working = Latch::closed();
+        let hits = world.backend.hits();
+        world.backend.on(path, [Behaviour::text("done").when(&working)]);
+        let payment = world.payment_for(&request, dialect).await;
+        let mut client = world.send(&request.clone().paying(&payment)).await;
+        eventually("the backend was asked", || world.backend.hits() == hits + 1).await;
+        client.half_close().await;
+        working.open();
+        let told = client.reply().await;
+        assert_eq!(told.status, 400, "{}", told.text());
+        assert_eq!(world.facilitator.count("/settle"), 0);
+        assert!(world.gateway.entries().await.iter().all(|entry| entry.state.name() == "released"));
+    }
+    world.assert_counts(0, 2);
+}
+
+#[tokio::test]
 async fn s24_nobody_is_charged_for_an_answer_that_is_not_one() {
     let unreachable = "GET /weather: {price: $0.01, upstream: \"http://127.0.0.1:1\"}";
     let cases = [

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tollhouse::payment::Dialect;
-use tollhouse::testing::backend::Behaviour;
+use tollhouse::testing::backend::{Behaviour, Step};
 use tollhouse::testing::client::Request;
 
 use crate::world::{File, World, assert_invites, assert_no_invitation, assert_paid, decoded, eventually};
@@ -302,4 +302,44 @@ async fn a_slow_client_of_an_unpaid_upload_is_let_go() {
     let closed = tokio::time::timeout(Duration::from_secs(10), client.try_reply()).await;
     assert!(closed.is_ok_and(|reply| reply.is_none()), "the connection is not kept for a body nobody wants");
     world.assert_untouched();
+}
+
+#[tokio::test]
+async fn s43_a_length_that_is_not_one_number_is_refused() {
+    let world = World::selling("POST /open: free").await;
+    for length in ["5, 5", "5,5", "+5", "5 5", "0x5"] {
+        let mut client = world.gateway.connect().await;
+        let request = format!("POST /open HTTP/1.1\r\nHost: api.test\r\nContent-Length: {length}\r\n\r\nhello");
+        client.write(request.as_bytes()).await;
+        assert_eq!(client.reply().await.status, 400, "{length}");
+    }
+    assert_eq!(world.backend.hits(), 0);
+}
+
+#[tokio::test]
+async fn nobody_pays_in_advance_for_a_body_of_unknown_length() {
+    let world = World::selling("POST /report: {price: $1, settle: before_forward}").await;
+    let payment = world.payment_for(&Request::post("/report", "x"), Dialect::V2).await;
+    let mut client = world.gateway.connect().await;
+    let value = payment.1.to_str().expect("base64");
+    let request = format!(
+        "POST /report HTTP/1.1\r\nHost: api.test\r\n{}: {value}\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+        payment.0
+    );
+    client.write(request.as_bytes()).await;
+    assert_no_invitation(&client.reply().await, 411);
+    world.assert_untouched();
+    assert_paid(&world.ask(&Request::post("/report", "x").paying(&payment)).await);
+}
+
+#[tokio::test]
+async fn s51_a_tunnel_that_nobody_asked_for_is_not_sold() {
+    let world = World::selling("GET /secret: $1").await;
+    let tunnel = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nTUNNEL";
+    world.backend.on("/secret", [Behaviour::steps([Step::Write(tunnel.as_slice().into())])]);
+    let payment = world.payment("/secret").await;
+    let reply = world.pay("/secret", &payment).await;
+    assert_eq!(reply.status, 502, "{}", reply.text());
+    assert!(!reply.text().contains("TUNNEL"));
+    world.assert_counts(0, 1);
 }

@@ -60,6 +60,24 @@ async fn s1_a_payment_buys_one_answer() {
 }
 
 #[tokio::test]
+async fn s23_a_payment_in_use_is_no_invitation_even_when_it_is_too_late_to_begin_with_it() {
+    let world = World::selling(WEATHER).await;
+    let serving = Latch::closed();
+    world.backend.on("/weather", [Behaviour::text("sunny").when(&serving)]);
+    let payment = world.payment("/weather").await;
+    let mut first = world.send(&Request::get("/weather").paying(&payment)).await;
+    eventually("the backend was asked", || world.backend.hits() == 1).await;
+    // Another presentation would no longer leave time enough to serve and settle; this one did.
+    world.wait(Duration::from_secs(70));
+
+    assert_in_flight(&world.pay("/weather", &payment).await);
+
+    serving.open();
+    assert_paid(&first.reply().await);
+    world.assert_counts(1, 1);
+}
+
+#[tokio::test]
 async fn s1_s7_a_payment_that_bought_one_route_does_not_open_another_of_the_same_price() {
     let world = World::selling("GET /weather: $0.01\nGET /news: $0.01").await;
     let payment = world.payment("/weather").await;
@@ -286,14 +304,14 @@ async fn s74_an_answer_that_began_to_leave_is_not_delivered_again() {
 }
 
 #[tokio::test]
-async fn s74_an_answer_the_backend_cuts_short_is_partial_and_not_delivered_again() {
+async fn s74_an_answer_the_backend_cuts_short_is_not_delivered_again_and_is_owed() {
     let world = World::selling(WEATHER).await;
     world.backend.on("/weather", [Behaviour::truncated("half of it")]);
     let payment = world.payment("/weather").await;
     let reply = world.pay("/weather", &payment).await;
     assert!(!reply.whole);
     let transaction = assert_paid(&reply);
-    world.until("partial").await;
+    world.until("refund_due").await;
     assert_spent(&world.pay("/weather", &payment).await, &transaction);
     world.assert_counts(1, 1);
 }

@@ -92,6 +92,8 @@ pub enum Delivered {
     },
     /// Some did.
     Partial,
+    /// Some did, and the backend had no more: the seller's failure, so the seller owes the money back.
+    CutShort,
     /// All did.
     Done(Option<Answer>),
 }
@@ -114,7 +116,9 @@ impl Entry {
         };
         entry.state = match (entry.state, event) {
             (State::Reserved { until: held }, Event::Reserve { .. }) if now < held => return Err(Conflict),
-            (State::Released | State::Reserved { .. }, Event::Reserve { sale, until }) => {
+            (was @ (State::Released | State::Reserved { .. }), Event::Reserve { sale, until }) => {
+                // A hold that lapsed was never let go, so nothing has counted it yet (S73).
+                entry.releases = entry.releases.saturating_add(u32::from(was != State::Released));
                 entry.sale = sale;
                 State::Reserved { until }
             }
@@ -194,6 +198,9 @@ fn deliver(
         }
         (Delivery::Pending | Delivery::Leased { .. }, Event::Deliver { delivered: Delivered::Partial, .. }) => {
             Ok(Delivery::Partial)
+        }
+        (Delivery::Pending | Delivery::Leased { .. }, Event::Deliver { delivered: Delivered::CutShort, .. }) => {
+            Ok(Delivery::RefundDue)
         }
         (Delivery::Pending | Delivery::Leased { .. }, Event::Deliver { delivered: Delivered::Done(answer), .. }) => {
             Ok(Delivery::Done { answer })
