@@ -18,7 +18,7 @@ use url::Url;
 use super::pay::exchange::{Client, Request};
 use super::pay::wallet::Wallet;
 use super::{Verdict, block_on};
-use crate::server::{Serving, Stop};
+use crate::server::{RunError, Serving, StartError, Stop};
 use crate::{config, telemetry};
 use api::SampleApi;
 use home::Home;
@@ -26,6 +26,8 @@ use script::Script;
 
 /// The port of the gateway and of its status listener, when nobody else has them.
 const USUAL_PORTS: (u16, u16) = (8402, 9402);
+/// How often a port that was free and then was not is replaced.
+const MOST_TRIES: u32 = 10;
 /// How long requests under way may take to end.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -44,7 +46,8 @@ struct World {
     serving: Serving,
     api: SampleApi,
     home: Home,
-    gateway: SocketAddr,
+    /// What is not as usual.
+    note: Option<String>,
     client: Client,
     wallet: Wallet,
     request: Request,
@@ -100,18 +103,14 @@ impl World {
     async fn open(port: Option<u16>) -> Result<Self, String> {
         let api = SampleApi::open().await.map_err(|error| error.to_string())?;
         let home = Home::new().map_err(|error| format!("no temporary directory can be made: {error}"))?;
-        let no_port = |error| format!("no port is free: {error}");
-        let gateway = home::free_port(port.unwrap_or(USUAL_PORTS.0), port.is_none()).map_err(no_port)?;
-        let status = home::free_port(USUAL_PORTS.1, true).map_err(no_port)?;
-        home.write(&home::gateway_yaml(gateway, status, api.address())).map_err(|error| error.to_string())?;
-
-        let loaded = config::load(home.file());
-        let serving = Serving::start(home.file(), loaded).await.map_err(|error| error.to_string())?;
+        let (serving, gateway) = serve(&home, &api, port).await?;
         let url = format!("http://{gateway}/v1/weather");
         let url: Url = url.parse().map_err(|error| format!("{url}: {error}"))?;
         let client = Client::new(&url).map_err(|lost| lost.into_words())?;
         let request = Request { method: Method::GET, url, fields: HeaderMap::new(), body: bytes::Bytes::new() };
-        Ok(Self { serving, api, home, gateway, client, wallet: Wallet::throw_away(), request })
+        let taken = port.is_none() && gateway.port() != USUAL_PORTS.0;
+        let note = taken.then(|| format!("Port {} is taken, so it is {} here.", USUAL_PORTS.0, gateway.port()));
+        Ok(Self { serving, api, home, note, client, wallet: Wallet::throw_away(), request })
     }
 
     /// The client goes first: the gateway waits for connections that are open.
@@ -124,5 +123,27 @@ impl World {
 
     fn url(&self) -> &Url {
         &self.request.url
+    }
+}
+
+/// Starts the gateway, and says where it is. A usual port that somebody has is replaced by one that is free; a port that
+/// was asked for is not.
+async fn serve(home: &Home, api: &SampleApi, port: Option<u16>) -> Result<(Serving, SocketAddr), String> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let gateway = home::address(port.unwrap_or(USUAL_PORTS.0), port.is_none());
+        let status = home::address(USUAL_PORTS.1, true);
+        let (gateway, status) = gateway
+            .and_then(|gateway| Ok((gateway, status?)))
+            .map_err(|error| format!("no port can be had: {error}"))?;
+        let text = home::gateway_yaml(gateway, status, api.address());
+        home.write(&text).map_err(|error| format!("gateway.yaml cannot be written: {error}"))?;
+        match Serving::start(home.file(), config::load(home.file())).await {
+            Ok(serving) => return Ok((serving, gateway)),
+            // Somebody took it in the moment between looking and listening.
+            Err(RunError::Start(StartError::Listen { .. })) if tries < MOST_TRIES => {}
+            Err(error) => return Err(error.to_string()),
+        }
     }
 }

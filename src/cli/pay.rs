@@ -4,6 +4,7 @@
 //! money has moved it presents that same payment again, never another one; and when it has to give up it says so with
 //! an exit code of its own.
 
+mod arguments;
 pub(super) mod exchange;
 mod limit;
 mod meaning;
@@ -15,18 +16,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
 use super::{Shape, Verdict, block_on};
-use crate::facilitator::sandbox::{MAGIC_PAYERS, MagicPayer};
+use crate::facilitator::sandbox::MagicPayer;
 use crate::payment::Offer;
 use crate::primitives::{Clock, SystemClock};
 use crate::protocol::x402::client::{Challenge, Choice, Settlement};
-use crate::protocol::x402::{PAYMENT_SIGNATURE, X_PAYMENT};
+use arguments::{field, is_loopback, magic_payer, web_url};
 use exchange::{Answer, Client, Lost, Request};
 use limit::Limit;
 use meaning::Meaning;
@@ -74,7 +74,7 @@ pub(super) struct Pay {
     #[arg(long)]
     v1: bool,
     /// How long to go on presenting a payment whose fate is not known
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=3600))]
     wait: u64,
     /// How the outcome is written; `json` is one object on standard output, with the body in it
     #[arg(long, value_enum, default_value = "human")]
@@ -229,7 +229,7 @@ impl Pay {
                     after
                 }
             };
-            if Instant::now() + after > deadline {
+            if after > deadline.saturating_duration_since(Instant::now()) {
                 break;
             }
             teller.waits(&so_far, after);
@@ -291,34 +291,4 @@ async fn unasked(answer: Answer, teller: &mut Teller) -> Result<Ending, Ending> 
 
 fn unreachable(lost: Lost) -> Ending {
     Ending::Unreachable(lost.into_words())
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    }
-}
-
-fn web_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("{error}; write http://… or https://…"))?;
-    if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err("write http://… or https://…".to_owned()) }
-}
-
-/// `Name: value`. The fields that pay are ours to write.
-fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or("write 'Name: value'")?;
-    let name = HeaderName::try_from(name.trim()).map_err(|error| error.to_string())?;
-    if [PAYMENT_SIGNATURE, X_PAYMENT].contains(&name) {
-        return Err(format!("{name} is written by this command"));
-    }
-    let value = HeaderValue::from_str(value.trim()).map_err(|error| error.to_string())?;
-    Ok((name, value))
-}
-
-fn magic_payer() -> impl clap::builder::TypedValueParser<Value = &'static MagicPayer> {
-    PossibleValuesParser::new(MAGIC_PAYERS.iter().map(|payer| payer.name))
-        .try_map(|name| MAGIC_PAYERS.iter().find(|payer| payer.name == name).ok_or("no such payer"))
 }

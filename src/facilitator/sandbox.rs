@@ -164,8 +164,8 @@ impl Facilitator for Sandbox {
             Posted::Now if told_at > now => {
                 Err(SettleError::Unknown { transaction: Some(transaction), source: "the payer `unknown` paid".into() })
             }
-            Posted::Now => Ok(receipt(payment, transaction, now)),
-            Posted::Before { at, .. } => Ok(receipt(payment, transaction, at)),
+            Posted::Now => Ok(Receipt::of(payment, transaction, now)),
+            Posted::Before { at, .. } => Ok(Receipt::of(payment, transaction, at)),
         }
     }
 
@@ -176,7 +176,7 @@ impl Facilitator for Sandbox {
         let books = self.books();
         match books.find(signed) {
             Some(Posted::Before { at, told_at }) if told_at <= now => {
-                Outcome::Settled(receipt(payment, pseudo_hash(payment), at))
+                Outcome::Settled(Receipt::of(payment, pseudo_hash(payment), at))
             }
             None if books::lapsed(signed, now) && books.remembers(unresolved.reserved_at) => {
                 Outcome::NotSettled(Decline { code: books::LAPSED.into() })
@@ -201,17 +201,6 @@ fn pseudo_hash(payment: &Payment) -> TransactionHash {
     digest.update(b"tollhouse sandbox");
     digest.update(payment.key().as_bytes());
     digest.finalize()
-}
-
-fn receipt(payment: &Payment, transaction: TransactionHash, settled_at: crate::primitives::Timestamp) -> Receipt {
-    Receipt {
-        payer: payment.payer(),
-        amount: payment.offer.amount,
-        network: payment.offer.network.id.clone(),
-        network_v1: payment.offer.network.v1_name.clone(),
-        transaction,
-        settled_at,
-    }
 }
 
 #[cfg(test)]

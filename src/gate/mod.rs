@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicUsize;
 
 use crate::facilitator::Pool;
 use crate::ledger::Ledger;
-use crate::payment::QuoteKey;
+use crate::payment::{Credential, QuoteKey};
 use crate::primitives::Clock;
 use crate::protocol::Protocol;
 use crate::scheme::Scheme;
@@ -75,6 +75,12 @@ impl Gate {
     /// A [`Refusal`] says why it may not pass and what its sender should do next.
     pub async fn admit(self: &Arc<Self>, visit: &Visit<'_>) -> Result<Admission, Refusal> {
         let credential = self.protocol.decode(visit.fields)?.ok_or(Refusal::PaymentRequired)?;
+        // Boxed: most requests to a priced route carry no payment and need no room for what follows.
+        Box::pin(self.take(visit, credential)).await
+    }
+
+    /// The way in of a request that carries a payment.
+    async fn take(self: &Arc<Self>, visit: &Visit<'_>, credential: Credential) -> Result<Admission, Refusal> {
         let proven = match Offered::to(visit).present(self, credential).and_then(|presented| presented.prove(self)) {
             Ok(proven) => proven,
             // A payment that is no longer good as a new one may still be one we took: then asking for another

@@ -91,9 +91,9 @@ impl QuoteKey {
     }
 
     fn mac(&self, route: &str, offer: &Offer, head: &[u8]) -> hmac::Tag {
-        let mut context = hmac::Context::with_key(&self.key);
-        context.update(b"tollhouse quote v1");
-        context.update(head);
+        let mut stated = Vec::with_capacity(320);
+        stated.extend_from_slice(b"tollhouse quote v1");
+        stated.extend_from_slice(head);
         // Each part is preceded by its length: no two sets of terms share one encoding.
         let settle = offer.settle.as_str();
         let amount = offer.amount.units().to_be_bytes::<32>();
@@ -107,10 +107,10 @@ impl QuoteKey {
             settle.as_bytes(),
         ];
         for part in parts {
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part);
+            stated.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            stated.extend_from_slice(part);
         }
-        context.sign()
+        hmac::sign(&self.key, &stated)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Payment;
 use crate::primitives::{AtomicAmount, Caip2, Payer, Timestamp};
 
 /// The transaction a payment settled in; a pseudo hash in the sandbox.
@@ -22,4 +23,19 @@ pub struct Receipt {
     pub transaction: TransactionHash,
     /// When we learned of it.
     pub settled_at: Timestamp,
+}
+
+impl Receipt {
+    /// What is proven once the payment has settled in this transaction: exactly the terms we offered.
+    pub fn of(payment: &Payment, transaction: TransactionHash, settled_at: Timestamp) -> Self {
+        let network = &payment.offer.network;
+        Self {
+            payer: payment.payer(),
+            amount: payment.offer.amount,
+            network: network.id.clone(),
+            network_v1: network.v1_name.clone(),
+            transaction,
+            settled_at,
+        }
+    }
 }

@@ -64,8 +64,7 @@ impl Proxy {
             Ok(Way::Priced { route, toll, through_get }) => {
                 // Until it is settled nothing of the answer may leave, interim answers included (S76).
                 session.as_downstream_mut().set_ignore_info_resp(true);
-                // Boxed: what admitting needs is large, and free requests would carry room for it.
-                if let Some(answer) = Box::pin(self.admit(session, passage, &route, &toll, through_get)).await {
+                if let Some(answer) = self.admit(session, passage, &route, &toll, through_get).await {
                     return Some(answer);
                 }
                 // A client that leaves does not get free work: the answer is awaited, settled and kept for it.
@@ -164,7 +163,7 @@ impl Proxy {
                 passage.paid = Some(Paid::by(&settled));
                 passage.stage = Stage::Settled(Box::new(settled));
             }
-            Ok(Admission::Repeat(repeat)) => return Some(self.repeat(session, passage, repeat).await),
+            Ok(Admission::Repeat(repeat)) => return Some(Box::pin(self.repeat(session, passage, repeat)).await),
             Err(refusal) => {
                 passage.outcome = Some(if refusal == Refusal::PaymentRequired { "offered" } else { "refused" });
                 return Some(self.gate.refuse(&visit, &refusal));

@@ -57,13 +57,5 @@ pub fn sale(number: u64) -> Sale {
 
 /// A receipt for this sale, in a transaction of its own.
 pub fn receipt(sale: &Sale, settled_at: Timestamp) -> Receipt {
-    let payment = &sale.payment;
-    Receipt {
-        payer: payment.payer(),
-        amount: payment.offer.amount,
-        network: payment.offer.network.id.clone(),
-        network_v1: payment.offer.network.v1_name.clone(),
-        transaction: keccak256(payment.key().as_bytes()),
-        settled_at,
-    }
+    Receipt::of(&sale.payment, keccak256(sale.payment.key().as_bytes()), settled_at)
 }

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, B256};
 use serde_json::{Value, json};
+use tollhouse::config;
 use tollhouse::facilitator::chain::{Chain, CheckError, ConnectError, Found, RpcError};
 use tollhouse::facilitator::local::{KeyError, Local};
 use tollhouse::facilitator::{Facilitator, Outcome, Prepared, SettleError, VerifyError};
 use tollhouse::payment::{Dialect, Payment};
 use tollhouse::primitives::{Caip2, Eip712Name, Payee, Secret, SystemClock};
+use tollhouse::server::{Server, StartError, system_clock};
 use tollhouse::testing::anvil::{Anvil, CHAIN_ID, USDC};
 
 use flaky::{Fault, Flaky};
@@ -327,6 +329,37 @@ async fn s9_a_node_of_another_chain_is_refused() {
     assert_eq!(error.to_string(), "a node configured for eip155:8453 serves eip155:84532");
     let payment = world::payment_of(&world::payer(), 1);
     assert!(matches!(chain.transfer_in(B256::ZERO, &payment).await, Err(RpcError::WrongChain { .. })));
+}
+
+/// A gateway that starts on a chain, or with a token name, that its own node contradicts.
+async fn start_with(networks: &str, pay_to: &str, node: &str) -> Result<Server, StartError> {
+    let file = format!(
+        "version: 1\npublic_url: http://localhost\nupstream: http://127.0.0.1:9\nlisten: 127.0.0.1:0\nstatus: none\n\
+         ledger: memory\nfacilitators: [{{name: f, url: http://127.0.0.1:9, networks: [{pay_to}]}}]\n\
+         pay_to: {{{pay_to}: \"0x1111111111111111111111111111111111111111\"}}\nnetworks:\n  {pay_to}: {networks}\n\
+         routes:\n  GET /x: $0.01\n"
+    );
+    let file = file.replace("NODE", node);
+    let loaded = config::parse(&file, "gateway.yaml", std::path::Path::new("."), &|_| None);
+    let report = loaded.report.render(config::Format::Human, false);
+    Server::start(loaded.config.expect(&report), &loaded.hash, system_clock()).await
+}
+
+#[tokio::test]
+async fn s9_a_gateway_does_not_start_on_what_its_own_node_contradicts() {
+    let anvil = Anvil::start().await;
+    let node = anvil.rpc_url();
+    let elsewhere = format!(
+        "{{chain: \"eip155:4242\", testnet: true, rpc: [NODE], assets: {{USDC: {{address: \"{USDC}\", decimals: 6, \
+         peg: usd, eip712: {{name: USDC, version: \"2\"}}}}}}}}"
+    );
+
+    let right = start_with("{rpc: [NODE]}", "base-sepolia", node.expose()).await;
+    let wrong = start_with(&elsewhere, "ours", node.expose()).await;
+
+    assert!(right.is_ok(), "{:?}", right.err());
+    let Err(StartError::Chain { source, .. }) = wrong else { panic!("it started on another chain") };
+    assert_eq!(source.to_string(), "a node configured for eip155:4242 serves eip155:84532");
 }
 
 #[tokio::test]

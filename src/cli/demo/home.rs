@@ -51,8 +51,8 @@ impl Drop for Home {
     }
 }
 
-/// A port of this machine: the wanted one, or when somebody has it and `else_any` allows, any that is free.
-pub(super) fn free_port(wanted: u16, else_any: bool) -> io::Result<SocketAddr> {
+/// An address of this machine with the wanted port, or when somebody has that and `else_any` allows, with any other.
+pub(super) fn address(wanted: u16, else_any: bool) -> io::Result<SocketAddr> {
     let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|listener| listener.local_addr());
     match bind(wanted) {
         Err(_) if else_any => bind(0),

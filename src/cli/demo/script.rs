@@ -27,10 +27,13 @@ impl Script {
             "{}   real signatures, play money, no network",
             self.paint(BOLD, "tollhouse demo  SANDBOX")
         ));
-        self.line(&format!("An API, and a gateway before it at http://{} by this file:", world.gateway));
+        self.line("An API, and before it a gateway that does what this file says:");
         let text = world.home.read().unwrap_or_default();
         for line in text.lines() {
             self.line(&format!("   {}", self.paint(DIM, line)));
+        }
+        if let Some(note) = &world.note {
+            self.line(note);
         }
     }
 

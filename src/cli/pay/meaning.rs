@@ -33,9 +33,9 @@ pub(super) enum Meaning {
         /// Whether the seller also says that nothing moved.
         proven: bool,
     },
-    /// Present the same payment again, not sooner than this.
+    /// Present the same payment again.
     Again {
-        /// How much sooner.
+        /// After this long at the earliest.
         after: Duration,
         /// Why.
         reason: String,

@@ -123,14 +123,7 @@ impl Remote {
     }
 
     fn receipt(&self, payment: &Payment, transaction: TransactionHash) -> Receipt {
-        Receipt {
-            payer: payment.payer(),
-            amount: payment.offer.amount,
-            network: payment.offer.network.id.clone(),
-            network_v1: payment.offer.network.v1_name.clone(),
-            transaction,
-            settled_at: self.clock.now(),
-        }
+        Receipt::of(payment, transaction, self.clock.now())
     }
 
     async fn learn_kinds(&self) -> Result<(), BoxError> {

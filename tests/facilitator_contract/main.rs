@@ -2,15 +2,16 @@
 //!
 //! To add an implementation, write its `Stage` and name it in one `contract!` line at the end.
 
+mod local;
+mod remote;
+mod sandbox;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tollhouse::facilitator::{Facilitator, Outcome, Remote, SettleError, Unresolved, VerifyError};
+use tollhouse::facilitator::{Facilitator, Outcome, SettleError, Unresolved, VerifyError};
 use tollhouse::payment::{Dialect, Offer, Payment, Receipt, TransactionHash};
 use tollhouse::primitives::{Caip2, Clock, SystemClock};
-use tollhouse::testing::ScriptedFacilitator;
-use tollhouse::testing::facilitator::Behaviour;
-use tollhouse::testing::vectors;
 
 /// A facilitator under test and the world it acts on.
 #[async_trait]
@@ -28,11 +29,22 @@ trait Stage: Sized + Send + Sync {
     /// How often money has moved for this payment, as the world sees it.
     async fn moved(&self, payment: &Payment) -> usize;
 
-    /// Lets the next settlement happen without its end becoming known. False where that cannot happen.
-    async fn lose_next_answer(&mut self) -> bool;
+    /// A payment that will settle without its end becoming known at once.
+    async fn lost(&mut self) -> Payment;
 
-    /// Takes away what the facilitator depends on. False where it depends on nothing.
-    async fn cut(&mut self) -> bool;
+    /// From here on the end of the lost payment can be known.
+    async fn find(&mut self);
+
+    /// Takes away what the facilitator depends on.
+    async fn cut(&mut self) -> Cut;
+}
+
+/// What there was to take away.
+enum Cut {
+    /// The counterpart through which it moves money.
+    Counterpart,
+    /// It depends on nothing outside this process, so it goes on.
+    Nothing,
 }
 
 async fn settle(facilitator: &dyn Facilitator, payment: &Payment) -> Result<Receipt, SettleError> {
@@ -73,6 +85,16 @@ async fn settling_moves_the_money_once_and_says_what_moved<S: Stage>() {
     assert_eq!(receipt.network, payment.offer.network.id);
     assert_eq!(receipt.network_v1, payment.offer.network.v1_name);
     assert!(!receipt.transaction.is_zero());
+}
+
+async fn s21_preparing_moves_nothing_and_a_hash_it_names_is_the_one_that_settles<S: Stage>() {
+    let stage = S::set().await;
+    let payment = stage.payable();
+    let prepared = stage.facilitator().prepare(&payment).await.expect("the payment is good");
+    assert_eq!(stage.moved(&payment).await, 0);
+    let named = prepared.transaction;
+    let receipt = stage.facilitator().submit(&payment, prepared).await.expect("the payment is good");
+    assert!(named.is_none_or(|hash| hash == receipt.transaction), "{named:?} became {}", receipt.transaction);
 }
 
 async fn s13_settling_again_moves_nothing_more_and_is_never_a_decline<S: Stage>() {
@@ -119,12 +141,14 @@ async fn s13_what_cannot_be_paid_is_declined_and_moves_nothing<S: Stage>() {
 
 async fn s13_a_lost_answer_is_unknown_until_asked_again<S: Stage>() {
     let mut stage = S::set().await;
-    let payment = stage.payable();
-    if !stage.lose_next_answer().await {
-        return;
-    }
+    let payment = stage.lost().await;
     let end = settle(&*stage.facilitator(), &payment).await;
     let Err(SettleError::Unknown { transaction, .. }) = end else { panic!("nobody can know, and yet: {end:?}") };
+    let early = stage.facilitator().outcome(&unresolved(&payment, transaction)).await;
+    assert!(!matches!(early, Outcome::NotSettled(_)), "the money moved, and reconciliation says {early:?}");
+
+    stage.find().await;
+
     match stage.facilitator().outcome(&unresolved(&payment, transaction)).await {
         Outcome::Settled(receipt) => assert_eq!(receipt.payer, payment.payer()),
         other => panic!("the money moved, and reconciliation says {other:?}"),
@@ -149,15 +173,22 @@ async fn s16_a_settled_payment_is_never_reported_unsettled<S: Stage>() {
 async fn s65_without_its_counterpart_nobody_is_declined<S: Stage>() {
     let mut stage = S::set().await;
     let payment = stage.payable();
-    if !stage.cut().await {
-        return;
-    }
+    let cut = stage.cut().await;
     let verdict = stage.facilitator().verify(&payment).await;
-    assert!(matches!(verdict, Err(VerifyError::Unavailable(_))), "{verdict:?}");
     let end = settle(&*stage.facilitator(), &payment).await;
-    assert!(matches!(end, Err(SettleError::NotSent(_) | SettleError::Unknown { .. })), "{end:?}");
     let outcome = stage.facilitator().outcome(&unresolved(&payment, None)).await;
-    assert!(matches!(outcome, Outcome::Unknown { .. }), "{outcome:?}");
+    match cut {
+        Cut::Counterpart => {
+            assert!(matches!(verdict, Err(VerifyError::Unavailable(_))), "{verdict:?}");
+            assert!(matches!(end, Err(SettleError::NotSent(_) | SettleError::Unknown { .. })), "{end:?}");
+            assert!(matches!(outcome, Outcome::Unknown { .. }), "{outcome:?}");
+        }
+        Cut::Nothing => {
+            assert!(verdict.is_ok(), "{verdict:?}");
+            assert!(end.is_ok(), "{end:?}");
+            assert!(matches!(outcome, Outcome::Settled(_)), "{outcome:?}");
+        }
+    }
 }
 
 async fn s9_offers_on_other_networks_are_not_accepted<S: Stage>() {
@@ -172,6 +203,15 @@ async fn s9_offers_on_other_networks_are_not_accepted<S: Stage>() {
     }
 }
 
+async fn play_money_and_money_are_never_taken_for_each_other<S: Stage>() {
+    let stage = S::set().await;
+    let offer = stage.payable().offer;
+    let other = Offer { sandbox: !offer.sandbox, ..offer };
+    for dialect in [Dialect::V1, Dialect::V2] {
+        assert!(!stage.facilitator().accepts(&other, dialect));
+    }
+}
+
 /// The suite as tests of this stage.
 macro_rules! contract {
     ($name:ident, $stage:ident) => {
@@ -179,6 +219,7 @@ macro_rules! contract {
             verifying_confirms_a_payable_payment_and_moves_nothing
             verifying_declines_what_cannot_be_paid
             settling_moves_the_money_once_and_says_what_moved
+            s21_preparing_moves_nothing_and_a_hash_it_names_is_the_one_that_settles
             s13_settling_again_moves_nothing_more_and_is_never_a_decline
             s2_copies_settled_together_move_the_money_once
             s13_what_cannot_be_paid_is_declined_and_moves_nothing
@@ -186,6 +227,7 @@ macro_rules! contract {
             s16_a_settled_payment_is_never_reported_unsettled
             s65_without_its_counterpart_nobody_is_declined
             s9_offers_on_other_networks_are_not_accepted
+            play_money_and_money_are_never_taken_for_each_other
         );
     };
     (@tests $name:ident, $stage:ident: $($test:ident)+) => {
@@ -193,63 +235,15 @@ macro_rules! contract {
             $(
                 #[tokio::test]
                 async fn $test() {
-                    super::$test::<super::$stage>().await;
+                    crate::$test::<crate::$name::$stage>().await;
                 }
             )+
         }
     };
 }
 
-/// `Remote` before a scripted facilitator.
-struct RemoteStage {
-    remote: Arc<Remote>,
-    world: Option<ScriptedFacilitator>,
+mod kept_by {
+    contract!(remote, RemoteStage);
+    contract!(sandbox, SandboxStage);
+    contract!(local, LocalStage);
 }
-
-impl RemoteStage {
-    fn world(&self) -> &ScriptedFacilitator {
-        self.world.as_ref().expect("it has not been cut")
-    }
-}
-
-#[async_trait]
-impl Stage for RemoteStage {
-    async fn set() -> Self {
-        let world = ScriptedFacilitator::start().await;
-        let remote = Remote::new(&world.config("remote"), None, Arc::new(SystemClock)).expect("a good configuration");
-        Self { remote: Arc::new(remote), world: Some(world) }
-    }
-
-    fn facilitator(&self) -> Arc<dyn Facilitator> {
-        self.remote.clone()
-    }
-
-    fn payable(&self) -> Payment {
-        vectors::eip3009_base_sepolia()
-    }
-
-    async fn unpayable(&self) -> Payment {
-        for path in ["/verify", "/settle"] {
-            self.world().always(path, Behaviour::Decline("insufficient_funds"));
-        }
-        vectors::unsigned(1)
-    }
-
-    async fn moved(&self, _payment: &Payment) -> usize {
-        self.world().settlements()
-    }
-
-    async fn lose_next_answer(&mut self) -> bool {
-        self.world().on_settle([Behaviour::HonestThenReset]);
-        true
-    }
-
-    async fn cut(&mut self) -> bool {
-        if let Some(world) = self.world.take() {
-            world.stop().await;
-        }
-        true
-    }
-}
-
-contract!(remote, RemoteStage);

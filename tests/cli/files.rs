@@ -1,0 +1,95 @@
+//! Commands that only read a file.
+
+use crate::support::{file, run};
+
+const VALID: &str = "\
+version: 1
+public_url: http://localhost:8402
+upstream: http://127.0.0.1:3000
+pay_to: sandbox
+routes:
+  GET /v1/**: $1
+  GET /v1/weather: $0.01
+  GET /v1/health: free
+";
+
+#[test]
+fn check_says_yes_and_what_kind_of_money_it_is() {
+    let (_directory, path) = file("gateway.yaml", VALID);
+    let ended = run([std::ffi::OsStr::new("check"), path.as_os_str()]).exits(0);
+    assert!(
+        ended.stdout.contains("is valid: 3 routes, 2 priced.") && ended.stdout.contains("SANDBOX"),
+        "{}",
+        ended.stdout
+    );
+}
+
+#[test]
+fn check_says_no_with_every_place() {
+    let (_directory, path) = file("gateway.yaml", &VALID.replace("$0.01", "0.01").replace("free", "gratis"));
+    let path = path.display().to_string();
+    let ended = run(["check", &path, "--format", "short"]).exits(1);
+    for place in [":7:", ":8:"] {
+        assert!(ended.stdout.contains(&format!("{path}{place}")), "{place} is missing from {}", ended.stdout);
+    }
+    assert!(ended.stderr.is_empty(), "the report is what was asked for: {}", ended.stderr);
+}
+
+#[test]
+fn check_of_the_file_in_the_repository_says_yes() {
+    run(["check", concat!(env!("CARGO_MANIFEST_DIR"), "/gateway.yaml")]).exits(0);
+}
+
+#[test]
+fn quote_names_the_line_that_decides_and_the_lines_it_beats() {
+    let (_directory, path) = file("gateway.yaml", VALID);
+    let path = path.display().to_string();
+    let ended = run(["quote", "GET", "/v1/weather", "--why", "-c", &path]).exits(0);
+    assert!(ended.stdout.starts_with("402  $0.01 on base-sepolia"), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains(&format!("{path}:7")) && ended.stdout.contains(&format!("{path}:6")),
+        "{}",
+        ended.stdout
+    );
+
+    let json = run(["quote", "get", "http://localhost/v1/health", "--format", "json", "-c", &path]).exits(0).json();
+    assert_eq!((&json["status"], &json["route"]), (&200.into(), &"GET /v1/health".into()));
+}
+
+#[test]
+fn version_and_schema_are_data() {
+    assert_eq!(run(["version"]).exits(0).stdout, concat!("tollhouse ", env!("CARGO_PKG_VERSION"), "\n"));
+    let schema = run(["schema"]).exits(0).json();
+    assert!(schema["properties"]["routes"].is_object(), "{schema}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_not_valid() {
+    run(["check", "/nowhere/gateway.yaml"]).exits(1);
+    run(["run", "-c", "/nowhere/gateway.yaml"]).exits(1);
+}
+
+#[test]
+fn wrong_usage_is_not_an_answer() {
+    let cases: [&[&str]; 9] = [
+        &[],
+        &["sell"],
+        &["quote", "GET"],
+        &["check", "--format", "xml"],
+        &["pay", "http://127.0.0.1:1/"],
+        &["pay", "ftp://127.0.0.1/", "--max", "$1"],
+        &["pay", "http://127.0.0.1:1/", "--max", "1"],
+        &["pay", "http://127.0.0.1:1/", "--max", "$1", "--payer", "generous"],
+        &["pay", "http://127.0.0.1:1/", "--max", "$1", "-H", "X-Payment: e30="],
+    ];
+    for arguments in cases {
+        let ended = run(arguments).exits(2);
+        assert!(ended.stdout.is_empty() && !ended.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_opens_with_examples() {
+    let help = run(["--help"]).exits(0).stdout;
+    assert!(help.starts_with("Examples:"), "{help}");
+}

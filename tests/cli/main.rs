@@ -1,0 +1,9 @@
+//! The real binary, as people and scripts use it: what it prints where, and its exit codes.
+//!
+//! `GATEWAY_YAML.md`, section 8: 0 yes, 1 no, 2 wrong usage, 3 could not find out, 4 unknown: money may have moved.
+
+mod demo;
+mod files;
+mod purchases;
+mod seller;
+mod support;

@@ -1,0 +1,209 @@
+//! The binary, a gateway of it, and an API behind that.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The binary with these arguments, in an environment that says nothing about tollhouse.
+pub fn tollhouse<A: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollhouse"));
+    for name in ["TOLLHOUSE_CONFIG", "TOLLHOUSE_LOG"] {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// How a run ended.
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs it to its end. Every command is bounded by itself, so nothing here waits for ever.
+pub fn run<A: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = A>) -> Ended {
+    ended(tollhouse(arguments).output().expect("the binary runs"))
+}
+
+pub fn ended(output: Output) -> Ended {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it writes UTF-8");
+    // A run that a signal has ended has no code.
+    let code = output.status.code().unwrap_or(-1);
+    Ended { code, stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+impl Ended {
+    /// Fails with all that was said unless the exit code is this one.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The one JSON object on standard output.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
+    }
+}
+
+/// A file with this text, in a directory of its own.
+pub fn file(name: &str, text: &str) -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory for the test");
+    let path = directory.path().join(name);
+    fs::write(&path, text).expect("the directory is ours");
+    (directory, path)
+}
+
+/// A file that its owner alone can read.
+pub fn private_file(directory: &Path, name: &str, text: &str) -> PathBuf {
+    let path = directory.join(name);
+    fs::write(&path, text).expect("the directory is ours");
+    set_mode(&path, 0o600);
+    path
+}
+
+pub fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the file is ours");
+}
+
+/// `tollhouse run` with the sandbox, a ledger on disk, and an API that counts.
+pub struct Gateway {
+    process: Child,
+    address: SocketAddr,
+    api: Api,
+    pub ledger: PathBuf,
+    _directory: TempDir,
+}
+
+impl Gateway {
+    pub fn start() -> Self {
+        let api = Api::open();
+        let text = format!(
+            "\
+version: 1
+public_url: http://localhost:8402
+listen: 127.0.0.1:0
+status: none
+upstream: http://{}
+pay_to: sandbox
+ledger: sqlite:ledger.db
+log: {{format: json}}
+routes:
+  GET /v1/weather: $0.01
+  POST /v1/reports: {{price: $2, settle: before_forward}}
+  GET /v1/health: free
+",
+            api.address
+        );
+        let (directory, path) = file("gateway.yaml", &text);
+        let mut command = tollhouse(["run", "-c"]);
+        let mut process = command.arg(&path).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let mut log = BufReader::new(process.stderr.take().expect("it is piped"));
+        let address = announced(&mut log);
+        // A log that nobody reads would stop the gateway when the pipe is full.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self { process, address, api, ledger: directory.path().join("ledger.db"), _directory: directory }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// How many requests have reached the API.
+    pub fn served(&self) -> usize {
+        self.api.served.load(Ordering::SeqCst)
+    }
+
+    /// The payments in its ledger, newest first.
+    pub fn payments(&self) -> Vec<Value> {
+        let listed = run(self.ledger_command(&["list", "--format", "json"])).exits(0);
+        listed.stdout.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect()
+    }
+
+    /// `tollhouse ledger …` on its ledger.
+    pub fn ledger_command(&self, rest: &[&str]) -> Vec<String> {
+        let ledger = ["--ledger".to_owned(), self.ledger.display().to_string()];
+        ["ledger"].iter().chain(rest).map(ToString::to_string).chain(ledger).collect()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The address in the start-up line: the first one in it.
+fn announced(log: &mut impl BufRead) -> SocketAddr {
+    let mut seen = String::new();
+    loop {
+        let before = seen.len();
+        assert!(log.read_line(&mut seen).expect("the log is text") > 0, "it ended before it served:\n{seen}");
+        let Some((_, rest)) = seen[before..].split_once("priced)  http://") else { continue };
+        let address = rest.split(' ').next().and_then(|address| address.parse().ok());
+        return address.unwrap_or_else(|| panic!("no address in {rest}"));
+    }
+}
+
+/// An API that answers everything with the same JSON.
+struct Api {
+    address: SocketAddr,
+    served: Arc<AtomicUsize>,
+}
+
+impl Api {
+    fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let served = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&served);
+        // Ends with the process of the tests.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let count = Arc::clone(&count);
+                std::thread::spawn(move || {
+                    if read_request(&stream).is_some() {
+                        count.fetch_add(1, Ordering::SeqCst);
+                        respond(&stream, "200 OK\r\nContent-Type: application/json", "{\"celsius\":21}\n");
+                    }
+                });
+            }
+        });
+        Self { address, served }
+    }
+}
+
+/// The head and the body of a request, as text. `None` when the other side has hung up.
+pub fn read_request(stream: &TcpStream) -> Option<String> {
+    stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+    let mut reader = BufReader::new(stream);
+    let mut text = String::new();
+    while !text.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut text).ok()? == 0 {
+            return None;
+        }
+    }
+    let length =
+        text.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body).ok()?;
+    Some(text + &String::from_utf8_lossy(&body))
+}
+
+/// Answers and closes the connection. `head` is the status and further fields.
+pub fn respond(mut stream: &TcpStream, head: &str, body: &str) {
+    // A client that has left in the middle is part of some tests.
+    let _ = write!(stream, "HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+}

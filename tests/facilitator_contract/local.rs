@@ -1,0 +1,87 @@
+//! `Local` on a chain of our own, with Circle's own token.
+
+#[expect(dead_code, reason = "the tests of `Local` alone need more of it")]
+#[path = "../facilitator_local/flaky.rs"]
+mod flaky;
+#[expect(dead_code, reason = "the tests of `Local` alone need more of it")]
+#[path = "../facilitator_local/world.rs"]
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy::signers::local::PrivateKeySigner;
+use async_trait::async_trait;
+use tollhouse::facilitator::Facilitator;
+use tollhouse::facilitator::chain::Chain;
+use tollhouse::facilitator::local::{Local, Setup};
+use tollhouse::payment::Payment;
+use tollhouse::primitives::{Caip2, Payee, SystemClock};
+use tollhouse::testing::anvil::{Anvil, CHAIN_ID};
+
+use crate::{Cut, Stage};
+use flaky::{Fault, Flaky};
+use world::{PAYEE, World, payment_of};
+
+/// Long enough to prepare and send on a busy machine; the test of a lost answer waits it out.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
+
+pub struct LocalStage {
+    anvil: Option<Anvil>,
+    setup: Setup,
+    local: Arc<Local>,
+    payable: Payment,
+    losing: Option<Flaky>,
+}
+
+impl LocalStage {
+    fn anvil(&self) -> &Anvil {
+        self.anvil.as_ref().expect("it has not been cut")
+    }
+}
+
+#[async_trait]
+impl Stage for LocalStage {
+    async fn set() -> Self {
+        let world = World::new().await;
+        let payable = world.payment(1).await;
+        let World { anvil, setup, local, .. } = world;
+        Self { anvil: Some(anvil), setup, local: Arc::new(local), payable, losing: None }
+    }
+
+    fn facilitator(&self) -> Arc<dyn Facilitator> {
+        self.local.clone()
+    }
+
+    fn payable(&self) -> Payment {
+        self.payable.clone()
+    }
+
+    async fn unpayable(&self) -> Payment {
+        payment_of(&PrivateKeySigner::random(), 2)
+    }
+
+    async fn moved(&self, payment: &Payment) -> usize {
+        self.anvil().transfers(payment.payer().0, PAYEE).await.len()
+    }
+
+    /// The same key at a node that takes transactions and never says what became of them.
+    async fn lost(&mut self) -> Payment {
+        let losing = Flaky::start(self.anvil(), "eth_getTransactionReceipt", Fault::LoseTheAnswer).await;
+        let clock = Arc::new(SystemClock);
+        let chain = Chain::connect(Caip2::evm(CHAIN_ID), &[losing.url()], clock.clone()).expect("the address is fine");
+        let setup = Setup { chain: Arc::new(chain), settle_timeout: SETTLE_TIMEOUT, ..self.setup.clone() };
+        self.local = Arc::new(Local::new(setup, &[Payee(PAYEE)], clock).expect("the key is fine"));
+        self.losing = Some(losing);
+        self.payable()
+    }
+
+    async fn find(&mut self) {
+        self.losing.as_ref().expect("something was lost").heal();
+    }
+
+    async fn cut(&mut self) -> Cut {
+        self.anvil = None;
+        Cut::Counterpart
+    }
+}
