@@ -102,7 +102,7 @@ impl Proxy {
         let request = session.req_header();
         let path = match &passage.target {
             Some(target) => target.path().to_owned(),
-            None => String::from_utf8_lossy(request.raw_path()).chars().take(200).collect(),
+            None => printable(request.raw_path()),
         };
         passage.lap("end");
         self.gate.observe(&Event::Answered(Box::new(Answered {
@@ -120,6 +120,14 @@ impl Proxy {
             phases: std::mem::take(&mut passage.phases),
         })));
     }
+}
+
+/// The start of a target that is no target, as it may stand in a log: some of what ends a line or drives a terminal
+/// is no ASCII control character, and JSON leaves it as it is (S63).
+fn printable(target: &[u8]) -> String {
+    let text = String::from_utf8_lossy(target);
+    let start = text.chars().take(200);
+    start.map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
 }
 
 /// The status a failure deserves; `None` when the client is no longer there to read it.

@@ -210,19 +210,29 @@ impl Connection {
         let _ = http1::reset(&self.stream);
     }
 
+    /// The status of the next answer, be it an interim one; its body, if it has one, comes next.
+    pub async fn next_status(&mut self) -> Option<u16> {
+        self.next_head().await.map(|(status, _)| status)
+    }
+
     async fn try_head(&mut self) -> Option<Reply> {
         let mut interim = Vec::new();
         loop {
-            let head = patiently(http1::read_head(&mut self.stream)).await.ok().flatten()?;
-            let status = head.first.split(' ').nth(1)?.parse().ok()?;
+            let (status, fields) = self.next_head().await?;
             if (100..200).contains(&status) && status != 101 {
                 interim.push(status);
                 continue;
             }
-            let empty = self.head_only || matches!(status, 204 | 304);
-            self.framing = if empty { Framing::DONE } else { Framing::of_answer(&head.fields) };
-            return Some(Reply { interim, status, fields: head.fields, body: Bytes::new(), whole: true });
+            return Some(Reply { interim, status, fields, body: Bytes::new(), whole: true });
         }
+    }
+
+    async fn next_head(&mut self) -> Option<(u16, HeaderMap)> {
+        let head = patiently(http1::read_head(&mut self.stream)).await.ok().flatten()?;
+        let status = head.first.split(' ').nth(1)?.parse().ok()?;
+        let empty = self.head_only || matches!(status, 100..200 | 204 | 304);
+        self.framing = if empty { Framing::DONE } else { Framing::of_answer(&head.fields) };
+        Some((status, head.fields))
     }
 
     async fn try_piece(&mut self) -> io::Result<Option<Bytes>> {

@@ -1,9 +1,12 @@
-//! Who may say what: header fields between client, gateway and backend.
+//! Who may say what: header fields between client, gateway and backend, and what the log repeats of them.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 
 use tollhouse::testing::backend::Behaviour;
 use tollhouse::testing::client::Request;
 
-use crate::world::{World, assert_no_invitation, assert_paid};
+use crate::world::{World, assert_no_invitation, assert_paid, decoded, eventually};
 
 const WEATHER: &str = "GET /weather: $0.01";
 const UPFRONT: &str = "GET /weather: {price: $0.01, settle: before_forward}";
@@ -124,7 +127,7 @@ async fn s48_a_credential_reaches_neither_the_backend_nor_the_facilitators_quote
         assert!(!spilled, "{:?}", hit.fields);
     }
     // S75: the quote is what later proves who paid, so it goes to nobody.
-    let quote = crate::world::decoded(&payment.1)["accepted"]["extra"]["quote"].as_str().map(str::to_owned);
+    let quote = decoded(&payment.1)["accepted"]["extra"]["quote"].as_str().map(str::to_owned);
     let quote = quote.expect("a v2 client echoes its quote");
     for call in world.facilitator.calls() {
         assert!(!call.body.to_string().contains(&quote), "{}", call.path);
@@ -166,4 +169,65 @@ async fn s50_a_part_and_a_confirmation_are_answers_like_any_other() {
         world.until("delivered").await;
         world.assert_counts(1, 1);
     }
+}
+
+/// What was logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("nobody panics while holding it")).into_owned()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("nobody panics while holding it").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn s48_s63_the_log_repeats_no_credential_no_query_and_no_payer() {
+    let log = Log::default();
+    let writer = log.clone();
+    let lines = tracing_subscriber::fmt().json().with_max_level(tracing::Level::TRACE);
+    // While there is one listener, tracing asks only the thread that speaks first whether to listen at all; with two
+    // it asks both, and other tests cannot turn off what this one hears.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    // The gateway runs on this thread alone, so this is all it says.
+    let _listening = tracing::subscriber::set_default(lines.with_writer(move || writer.clone()).finish());
+    let world = World::selling("GET /weather: $0.01\nGET /open/**: free").await;
+    let payment = world.payment("/weather?token=hunter2").await;
+    let request = Request::get("/weather?token=hunter2").with("user-agent", "mine").with("cookie", "session=mine");
+    assert_paid(&world.ask(&request.paying(&payment)).await);
+    world.pay("/weather?token=hunter2", &payment).await;
+    world.get("/open/%0d%0aforged=1").await;
+    world.get("/open/%1b[31m\u{9b}1m").await;
+    let logged = || log.text().matches(r#""message":"request""#).count();
+    eventually("the last request was logged", || logged() >= 5).await;
+
+    let text = log.text();
+    let payload = &decoded(&payment.1)["payload"];
+    let said = |value: &serde_json::Value| value.as_str().expect("text").trim_start_matches("0x").to_lowercase();
+    let secrets = [
+        payment.1.to_str().expect("base64").to_lowercase(),
+        said(&payload["signature"]),
+        said(&payload["authorization"]["nonce"]),
+        said(&payload["authorization"]["from"]),
+        "hunter2".into(),
+        "mine".into(),
+        "\u{9b}".into(),
+        "\nforged".into(),
+    ];
+    for secret in secrets {
+        let spilled = text.to_lowercase().find(&secret);
+        assert!(spilled.is_none(), "{secret:?} in {:?}", spilled.map(|at| &text[at.saturating_sub(300)..at]));
+    }
+    assert!(text.contains(r#""path":"/weather""#), "the path is there");
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tollhouse::ledger::Delivery;
 use tollhouse::ledger::State;
 use tollhouse::payment::Dialect;
+use tollhouse::primitives::Clock;
 use tollhouse::testing::Latch;
-use tollhouse::testing::backend::Behaviour;
+use tollhouse::testing::backend::{Behaviour, Step};
 use tollhouse::testing::client::Request;
 use tollhouse::testing::facilitator;
 
@@ -44,6 +45,61 @@ async fn a_paid_request_is_answered_once_and_charged_once_in_either_dialect() {
         world.assert_counts(1, 1);
         assert_eq!(world.facilitator.count("/verify"), 1);
     }
+}
+
+#[tokio::test]
+async fn a_client_pays_on_the_connection_it_was_asked_on() {
+    let world = World::selling(WEATHER).await;
+    let mut client = world.send(&Request::get("/weather")).await;
+    let challenge = client.reply().await;
+    let payment = world.wallet.pay(&challenge.fields, &challenge.body, world.clock.now()).expect("an offer");
+    let paying = Request::get("/weather").paying(&payment);
+    client.send(&paying).await;
+    assert_paid(&client.reply().await);
+    world.until("delivered").await;
+    client.send(&paying).await;
+    assert_no_invitation(&client.reply().await, 409);
+    world.assert_counts(1, 1);
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_pays_and_is_served() {
+    let world = World::selling(WEATHER).await;
+    world.backend.on("/weather", [Behaviour::large(100_000)]);
+    let payment = world.payment("/weather").await;
+    let mut client = world.gateway.connect().await;
+    let value = payment.1.to_str().expect("base64");
+    client.write(format!("GET /weather HTTP/1.0\r\nhost: api.test\r\n{}: {value}\r\n\r\n", payment.0).as_bytes()).await;
+    let reply = client.reply().await;
+    assert_paid(&reply);
+    assert_eq!(reply.body.len(), 100_000);
+    world.until("delivered").await;
+    world.assert_counts(1, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_expects_to_be_told_to_continue_is_told_by_the_backend_it_paid_for() {
+    let world = World::selling("POST /reports: $0.01").await;
+    let unpaid = Request::new("POST", "/reports").with("content-length", "8").with("expect", "100-continue");
+    let refused = world.ask(&unpaid).await;
+    assert_eq!((refused.status, refused.interim.len()), (402, 0), "nobody uploads for a 402");
+
+    let payment = world.payment_for(&Request::post("/reports", "a report"), Dialect::V2).await;
+    let read = Latch::closed();
+    let steps = [
+        Step::Write("HTTP/1.1 100 Continue\r\n\r\n".into()),
+        Step::Wait(read.clone()),
+        Step::Write("HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n".into()),
+    ];
+    world.backend.on("/reports", [Behaviour::steps(steps).without_reading()]);
+    let mut client = world.send(&unpaid.paying(&payment)).await;
+    assert_eq!(client.next_status().await, Some(100));
+    client.write(b"a report").await;
+    read.open();
+    let reply = client.reply().await;
+    assert_eq!(reply.status, 201);
+    assert_paid(&reply);
+    world.assert_counts(1, 1);
 }
 
 #[tokio::test]
@@ -106,6 +162,19 @@ async fn s12_before_forward_a_decline_never_reaches_the_backend() {
     assert_eq!(reply.settlement().map(|settlement| settlement.success), Some(false));
     world.assert_counts(0, 0);
     assert_paid(&world.pay("/weather", &payment).await);
+    world.assert_counts(1, 1);
+}
+
+#[tokio::test]
+async fn s12_before_forward_is_charged_whatever_the_backend_says_on_purpose() {
+    let world = World::selling(UPFRONT).await;
+    world.backend.on("/weather", [Behaviour::status(404)]);
+    let payment = world.payment("/weather").await;
+    let reply = world.pay("/weather", &payment).await;
+    assert_eq!(reply.status, 404);
+    assert!(reply.settlement().is_some_and(|settlement| settlement.success), "with the receipt");
+    world.until("delivered").await;
+    assert_no_invitation(&world.pay("/weather", &payment).await, 409);
     world.assert_counts(1, 1);
 }
 
