@@ -188,8 +188,11 @@ async fn a_half_closed_connection_counts_as_left_and_its_answer_is_kept() {
 #[tokio::test]
 async fn whoever_leaves_an_answer_that_cannot_be_collected_is_not_charged() {
     let world = World::selling("GET /weather: $0.01\nPOST /orders: $0.01").await;
-    for (request, dialect) in [(Request::get("/weather"), Dialect::V1), (Request::post("/orders", "one"), Dialect::V2)]
-    {
+    let cases = [
+        ("/weather", Request::get("/weather"), Dialect::V1),
+        ("/orders", Request::post("/orders", "one"), Dialect::V2),
+    ];
+    for (path, request, dialect) in cases {
         let working = Latch::closed();
         let hits = world.backend.hits();
         world.backend.on(path, [Behaviour::text("done").when(&working)]);
