@@ -26,10 +26,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::broadcast::{Broadcast, broadcast};
 use self::transaction::{Call, Fees, gas_limit};
 use self::turn::{Signed, Turns};
-use super::chain::{Chain, Found, NotThere, RpcError, Verdict, transfer_call};
+use super::chain::{Chain, Found, NotThere, RpcError, Verdict};
 use super::{BoxError, Decline, Facilitator, Outcome, Prepared, SettleError, Unresolved, VerifyError};
 use crate::payment::{Authorization, Dialect, Eip3009, Offer, Payment, Receipt, TransactionHash};
 use crate::primitives::{Clock, Payee, Secret, Timestamp};
+use crate::scheme::exact::eip3009::calldata_vrs;
 
 const BAD_SIGNATURE: &str = "invalid_exact_evm_signature";
 const ALREADY_USED: &str = "invalid_exact_evm_nonce_already_used";
@@ -334,7 +335,7 @@ impl Facilitator for Local {
 }
 
 fn input(payment: &Payment) -> Result<Bytes, Obstacle> {
-    transfer_call(signed(payment)).ok_or_else(|| Obstacle::Declined(decline(BAD_SIGNATURE)))
+    calldata_vrs(signed(payment)).ok_or_else(|| Obstacle::Declined(decline(BAD_SIGNATURE)))
 }
 
 fn signed(payment: &Payment) -> &Eip3009 {

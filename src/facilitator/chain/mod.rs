@@ -19,10 +19,10 @@ use serde_json::{Value, json};
 use super::BoxError;
 use crate::payment::Eip3009;
 use crate::primitives::{Asset, Caip2, Clock, Eip712Name, Secret, Timestamp};
+use crate::scheme::exact::eip3009;
 pub use node::{InvalidAddress, RpcError};
 pub use proof::{Found, NotThere};
 pub use search::{Never, Verdict};
-pub(super) use token::transfer_call;
 
 use node::Node;
 use token::Token;
@@ -182,7 +182,7 @@ impl Chain {
             }
             Err(source) => return Err(CheckError::NoAnswer { network, source }),
         };
-        let expected = token::domain_separator(asset, self.chain_id());
+        let expected = eip3009::domain_separator(self.chain_id(), asset);
         if actual == expected {
             return Ok(());
         }
