@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::ledger::{Claim, Entry, Sale, State};
-use crate::payment::{Credential, PaymentKey};
+use crate::payment::{Chosen, ChosenNetwork, Credential, PaymentKey};
 use crate::scheme;
 
 use super::lifecycle::{bought_before, check_signature};
@@ -58,13 +58,28 @@ async fn remembered(gate: &Gate, visit: &Visit<'_>, credential: &Credential) -> 
             continue;
         }
         seen.push(key);
-        let stored = gate.ledger.store().load(key).await;
-        let stored = stored.map_err(|error| Refusal::ledger(Some(credential.dialect), &error))?;
-        if let Some(versioned) = stored {
-            return Ok(Some(versioned.entry));
+        if let Some(entry) = load(gate, credential, key).await? {
+            return Ok(Some(entry));
         }
     }
-    Ok(None)
+    if seen.is_empty() { withdrawn(gate, credential).await } else { Ok(None) }
+}
+
+/// The entry of a payment in an asset that the route no longer takes. Only the ledger still knows the token's name,
+/// which the signature depends on, so here it is read first; what it says stays here unless the signature fits.
+async fn withdrawn(gate: &Gate, credential: &Credential) -> Result<Option<Entry>, Refusal> {
+    let Chosen { network: ChosenNetwork::Caip2(network), terms: Some(terms), .. } = &credential.chosen else {
+        return Ok(None);
+    };
+    let key = PaymentKey::of(network, terms.asset, &credential.authorization);
+    let entry = load(gate, credential, key).await?;
+    Ok(entry.filter(|entry| check_signature(gate, &entry.sale.payment.offer, &credential.authorization).is_ok()))
+}
+
+async fn load(gate: &Gate, credential: &Credential, key: PaymentKey) -> Result<Option<Entry>, Refusal> {
+    let stored = gate.ledger.store().load(key).await;
+    let stored = stored.map_err(|error| Refusal::ledger(Some(credential.dialect), &error))?;
+    Ok(stored.map(|versioned| versioned.entry))
 }
 
 /// The sale of the entry as this request presents it: same payment, this request's line, this request's quote.

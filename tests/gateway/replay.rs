@@ -79,6 +79,20 @@ async fn s23_a_payment_in_use_is_no_invitation_even_when_it_is_too_late_to_begin
 }
 
 #[tokio::test]
+async fn a_spent_payment_is_no_invitation_when_its_network_is_no_longer_taken() {
+    let mut world = World::selling(WEATHER).await;
+    let payment = world.payment("/weather").await;
+    let transaction = assert_paid(&world.pay("/weather", &payment).await);
+    world.until("delivered").await;
+    let elsewhere = "{avalanche-fuji: \"0x1111111111111111111111111111111111111111\"}";
+    world.reload(|file| file.pay_to = elsewhere.into()).await.expect("a good file");
+
+    assert_spent(&world.pay("/weather", &payment).await, &transaction);
+
+    world.assert_counts(1, 1);
+}
+
+#[tokio::test]
 async fn s1_s7_a_payment_that_bought_one_route_does_not_open_another_of_the_same_price() {
     let world = World::selling("GET /weather: $0.01\nGET /news: $0.01").await;
     let payment = world.payment("/weather").await;
