@@ -212,6 +212,25 @@ async fn s13_a_refused_connection_is_certain_not_to_have_settled() {
 }
 
 #[tokio::test]
+async fn s65_whether_it_is_up_is_what_the_last_call_showed() {
+    let facilitator = ScriptedFacilitator::start().await;
+    let remote = remote(&facilitator.config("remote"));
+    let payment = eip3009_base_sepolia();
+    assert!(remote.is_up(), "nothing speaks against it yet");
+
+    facilitator
+        .on_verify([Behaviour::Status(500, "text/html", "<html>".into()), Behaviour::Decline("invalid_payload")]);
+    assert!(remote.verify(&payment).await.is_err());
+    assert!(!remote.is_up(), "it answers with trouble of its own");
+    assert!(remote.verify(&payment).await.is_err());
+    assert!(remote.is_up(), "a refusal is an answer");
+
+    facilitator.stop().await;
+    assert!(settle(&remote, &payment).await.is_err());
+    assert!(!remote.is_up(), "nobody is there");
+}
+
+#[tokio::test]
 async fn s13_pending_is_answered_with_the_same_bytes_once() {
     let pending = || refusal("settlement_pending", HASH);
     let rows = [

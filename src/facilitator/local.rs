@@ -275,6 +275,10 @@ impl Facilitator for Local {
         true
     }
 
+    fn is_up(&self) -> bool {
+        self.chain.answers()
+    }
+
     async fn verify(&self, payment: &Payment) -> Result<(), VerifyError> {
         match timeout(self.verify_timeout, self.simulate(payment)).await {
             Ok(Ok(())) => Ok(()),

@@ -134,10 +134,8 @@ pub trait Facilitator: Send + Sync + 'static {
         false
     }
 
-    /// Whether it answered when it was last asked. Never calls out.
-    fn is_up(&self) -> bool {
-        true
-    }
+    /// Whether it answered when it was last asked; true before it ever was. Never calls out.
+    fn is_up(&self) -> bool;
 
     /// Keeps what is known of it fresh, until dropped: `/supported`, head of the chain. Returns when there is
     /// nothing to keep fresh.

@@ -140,6 +140,11 @@ impl Facilitator for Sandbox {
         offer.sandbox && offer.network.id == self.network.id && offer.asset.address == self.asset
     }
 
+    /// It is in this process.
+    fn is_up(&self) -> bool {
+        true
+    }
+
     fn settle_timeout(&self) -> Duration {
         self.behaviour.settle_timeout
     }

@@ -103,6 +103,10 @@ impl Ledger {
         let reserve = || Found::Try(Event::Reserve { sale: presented.clone(), until });
         match &entry.state {
             State::Released => reserve(),
+            // Each take-over of a lapsed hold has been counted; there is no release left to end it by (S73).
+            State::Reserved { until: held } if *held <= now && entry.releases >= self.limits.max_releases => {
+                Found::Say(Claim::Exhausted)
+            }
             State::Reserved { until: held } if *held <= now => reserve(),
             State::Reserved { until } => Found::Say(Claim::InFlight { until: *until }),
             State::Exhausted => Found::Say(Claim::Exhausted),

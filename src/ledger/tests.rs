@@ -130,6 +130,18 @@ async fn s73_an_authorization_that_never_settles_makes_the_backend_work_three_ti
 }
 
 #[tokio::test]
+async fn s73_a_payment_whose_holds_only_ever_lapse_is_exhausted_too() {
+    let desk = Desk::new();
+    let mut holders = vec![desk.lease(&sale(1)).await];
+    for _ in 0..3 {
+        desk.clock.advance(HOLD);
+        holders.push(desk.lease(&sale(1)).await);
+    }
+    desk.clock.advance(HOLD);
+    assert!(matches!(desk.claim(&sale(1)).await, Claim::Exhausted));
+}
+
+#[tokio::test]
 async fn a_hold_lapses_and_its_late_holder_may_not_settle() {
     let desk = Desk::new();
     let late = desk.lease(&sale(1)).await;

@@ -47,7 +47,7 @@ impl Default for Connections {
 /// A client connection and the one to the backend take two file descriptors. Some are kept for the ledger, the
 /// facilitators and the status listener, which must answer when nothing else does.
 fn most_connections(descriptors: Option<u64>) -> usize {
-    let free = descriptors.map_or(MOST_CONNECTIONS, |all| usize::try_from(all).unwrap_or(usize::MAX));
+    let free = descriptors.map_or(usize::MAX, |all| usize::try_from(all).unwrap_or(usize::MAX));
     (free.saturating_sub(RESERVED_DESCRIPTORS) / 2).clamp(1, MOST_CONNECTIONS)
 }
 
@@ -116,5 +116,18 @@ impl Door {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s56_clients_leave_descriptors_for_everything_else() {
+        assert_eq!(most_connections(None), MOST_CONNECTIONS);
+        assert_eq!(most_connections(Some(1_000_000)), MOST_CONNECTIONS);
+        assert_eq!(most_connections(Some(1024)), 480);
+        assert_eq!(most_connections(Some(10)), 1);
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use tollhouse::config::{self, Config, Format, Loaded};
+use tollhouse::tariff::Charge;
 
 /// The directory that the files' relative paths start at, with secrets of every kind.
 struct Directory(tempfile::TempDir);
@@ -270,6 +271,47 @@ fn large_table(routes: usize) -> String {
         );
     }
     text
+}
+
+const PAYEE: &str = "0x1111111111111111111111111111111111111111";
+
+/// Prices the SDKs take and we refuse, each for the reason the report gives: no unit, a unit twice, finer than the
+/// asset, spaces around it. The SDKs guess, or round to nothing.
+const STRICTER: [&str; 5] = ["0.01", "$0.01 USD", "$0.0000001", "0.0000019", " $0.01 "];
+
+/// Vector group `price-parsing`: where both take a price it is the same money, and we take none that the SDKs refuse.
+#[test]
+fn s10_a_price_means_what_it_means_to_the_sdks_or_is_refused() {
+    let vectors: serde_json::Value = serde_json::from_str(include_str!("../fixtures/x402-vectors.json")).unwrap();
+    let groups = vectors["vectors"].as_array().unwrap();
+    let group = groups.iter().find(|group| group["id"] == "price-parsing").expect("the group is there");
+    let mut taken = 0;
+    for case in group["cases"].as_array().unwrap() {
+        let (Some(price), Some(network)) = (case["price"].as_str(), case["network"].as_str()) else { continue };
+        let pay_to = match network {
+            "eip155:8453" => format!("{{base: \"{PAYEE}\"}}"),
+            "eip155:42220" => format!("{{celo: {{address: \"{PAYEE}\", assets: [USDC, USDT, USAT]}}}}"),
+            _ => continue,
+        };
+        let file = format!(
+            "version: 1\npublic_url: https://a.example\nupstream: http://127.0.0.1:9\npay_to: {pay_to}\n\
+             facilitators: [{{name: f, url: https://f.example}}]\nroutes:\n  GET /x: {price:?}\n"
+        );
+        let ours = Directory::new().read(&file, "gateway.yaml").config.map(|config| {
+            let route = config.live.tariff.routes().next().expect("one route").clone();
+            let Charge::Toll(toll) = &route.charge else { panic!("{price:?} is no price") };
+            toll.offers[0].amount.to_string()
+        });
+        match (ours, case["result"]["amount"].as_str()) {
+            (Some(ours), sdk) => {
+                assert_eq!(Some(ours.as_str()), sdk, "{price:?}");
+                taken += 1;
+            }
+            (None, Some(_)) => assert!(STRICTER.contains(&price), "{price:?} is refused, and the SDKs take it"),
+            (None, None) => {}
+        }
+    }
+    assert!(taken >= 4, "only {taken} prices were compared");
 }
 
 #[test]

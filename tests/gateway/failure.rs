@@ -65,6 +65,15 @@ async fn s13_s75_money_of_a_v1_client_that_moved_unheard_is_owed() {
 }
 
 #[tokio::test]
+async fn s13_a_nonce_that_is_said_to_be_used_is_no_invitation_to_pay_again() {
+    let world = World::selling(WEATHER).await;
+    world.facilitator.on_verify([facilitator::Behaviour::Decline("invalid_exact_evm_nonce_already_used")]);
+    let payment = world.payment("/weather").await;
+    assert_no_invitation(&world.pay("/weather", &payment).await, 409);
+    world.assert_counts(0, 0);
+}
+
+#[tokio::test]
 async fn s13_no_answer_of_a_settlement_is_a_decline_unless_it_proves_that_nothing_moved() {
     let answers = [
         facilitator::Behaviour::Hang,

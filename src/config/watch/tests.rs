@@ -42,6 +42,17 @@ async fn a_write_in_place_is_a_change() {
 }
 
 #[tokio::test]
+async fn s64_a_file_that_is_half_written_is_not_believed_until_its_last_line_ends() {
+    let (_directory, path) = file("GET /a: $1.00\n");
+    let mut watcher = watch(&path, "GET /a: $1.00\n");
+    fs::write(&path, "GET /a: $1").unwrap();
+    assert!(stays(&mut watcher).await, "the first half of a price was taken for a price");
+    fs::write(&path, "GET /a: $1.50\n").unwrap();
+    assert!(changes(&mut watcher).await);
+    assert_eq!(watcher.known, hash(b"GET /a: $1.50\n"));
+}
+
+#[tokio::test]
 async fn a_file_renamed_over_it_is_a_change_every_time() {
     let (directory, path) = file("one");
     let mut watcher = watch(&path, "one");

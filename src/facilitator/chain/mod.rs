@@ -236,6 +236,11 @@ impl Chain {
         Err(failure)
     }
 
+    /// Whether a node is left that has not failed a moment ago.
+    pub(super) fn answers(&self) -> bool {
+        self.nodes.iter().any(|node| !node.failed_lately())
+    }
+
     /// The nodes in the order of preference; those that failed a moment ago come last.
     pub(super) fn nodes(&self) -> Vec<&Node> {
         let mut nodes: Vec<&Node> = self.nodes.iter().collect();

@@ -153,6 +153,10 @@ impl Facilitator for Remote {
         self.settle_timeout
     }
 
+    fn is_up(&self) -> bool {
+        self.wire.answers()
+    }
+
     /// Asks once more when the connection failed: verifying moves nothing.
     async fn verify(&self, payment: &Payment) -> Result<(), VerifyError> {
         let deadline = Instant::now() + self.verify_timeout;

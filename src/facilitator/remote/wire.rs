@@ -1,6 +1,7 @@
 //! One call to a facilitator: bounded in time and size, never redirected, never repeated by itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -35,6 +36,8 @@ pub(super) struct Wire {
     credentials: Credentials,
     random: SystemRandom,
     clock: Arc<dyn Clock>,
+    /// Whether the last call was answered.
+    answers: AtomicBool,
 }
 
 enum Credentials {
@@ -103,7 +106,8 @@ impl Wire {
             Auth::Cdp { key_id, secret } => Credentials::Cdp(Cdp::new(key_id, secret)?),
         };
         let client = client(url, reach).map_err(Misconfigured::Client)?;
-        Ok(Self { client, base: url.clone(), credentials, random: SystemRandom::new(), clock })
+        let answers = AtomicBool::new(true);
+        Ok(Self { client, base: url.clone(), credentials, random: SystemRandom::new(), clock, answers })
     }
 
     /// Asks once. Returns by the deadline.
@@ -114,10 +118,19 @@ impl Wire {
             let status = response.status();
             Ok(Reply { status, body: read(response).await.map_err(Lost::NoAnswer)? })
         };
-        match timeout_at(deadline, exchange).await {
+        let reply = match timeout_at(deadline, exchange).await {
             Ok(reply) => reply,
             Err(_) => Err(Lost::NoAnswer(NoAnswer::TooLate.into())),
-        }
+        };
+        // A refusal is an answer; trouble of its own is not.
+        let answers = reply.as_ref().is_ok_and(|reply| !reply.status.is_server_error());
+        self.answers.store(answers, Ordering::Relaxed);
+        reply
+    }
+
+    /// Whether the last call was answered; true before the first.
+    pub fn answers(&self) -> bool {
+        self.answers.load(Ordering::Relaxed)
     }
 
     fn request(&self, endpoint: Endpoint, body: Option<Bytes>) -> Result<reqwest::RequestBuilder, BoxError> {

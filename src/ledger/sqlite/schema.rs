@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
@@ -18,6 +18,8 @@ const SCHEMA: i64 = 1;
 
 /// How long a process waits for another one's commit.
 const BUSY: Duration = Duration::from_secs(5);
+/// How soon a file that another process is opening is tried again.
+const TURN: Duration = Duration::from_millis(10);
 
 /// The entry itself stands in `entry` as JSON; the other columns repeat what people and `overdue` look for. Moments
 /// are milliseconds since the epoch.
@@ -51,6 +53,25 @@ const TABLES: &str = "
 /// Opens a ledger for writing, or makes it. Changes nothing about a file that is not a ledger.
 pub(super) fn open(path: &Path, purpose: Purpose) -> Result<Connection, OpenError> {
     create_file(path)?;
+    let patience = Instant::now() + BUSY;
+    loop {
+        match prepare(path, purpose) {
+            // SQLite changes the journal without waiting for others, whatever the busy timeout says. Another process
+            // that opens the same file is a matter of milliseconds (S68).
+            Err(error) if is_busy(&error) && Instant::now() < patience => std::thread::sleep(TURN),
+            ended => return ended,
+        }
+    }
+}
+
+fn is_busy(error: &OpenError) -> bool {
+    let OpenError::Unavailable { source, .. } = error else { return false };
+    let code = source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+    matches!(code, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// One attempt at opening a file that exists.
+fn prepare(path: &Path, purpose: Purpose) -> Result<Connection, OpenError> {
     let mut db = connect(path).map_err(|error| sort(path, error))?;
     recognise(path, &db)?;
     db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))
@@ -114,13 +135,15 @@ fn recognise(path: &Path, db: &Connection) -> Result<(), OpenError> {
     let number = |pragma: &str| {
         db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(|error| sort(path, error))
     };
-    let (application, version, pages) = (number("application_id")?, number("user_version")?, number("page_count")?);
-    match application {
+    // Another process may be making the file between any two of these looks. It writes our mark together with the
+    // tables, so whoever looks for the mark last and finds none saw a file without tables before (S68).
+    let version = number("user_version")?;
+    // A new file gets its first page with the write-ahead log and its tables right after.
+    let blank = number("page_count")? == 0 || is_empty(db).map_err(|error| sort(path, error))?;
+    match number("application_id")? {
         APPLICATION if version <= SCHEMA => Ok(()),
         APPLICATION => Err(OpenError::Newer { path: path.into(), found: version, known: SCHEMA }),
-        0 if pages == 0 => Ok(()),
-        // A new file gets its first page with the write-ahead log and its tables right after.
-        0 if version == 0 && is_empty(db).map_err(|error| sort(path, error))? => Ok(()),
+        0 if version == 0 && blank => Ok(()),
         _ => Err(OpenError::Foreign(path.into())),
     }
 }
