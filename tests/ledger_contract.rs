@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tollhouse::ledger::entry::{MARGIN, RECORD};
 use tollhouse::ledger::{
-    Answer, Census, Chore, Claim, Claimed, Delivery, Entry, Filter, Ledger, Limits, Memory, OpenError, Purpose, Sale,
-    Sqlite, State, Store, Swap, Versioned,
+    Answer, CellSwap, Census, Chore, Claim, Claimed, Delivery, Entry, Filter, Ledger, Limits, Memory, OpenError,
+    Purpose, Sale, Sqlite, State, Store, Swap, Versioned,
 };
 use tollhouse::payment::{Authorization, PaymentKey, Replay};
 use tollhouse::primitives::{AtomicAmount, Payer, Timestamp};
@@ -81,6 +81,8 @@ contract![
     a_listing_is_filtered_and_newest_first,
     a_census_counts_every_state_and_weighs_what_is_open,
     a_secret_is_shared_and_stays,
+    s34_a_cell_is_written_only_over_what_its_writer_saw,
+    s34_of_many_swaps_of_a_cell_one_applies,
     writes_take_effect_in_their_order,
 ];
 
@@ -285,6 +287,37 @@ async fn a_secret_is_shared_and_stays(House { one, other, .. }: House) {
     assert_ne!(*one.secret("other").await.unwrap().expose(), *other.secret("quotes").await.unwrap().expose());
 }
 
+async fn s34_a_cell_is_written_only_over_what_its_writer_saw(House { one, other, .. }: House) {
+    assert_eq!(one.cell("submitter").await.unwrap(), None);
+    assert_eq!(one.swap_cell("submitter", Some(1), b"me").await.unwrap(), CellSwap::Stale(None));
+    assert_eq!(one.swap_cell("submitter", None, b"me").await.unwrap(), CellSwap::Applied(1));
+    assert_eq!(other.cell("submitter").await.unwrap(), Some((1, b"me".to_vec())));
+    let standing = CellSwap::Stale(Some((1, b"me".to_vec())));
+    assert_eq!(other.swap_cell("submitter", None, b"you").await.unwrap(), standing);
+    assert_eq!(other.swap_cell("submitter", Some(1), b"").await.unwrap(), CellSwap::Applied(2));
+    assert_eq!(one.cell("submitter").await.unwrap(), Some((2, Vec::new())), "an empty value is a value");
+    assert_eq!(one.cell("nonce").await.unwrap(), None, "cells are apart");
+    assert_eq!(one.prune(Timestamp::from_millis(u64::MAX)).await.unwrap(), 0);
+    assert!(one.cell("submitter").await.unwrap().is_some(), "cells are never forgotten");
+}
+
+async fn s34_of_many_swaps_of_a_cell_one_applies(House { one, other, .. }: House) {
+    for expected in [None, Some(1), Some(2)] {
+        let mut swaps = JoinSet::new();
+        for number in 0..32_u8 {
+            let store = if number % 2 == 0 { one.clone() } else { other.clone() };
+            swaps.spawn(async move { (number, store.swap_cell("nonce", expected, &[number]).await.unwrap()) });
+        }
+        let ended = swaps.join_all().await;
+        let next = expected.unwrap_or_default() + 1;
+        let won: Vec<u8> =
+            ended.iter().filter(|(_, swap)| *swap == CellSwap::Applied(next)).map(|(number, _)| *number).collect();
+        assert_eq!(won.len(), 1);
+        let standing = CellSwap::Stale(Some((next, won)));
+        assert_eq!(ended.iter().filter(|(_, swap)| *swap == standing).count(), 31);
+    }
+}
+
 async fn writes_take_effect_in_their_order(House { one, .. }: House) {
     let mut writers = JoinSet::new();
     for number in 1..=16 {
@@ -348,10 +381,38 @@ fn a_file_that_is_not_a_ledger_is_refused_and_left_alone() {
 #[test]
 fn a_ledger_of_a_later_version_is_refused() {
     let (_folder, path) = ledger_file();
-    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = Sqlite::open(&path, Purpose::Real).expect_err("we cannot read it");
-    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error:?}");
+    assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error:?}");
     assert!(error.to_string().contains("ledger.db"), "{error}");
+}
+
+#[tokio::test]
+async fn a_ledger_of_an_earlier_version_is_brought_up_to_date() {
+    let (_folder, path) = ledger_file();
+    open(&path).swap(key(1), None, &reserved(1), &[]).await.unwrap();
+    let number = |pragma| rusqlite::Connection::open(&path)?.pragma_query_value(None, pragma, |row| row.get(0));
+    let current: i64 = number("user_version").unwrap();
+    // As the first version left it.
+    let file = rusqlite::Connection::open(&path).unwrap();
+    file.execute_batch("DROP TABLE cells; PRAGMA user_version = 1").unwrap();
+    drop(file);
+
+    let seen = Sqlite::inspect(&path).expect("an older ledger can be looked at");
+    assert!(seen.load(key(1)).await.unwrap().is_some());
+    let error = Sqlite::open(&path, Purpose::Sandbox).expect_err("it holds real payments");
+    assert!(matches!(error, OpenError::WrongPurpose { .. }), "{error:?}");
+    assert_eq!(number("user_version").unwrap(), 1, "a file that is not for us was changed");
+
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| open(&path));
+        }
+    });
+    let store = open(&path);
+    assert_eq!(number("user_version").unwrap(), current);
+    assert_eq!(store.load(key(1)).await.unwrap(), Some(Versioned { entry: reserved(1), version: 1 }));
+    assert_eq!(store.swap_cell("nonce", None, b"7").await.unwrap(), CellSwap::Applied(1));
 }
 
 #[test]

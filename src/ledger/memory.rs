@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::{Census, Chore, Claimed, Entry, Filter, Store, StoreError, Swap, Version, Versioned};
+use super::{CellSwap, Census, Chore, Claimed, Entry, Filter, Store, StoreError, Swap, Version, Versioned};
 use crate::payment::PaymentKey;
 use crate::primitives::{Secret, Timestamp};
 
@@ -20,6 +20,7 @@ struct Shelf {
     entries: HashMap<PaymentKey, Versioned>,
     claims: HashMap<Claimed, PaymentKey>,
     secrets: HashMap<String, Secret<[u8; 32]>>,
+    cells: HashMap<String, (Version, Vec<u8>)>,
 }
 
 impl Memory {
@@ -116,6 +117,21 @@ impl Store for Memory {
         let secret = fresh_secret()?;
         shelf.secrets.insert(name.into(), secret.clone());
         Ok(secret)
+    }
+
+    async fn cell(&self, name: &str) -> Result<Option<(Version, Vec<u8>)>, StoreError> {
+        Ok(self.shelf().cells.get(name).cloned())
+    }
+
+    async fn swap_cell(&self, name: &str, expected: Option<Version>, value: &[u8]) -> Result<CellSwap, StoreError> {
+        let shelf = &mut *self.shelf();
+        let found = shelf.cells.get(name);
+        if found.map(|(version, _)| *version) != expected {
+            return Ok(CellSwap::Stale(found.cloned()));
+        }
+        let version = expected.map_or(1, |version| version + 1);
+        shelf.cells.insert(name.into(), (version, value.to_vec()));
+        Ok(CellSwap::Applied(version))
     }
 }
 

@@ -38,7 +38,7 @@ pub use lease::{BeginError, FileError, InSettlement, Lease};
 pub use memory::Memory;
 pub use settlements::Unsettled;
 pub use sqlite::{OpenError, Purpose, Sqlite};
-pub use store::{Census, Chore, Claimed, Filter, Store, StoreError, Swap, Version, Versioned};
+pub use store::{CellSwap, Census, Chore, Claimed, Filter, Store, StoreError, Swap, Version, Versioned};
 
 use crate::payment::PaymentKey;
 use crate::primitives::Clock;

@@ -32,6 +32,15 @@ pub enum Swap {
     Claimed(PaymentKey),
 }
 
+/// How a swap of a cell ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CellSwap {
+    /// Written; this is the new version.
+    Applied(Version),
+    /// Somebody was faster; this is what stands now (`None` when there is nothing).
+    Stale(Option<(Version, Vec<u8>)>),
+}
+
 /// A fact that only one payment may rest on: the transaction (with the nonce, where logs prove it) that settled it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Claimed(pub Vec<u8>);
@@ -141,4 +150,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// A secret that every process on this ledger shares; made the first time it is asked for.
     async fn secret(&self, name: &str) -> Result<Secret<[u8; 32]>, StoreError>;
+
+    /// What stands in the cell of this name. A cell holds a few bytes that the processes on this ledger share and
+    /// that belong to no payment: who submits with a key, and its next nonce (S34).
+    async fn cell(&self, name: &str) -> Result<Option<(Version, Vec<u8>)>, StoreError>;
+
+    /// Writes `value` if the cell's version is still `expected`; `None` expects a cell that was never written. Durable
+    /// when it returns. Cells are never forgotten.
+    ///
+    /// Of any number of concurrent callers with the same expectation, at most one sees `Applied`. A caller that stops
+    /// waiting learns nothing: the write may happen or not.
+    async fn swap_cell(&self, name: &str, expected: Option<Version>, value: &[u8]) -> Result<CellSwap, StoreError>;
 }

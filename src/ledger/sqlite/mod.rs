@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension, params};
 
-use super::{Census, Chore, Claimed, Entry, Filter, Store, StoreError, Swap, Version, Versioned};
+use super::{CellSwap, Census, Chore, Claimed, Entry, Filter, Store, StoreError, Swap, Version, Versioned};
 use crate::payment::PaymentKey;
 use crate::primitives::{Secret, Timestamp};
 use row::Row;
@@ -211,5 +211,15 @@ impl Store for Sqlite {
         let fresh = super::memory::fresh_secret()?;
         let name = name.to_owned();
         self.writer.ask(move |db| writing::secret(db, &name, &fresh)).await
+    }
+
+    async fn cell(&self, name: &str) -> Result<Option<(Version, Vec<u8>)>, StoreError> {
+        let name = name.to_owned();
+        self.reader.ask(move |db| row::cell(db, &name)).await
+    }
+
+    async fn swap_cell(&self, name: &str, expected: Option<Version>, value: &[u8]) -> Result<CellSwap, StoreError> {
+        let (name, value) = (name.to_owned(), value.to_vec());
+        self.writer.ask(move |db| writing::swap_cell(db, &name, expected, &value)).await
     }
 }

@@ -1,6 +1,6 @@
 //! An entry as columns, and back.
 
-use rusqlite::Rows;
+use rusqlite::{Connection, OptionalExtension, Rows};
 
 use super::super::{Entry, StoreError, Version, Versioned};
 use crate::payment::PaymentKey;
@@ -72,6 +72,13 @@ pub(super) fn page(mut rows: Rows<'_>) -> rusqlite::Result<Vec<(PaymentKey, Vers
         }
     }
     Ok(page)
+}
+
+/// What stands in a cell.
+pub(super) fn cell(db: &Connection, name: &str) -> rusqlite::Result<Option<(Version, Vec<u8>)>> {
+    db.prepare_cached("SELECT version, value FROM cells WHERE name = ?1")?
+        .query_row([name], |row| Ok((version(row.get(0)?), row.get(1)?)))
+        .optional()
 }
 
 /// A moment as SQLite holds it. One beyond its range is still later than any real one.

@@ -13,8 +13,13 @@ use super::{OpenError, Purpose};
 /// `toll`, in the header of every ledger file.
 const APPLICATION: i64 = 0x746f_6c6c;
 
-/// The schema this code reads and writes.
-const SCHEMA: i64 = 1;
+/// The schema this code reads and writes: a file of schema n has taken the first n steps.
+const SCHEMA: i64 = STEPS.len() as i64;
+
+/// How an empty file becomes a ledger, and an older ledger a current one. A step is never changed once released.
+///
+/// Each only adds, so a process of the version before may go on with a file that was brought up to date (S68).
+const STEPS: [&str; 2] = [ENTRIES, CELLS];
 
 /// How long a process waits for another one's commit.
 const BUSY: Duration = Duration::from_secs(5);
@@ -23,7 +28,7 @@ const TURN: Duration = Duration::from_millis(10);
 
 /// The entry itself stands in `entry` as JSON; the other columns repeat what people and `overdue` look for. Moments
 /// are milliseconds since the epoch.
-const TABLES: &str = "
+const ENTRIES: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE entries (
         key BLOB PRIMARY KEY CHECK (length(key) = 32),
@@ -48,6 +53,11 @@ const TABLES: &str = "
     CREATE TABLE claims (fact BLOB PRIMARY KEY, key BLOB NOT NULL) STRICT, WITHOUT ROWID;
     CREATE INDEX claims_key ON claims (key);
     CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL CHECK (length(value) = 32)) STRICT, WITHOUT ROWID;
+";
+
+/// What the processes on a ledger share besides payments.
+const CELLS: &str = "
+    CREATE TABLE cells (name TEXT PRIMARY KEY, version INTEGER NOT NULL, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
 /// Opens a ledger for writing, or makes it. Changes nothing about a file that is not a ledger.
@@ -80,7 +90,7 @@ fn prepare(path: &Path, purpose: Purpose) -> Result<Connection, OpenError> {
             let why = || format!("its file system cannot share a write-ahead log (journal mode {mode})").into();
             if mode == "wal" { Ok(()) } else { Err(OpenError::Unavailable { path: path.into(), source: why() }) }
         })?;
-    let found = create_tables(&mut db, purpose).map_err(|error| sort(path, error))?;
+    let found = take_steps(&mut db, purpose).map_err(|error| sort(path, error))?;
     // Another process may have made it meanwhile, a newer one perhaps.
     recognise(path, &db)?;
     match found {
@@ -152,22 +162,28 @@ fn is_empty(db: &Connection) -> rusqlite::Result<bool> {
     db.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
 }
 
-/// Makes the tables in an empty file; returns what the file is for.
-fn create_tables(db: &mut Connection, purpose: Purpose) -> rusqlite::Result<Option<String>> {
-    let making = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if is_empty(&making)? {
-        making.execute_batch(TABLES)?;
-        making.execute("INSERT INTO meta (name, value) VALUES ('purpose', ?1)", [purpose.as_str()])?;
-        making.pragma_update(None, "application_id", APPLICATION)?;
-        making.pragma_update(None, "user_version", SCHEMA)?;
-    }
-    let ours = making.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0))? == APPLICATION;
-    let found = if ours {
-        making.query_row("SELECT value FROM meta WHERE name = 'purpose'", [], |row| row.get(0)).optional()?
+/// Makes a ledger of an empty file and brings an older one up to date; returns what the file is for. What is not ours,
+/// is newer or is for the other kind of money stays as it is.
+fn take_steps(db: &mut Connection, purpose: Purpose) -> rusqlite::Result<Option<String>> {
+    let taking = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let number = |pragma: &str| taking.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let (taken, found) = if is_empty(&taking)? {
+        (0, Some(purpose.as_str().to_owned()))
+    } else if number("application_id")? == APPLICATION {
+        let select = "SELECT value FROM meta WHERE name = 'purpose'";
+        (number("user_version")?, taking.query_row(select, [], |row| row.get(0)).optional()?)
     } else {
-        None
+        return Ok(None);
     };
-    making.commit()?;
+    if found.as_deref() == Some(purpose.as_str()) && taken < SCHEMA {
+        for step in &STEPS[usize::try_from(taken).unwrap_or_default()..] {
+            taking.execute_batch(step)?;
+        }
+        taking.execute("INSERT OR IGNORE INTO meta (name, value) VALUES ('purpose', ?1)", [purpose.as_str()])?;
+        taking.pragma_update(None, "application_id", APPLICATION)?;
+        taking.pragma_update(None, "user_version", SCHEMA)?;
+    }
+    taking.commit()?;
     Ok(found)
 }
 

@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::super::{Claimed, StoreError, Swap, Version};
-use super::row::{Columns, Row, moment, version};
+use super::super::{CellSwap, Claimed, StoreError, Swap, Version};
+use super::row::{Columns, Row, cell, moment, version};
 use crate::payment::PaymentKey;
 use crate::primitives::{Secret, Timestamp};
 
@@ -73,6 +73,26 @@ pub(super) fn swap(
         next.entry,
     ])?;
     Ok(Ok(Swap::Applied(written)))
+}
+
+/// The swap of a cell.
+pub(super) fn swap_cell(
+    db: &Connection,
+    name: &str,
+    expected: Option<Version>,
+    value: &[u8],
+) -> rusqlite::Result<CellSwap> {
+    let found = cell(db, name)?;
+    if found.as_ref().map(|(version, _)| *version) != expected {
+        return Ok(CellSwap::Stale(found));
+    }
+    let written = expected.map_or(1, |version| version + 1);
+    db.prepare_cached(
+        "INSERT INTO cells (name, version, value) VALUES (?1, ?2, ?3)
+         ON CONFLICT (name) DO UPDATE SET version = excluded.version, value = excluded.value",
+    )?
+    .execute(params![name, written.cast_signed(), value])?;
+    Ok(CellSwap::Applied(written))
 }
 
 /// One step of pruning.

@@ -81,6 +81,14 @@ impl Store for Moody {
     async fn secret(&self, name: &str) -> Result<Secret<[u8; 32]>, StoreError> {
         self.memory.secret(name).await
     }
+
+    async fn cell(&self, name: &str) -> Result<Option<(Version, Vec<u8>)>, StoreError> {
+        self.memory.cell(name).await
+    }
+
+    async fn swap_cell(&self, name: &str, expected: Option<Version>, value: &[u8]) -> Result<CellSwap, StoreError> {
+        self.memory.swap_cell(name, expected, value).await
+    }
 }
 
 fn moody() -> (Arc<Moody>, Desk) {
