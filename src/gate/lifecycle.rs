@@ -205,7 +205,7 @@ pub(super) fn check_signature(
     authorization: &Authorization,
 ) -> Result<Authorization, Mismatch> {
     match gate.ledger.spent(&key) {
-        Some(spent) if spent.sale.payment.authorization == *authorization => Ok(authorization.clone()),
+        Some(spent) if spent.is_of(authorization) => Ok(authorization.clone()),
         _ => gate.scheme.signature(offer, authorization).map(|checked| checked.authorization),
     }
 }
@@ -217,7 +217,7 @@ impl<'a> Proven<'a> {
         let Self { visit, payment, key, quote } = self;
         let dialect = payment.dialect;
         if let Some(spent) = gate.ledger.spent(&key) {
-            return Err(match spent.receipt {
+            return Err(match spent.receipt(&payment) {
                 Some(receipt) => Refusal::Spent { dialect, receipt: Some(receipt) },
                 None => Refusal::Exhausted(dialect),
             });

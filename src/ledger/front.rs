@@ -1,25 +1,48 @@
 //! The map in front of the store. It knows only what can never change again (SAFETY, "Memory").
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
+use alloy::primitives::B256;
 use dashmap::DashMap;
 
 use super::entry::MARGIN;
-use super::{Delivery, Entry, Sale, State};
-use crate::payment::{PaymentKey, Receipt};
-use crate::primitives::Timestamp;
+use super::{Delivery, Entry, State};
+use crate::payment::{Authorization, Payment, PaymentKey, Receipt, TransactionHash};
+use crate::primitives::{AtomicAmount, Timestamp};
 
 /// How many payments the front remembers; the oldest gives way, and the store still knows it.
 const CAPACITY: usize = 65_536;
 
-/// A payment that opens nothing any more.
+/// A payment that opens nothing any more. Only what whoever presents it does not bring along, since many are remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remembered {
-    /// What it was presented for.
-    pub sale: Arc<Sale>,
+    /// A digest of the authorization, signature and all.
+    authorization: B256,
     /// What it bought; `None` when it was released too often (S73).
-    pub receipt: Option<Receipt>,
+    bought: Option<Bought>,
+}
+
+/// A receipt without what is the same for every payment of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Bought {
+    amount: AtomicAmount,
+    transaction: TransactionHash,
+    block: Option<u64>,
+    settled_at: Timestamp,
+}
+
+impl Remembered {
+    /// Whether it is this very authorization, whose signature was checked when it was taken.
+    pub fn is_of(&self, authorization: &Authorization) -> bool {
+        self.authorization == authorization.digest()
+    }
+
+    /// The receipt of what it bought, told to whoever presents it again: its key names the same chain and payer.
+    pub fn receipt(&self, presented: &Payment) -> Option<Receipt> {
+        let Bought { amount, transaction, block, settled_at } = self.bought.clone()?;
+        Some(Receipt { amount, block, ..Receipt::of(presented, transaction, settled_at) })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -43,18 +66,23 @@ impl Front {
 
     /// Remembers the entry if it is final. A kept answer is still something to get, so it is not.
     pub(super) fn notice(&self, key: PaymentKey, entry: &Entry) {
-        let receipt = match &entry.state {
+        let bought = match &entry.state {
             State::Exhausted => None,
             State::Settled { receipt, delivery, .. } => match delivery {
                 Delivery::Partial
                 | Delivery::Done { answer: None }
                 | Delivery::RefundDue
-                | Delivery::Refunded { .. } => Some(receipt.clone()),
+                | Delivery::Refunded { .. } => Some(Bought {
+                    amount: receipt.amount,
+                    transaction: receipt.transaction,
+                    block: receipt.block,
+                    settled_at: receipt.settled_at,
+                }),
                 Delivery::Pending | Delivery::Leased { .. } | Delivery::Done { answer: Some(_) } => return,
             },
             State::Reserved { .. } | State::Released | State::Settling { .. } => return,
         };
-        let what = Remembered { sale: Arc::clone(&entry.sale), receipt };
+        let what = Remembered { authorization: entry.sale.payment.authorization.digest(), bought };
         let until = Timestamp::from_secs(entry.sale.payment.authorization.valid_before()).after(MARGIN);
         if self.known.insert(key, Line { what, until }).is_none() {
             self.make_room(key);
@@ -69,5 +97,17 @@ impl Front {
         {
             self.known.remove(&oldest);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i7_what_is_remembered_of_a_spent_payment_is_small() {
+        // A map that has just grown is half empty, and so is a queue.
+        let line = size_of::<(PaymentKey, Line)>() + size_of::<PaymentKey>();
+        assert!(line * 3 / 2 <= 300, "{line} bytes");
     }
 }

@@ -112,8 +112,8 @@ async fn s73_a_payment_that_made_the_backend_work_three_times_is_exhausted() {
         desk.ledger.flush().await;
     }
     assert!(matches!(desk.claim(&sale(1)).await, Claim::Exhausted));
-    let remembered = Remembered { sale: Arc::new(sale(1)), receipt: None };
-    assert_eq!(desk.ledger.spent(&sale(1).payment.key()), Some(remembered));
+    let remembered = desk.ledger.spent(&sale(1).payment.key()).expect("it is over");
+    assert_eq!(remembered.receipt(&sale(1).payment), None);
 }
 
 #[tokio::test]
@@ -200,8 +200,13 @@ async fn s23_a_copy_waits_while_the_answer_is_delivered_and_then_hears_what_it_b
     delivering.end(Delivered::Done(None));
     assert_eq!(desk.state(&sale(1)).await, "delivered");
     assert!(matches!(desk.claim(&sale(1)).await, Claim::Spent { receipt: Some(_) }));
-    let remembered = Remembered { sale: Arc::new(sale(1)), receipt: Some(receipt(&sale(1), START)) };
-    assert_eq!(desk.ledger.spent(&sale(1).payment.key()), Some(remembered));
+    let remembered = desk.ledger.spent(&sale(1).payment.key()).expect("it is over");
+    assert_eq!(remembered.receipt(&sale(1).payment), Some(receipt(&sale(1), START)));
+    assert!(remembered.is_of(&sale(1).payment.authorization));
+    let mut forged = sale(1).payment.authorization;
+    let crate::payment::Authorization::Eip3009(signed) = &mut forged;
+    signed.value = crate::primitives::AtomicAmount::default();
+    assert!(!remembered.is_of(&forged), "a signature counts only for what it signed");
 }
 
 #[tokio::test]

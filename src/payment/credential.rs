@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use alloy::primitives::{Address, Bytes, U256};
+use alloy::primitives::{Address, B256, Bytes, Keccak256, U256};
 use serde::{Deserialize, Serialize};
 
 use crate::primitives::{AtomicAmount, Caip2, Nonce, Payer};
@@ -87,6 +87,24 @@ impl Authorization {
         match self {
             Self::Eip3009(signed) => Payer(signed.from),
         }
+    }
+
+    /// A digest of all that was signed, and of the signature: the same only for the very same authorization.
+    pub fn digest(&self) -> B256 {
+        let mut digest = Keccak256::new();
+        match self {
+            Self::Eip3009(signed) => {
+                digest.update(b"tollhouse authorization eip3009\0");
+                digest.update(signed.from);
+                digest.update(signed.to);
+                for number in [signed.value.units(), signed.valid_after, signed.valid_before] {
+                    digest.update(number.to_be_bytes::<32>());
+                }
+                digest.update(signed.nonce.0);
+                digest.update(&signed.signature.0);
+            }
+        }
+        digest.finalize()
     }
 
     /// When it lapses, in seconds since the epoch; saturates.
