@@ -212,6 +212,17 @@ async fn s13_a_refused_connection_is_certain_not_to_have_settled() {
 }
 
 #[tokio::test]
+async fn s13_a_failed_handshake_is_certain_not_to_have_settled() {
+    // It speaks no TLS, so the connection fails before a byte of the request has been sent.
+    let facilitator = ScriptedFacilitator::start().await;
+    let url = facilitator.url().as_str().replace("http:", "https:").parse().expect("a URL");
+    let kind = Kind::Remote { url, auth: Auth::None, trust: Trust::Facilitator };
+    let remote = remote(&Config { kind, ..facilitator.config("remote") });
+    assert_eq!(end(&settle(&remote, &eip3009_base_sepolia()).await), End::NotSent);
+    assert!(facilitator.calls().is_empty());
+}
+
+#[tokio::test]
 async fn s65_whether_it_is_up_is_what_the_last_call_showed() {
     let facilitator = ScriptedFacilitator::start().await;
     let remote = remote(&facilitator.config("remote"));

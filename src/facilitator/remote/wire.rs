@@ -79,6 +79,13 @@ impl Lost {
             Self::NotSent(cause) | Self::NoAnswer(cause) => cause,
         }
     }
+
+    /// Whether the connection failed, rather than whoever is at the end of it.
+    pub fn is_the_connection(&self) -> bool {
+        match self {
+            Self::NotSent(cause) | Self::NoAnswer(cause) => !cause.is::<NoAnswer>(),
+        }
+    }
 }
 
 /// Why a call that was sent has no answer.
@@ -92,14 +99,7 @@ enum NoAnswer {
 
 impl Wire {
     pub fn new(url: &Url, auth: &Auth, clock: Arc<dyn Clock>) -> Result<Self, Misconfigured> {
-        let reach = Reach::of(url).ok_or(Misconfigured::Address)?;
-        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-            return Err(Misconfigured::NotABase);
-        }
-        match (url.scheme(), reach) {
-            ("https", _) | ("http", Reach::Loopback) => {}
-            _ => return Err(Misconfigured::Insecure),
-        }
+        let reach = reach(url)?;
         let credentials = match auth {
             Auth::None => Credentials::None,
             Auth::Bearer(token) => Credentials::Fixed(bearer(token).map_err(|_| Misconfigured::Bearer)?),
@@ -183,6 +183,26 @@ impl Endpoint {
             Self::Verify | Self::Settle => Method::POST,
             Self::Supported => Method::GET,
         }
+    }
+}
+
+/// Whether there can be a facilitator at this URL: https unless it is on this machine, no address that nothing may
+/// have, and nothing but scheme, host, port and path (S61).
+///
+/// # Errors
+/// Why there cannot.
+pub fn check_url(url: &Url) -> Result<(), Misconfigured> {
+    reach(url).map(drop)
+}
+
+fn reach(url: &Url) -> Result<Reach, Misconfigured> {
+    let reach = Reach::of(url).ok_or(Misconfigured::Address)?;
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err(Misconfigured::NotABase);
+    }
+    match (url.scheme(), reach) {
+        ("https", _) | ("http", Reach::Loopback) => Ok(reach),
+        _ => Err(Misconfigured::Insecure),
     }
 }
 
