@@ -1,12 +1,16 @@
 //! Who confirms a payment, and who moves the money?
 
+mod breaker;
 mod cdp;
 pub mod chain;
+mod guarded;
 pub mod local;
 mod pool;
 mod remote;
 pub mod sandbox;
 
+pub use breaker::{BreakerConfig, BreakerState};
+pub use guarded::{Guarded, Notice, Tell};
 pub use pool::Pool;
 pub use remote::{Contradiction, Misconfigured, Remote, Witness, Witnessed, check_url};
 
@@ -147,6 +151,11 @@ pub trait Facilitator: Send + Sync + 'static {
 
     /// Whether it answered when it was last asked; true before it ever was. Never calls out.
     fn is_up(&self) -> bool;
+
+    /// What its breakers let through, by network; empty where there are none.
+    fn breakers(&self) -> Vec<(crate::primitives::Caip2, BreakerState)> {
+        Vec::new()
+    }
 
     /// Keeps what is known of it fresh, until dropped: `/supported`, head of the chain. Returns when there is
     /// nothing to keep fresh.
