@@ -270,3 +270,6 @@ fn silent_or_in_doubt(cause: &BoxError) -> End {
     let said = is_behind::<Inconclusive>(cause) || is_behind::<Decline>(cause) || is_behind::<NotThere>(cause);
     if said { End::Doubted } else { End::Silent }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,7 +100,7 @@ impl Remote {
             networks: config.networks.clone(),
             verify_timeout: config.verify_timeout,
             settle_timeout: config.settle_timeout,
-            wire: Wire::new(url, auth, clock.clone())?,
+            wire: Wire::new(url, auth, config.verify_timeout.min(config.settle_timeout), clock.clone())?,
             kinds: Kinds::default(),
             witness: witness.filter(|_| *trust == Trust::Verify),
             clock,
