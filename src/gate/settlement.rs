@@ -137,18 +137,16 @@ impl Gate {
         match ended {
             Ok(receipt) => self.file(payment, begun, receipt).await,
             Err(SettleError::Declined(decline)) => {
-                self.observe(&Event::Declined { route, key, code: decline.code.clone() });
-                match begun.declined().await {
-                    Ok(()) => Err(declined(payment, decline.code)),
-                    Err(error) => Err(Refusal::ledger(Some(dialect), &error)),
+                let event = Event::Declined { route, key, code: decline.code.clone() };
+                let refusal = self.nothing_moved(payment, begun, declined(payment, decline.code)).await;
+                if !matches!(refusal, Refusal::Unresolved { .. }) {
+                    self.observe(&event);
                 }
+                Err(refusal)
             }
             Err(SettleError::NotSent(cause)) => {
                 tracing::warn!(facilitator = facilitator.name(), payment = %key, cause = %chain(&*cause), "settle was not sent");
-                match begun.declined().await {
-                    Ok(()) => Err(Refusal::FacilitatorUnavailable(Some(dialect))),
-                    Err(error) => Err(Refusal::ledger(Some(dialect), &error)),
-                }
+                Err(self.nothing_moved(payment, begun, Refusal::FacilitatorUnavailable(Some(dialect))).await)
             }
             Err(SettleError::Unknown { transaction, source }) => {
                 self.doubt(key, &source);
@@ -158,6 +156,16 @@ impl Gate {
                 }
                 Err(Refusal::pending(dialect, payment, transaction))
             }
+        }
+    }
+
+    /// Nothing moved by what we asked, so the payment is free again. Unless reconciliation took the question up
+    /// meanwhile: it may have asked again, and nobody hears a *no* until it knows (I4).
+    async fn nothing_moved(&self, payment: &Payment, begun: InSettlement, refusal: Refusal) -> Refusal {
+        match begun.declined().await {
+            Ok(()) => refusal,
+            Err(FileError::Store(error)) => Refusal::ledger(Some(payment.dialect), &error),
+            Err(FileError::Overtaken | FileError::ClaimedBy(_)) => Refusal::pending(payment.dialect, payment, None),
         }
     }
 
