@@ -3,10 +3,12 @@
 //! Each state holds exactly what is known by then and can be made only from the one before, so a [`Confirmed`] in
 //! hand is the proof that all of it happened. Transitions take `self`; the fields are private to this module.
 
+mod confirm;
+
 use std::fmt;
 use std::sync::Arc;
 
-use crate::facilitator::{Facilitator, VerifyError};
+use crate::facilitator::Facilitator;
 use crate::ledger::{self, Answer, Claim, Delivering, Lease, Sale};
 use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, PaymentKey, Quote, Receipt};
 use crate::primitives::{AtomicAmount, Timestamp};
@@ -231,12 +233,7 @@ impl<'a> Proven<'a> {
             payment,
         });
         let payment = sale.payment.clone();
-        let claim = gate
-            .ledger
-            .claim(sale, visit.toll.hold, visit.toll.replay)
-            .await
-            .map_err(|error| Refusal::ledger(Some(dialect), &error))?;
-        match claim {
+        match reserve(gate, visit, sale).await? {
             Claim::Granted(lease) => {
                 gate.observe(&Event::Reserved { route: visit.route.key.clone(), key: lease.key() });
                 Ok(Reservation::Held(Reserved { visit, payment, lease }))
@@ -268,50 +265,11 @@ pub(super) fn bought_before(
     }
 }
 
-impl Reserved<'_> {
-    /// Asks whether the payment would settle. With `before_forward` it settles at once: settling is the proof.
-    pub(super) async fn confirm(self, gate: &Arc<Gate>) -> Result<Admission, Refusal> {
-        let Self { visit, payment, lease } = self;
-        let dialect = payment.dialect;
-        let payment = Arc::new(payment);
-        let candidates = gate.pool.candidates(&payment.offer, dialect);
-        let mut unavailable = Refusal::FacilitatorUnavailable(Some(dialect));
-        for facilitator in candidates {
-            if visit.settle_mode() == crate::payment::SettleMode::BeforeForward {
-                let confirmed = Confirmed { payment, lease, facilitator };
-                return gate.settle(confirmed).await.map(Admission::Settled);
-            }
-            match facilitator.verify(&payment).await {
-                Ok(()) => return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator })),
-                // Somebody else may have submitted what the payer signed, after we took it: then it is paid (S18).
-                Err(VerifyError::Declined(decline)) if decline.nonce_used() && facilitator.sees_chain() => {
-                    let confirmed = Confirmed { payment, lease, facilitator };
-                    return gate.settled_by_others(confirmed).await.map(Admission::Settled);
-                }
-                // Nobody here can look. Money may have moved, to us perhaps, so nobody is asked for more (I4).
-                Err(VerifyError::Declined(decline)) if decline.nonce_used() => {
-                    lease.release().await;
-                    return Err(Refusal::Spent { dialect, receipt: None });
-                }
-                Err(VerifyError::Declined(decline)) => {
-                    gate.observe(&Event::Declined {
-                        route: visit.route.key.clone(),
-                        key: lease.key(),
-                        code: decline.code.clone(),
-                    });
-                    lease.release().await;
-                    return Err(Refusal::Declined { dialect, code: decline.code, settlement: None });
-                }
-                Err(VerifyError::Unavailable(cause)) => {
-                    gate.doubt(lease.key(), &cause);
-                    tracing::warn!(facilitator = facilitator.name(), cause = %chain(&*cause), "verify failed");
-                    unavailable = Refusal::FacilitatorUnavailable(Some(dialect));
-                }
-            }
-        }
-        lease.release().await;
-        Err(unavailable)
-    }
+/// Takes a payment's key in the ledger.
+async fn reserve(gate: &Gate, visit: &Visit<'_>, sale: Arc<Sale>) -> Result<Claim, Refusal> {
+    let dialect = sale.payment.dialect;
+    let claim = gate.ledger.claim(sale, visit.toll.hold, visit.toll.replay).await;
+    claim.map_err(|error| Refusal::ledger(Some(dialect), &error))
 }
 
 impl Confirmed {

@@ -152,18 +152,18 @@ impl Gate {
         let (key, route, dialect) = (begun.key(), route_of(&begun), payment.dialect);
         match error {
             SettleError::Declined(decline) => {
-                self.observe(&Event::Declined { route, key, code: decline.code.clone() });
-                match begun.declined(&decline.code).await {
-                    Ok(()) => declined(payment, decline.code),
-                    Err(error) => Refusal::ledger(Some(dialect), &error),
+                let event = Event::Declined { route, key, code: decline.code.clone() };
+                let refusal =
+                    self.nothing_moved(payment, begun, &decline.code, declined(payment, decline.code.clone())).await;
+                if !matches!(refusal, Refusal::Unresolved { .. }) {
+                    self.observe(&event);
                 }
+                refusal
             }
             SettleError::NotSent(cause) => {
                 tracing::warn!(facilitator = facilitator.name(), payment = %key, cause = %chain(&*cause), "settle was not sent");
-                match begun.declined("it was not sent").await {
-                    Ok(()) => Refusal::FacilitatorUnavailable(Some(dialect)),
-                    Err(error) => Refusal::ledger(Some(dialect), &error),
-                }
+                self.nothing_moved(payment, begun, "it was not sent", Refusal::FacilitatorUnavailable(Some(dialect)))
+                    .await
             }
             SettleError::Unknown { transaction, source } => {
                 self.doubt(key, &source);
@@ -173,6 +173,16 @@ impl Gate {
                 }
                 Refusal::pending(dialect, payment, transaction)
             }
+        }
+    }
+
+    /// Nothing moved by what we asked, so the payment is free again. Unless reconciliation took the question up
+    /// meanwhile: it may have asked again, and nobody hears a *no* until it knows (I4).
+    async fn nothing_moved(&self, payment: &Payment, begun: InSettlement, why: &str, refusal: Refusal) -> Refusal {
+        match begun.declined(why).await {
+            Ok(()) => refusal,
+            Err(FileError::Store(error)) => Refusal::ledger(Some(payment.dialect), &error),
+            Err(FileError::Overtaken | FileError::ClaimedBy(_)) => Refusal::pending(payment.dialect, payment, None),
         }
     }
 

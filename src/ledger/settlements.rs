@@ -31,6 +31,19 @@ impl Ledger {
             .collect())
     }
 
+    /// Takes the question over until then. Before anyone is asked: whoever asked before must be able to see that their
+    /// answer is no longer the last word. `None` when somebody was faster.
+    ///
+    /// # Errors
+    /// When the store fails. Then nobody may be asked.
+    pub async fn look(&self, unsettled: Unsettled, until: Timestamp) -> Result<Option<Unsettled>, StoreError> {
+        let Unsettled { key, version, entry } = unsettled;
+        match self.advance(key, Some((entry, version)), Event::Look { until }, &[]).await? {
+            Some((entry, Swap::Applied(version))) => Ok(Some(Unsettled { key, version, entry })),
+            Some((_, Swap::Stale(_) | Swap::Claimed(_))) | None => Ok(None),
+        }
+    }
+
     /// The money moved: files the receipt, for whoever collects the answer. `None` when somebody was faster.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::{Config, Format, PayerInLog};
+use crate::facilitator::BreakerState;
 use crate::gate::Event;
 use crate::gate::event::Answered;
 use crate::primitives::{Payer, Secret};
@@ -105,6 +106,17 @@ impl Lines {
             }
             Event::Delivered { route, key, outcome } => tracing::debug!(%key, route = &*route.0, outcome, "delivered"),
             Event::Redeemed { route, key } => tracing::info!(%key, route = &*route.0, "redeemed"),
+            Event::Asked { facilitator, call, outcome, took } => {
+                tracing::debug!(facilitator = &**facilitator, call, outcome, milliseconds = millis(*took), "asked");
+            }
+            Event::Breaker { facilitator, network, state, why } => {
+                let (facilitator, network, why) = (&**facilitator, network.as_str(), why.as_str());
+                match state {
+                    BreakerState::Open => tracing::error!(facilitator, network, why, "breaker open"),
+                    BreakerState::HalfOpen => tracing::info!(facilitator, network, why, "breaker half open"),
+                    BreakerState::Closed => tracing::warn!(facilitator, network, why, "breaker closed"),
+                }
+            }
             Event::Alarm { key, what } => {
                 let key = key.map(|key| key.to_string()).unwrap_or_default();
                 tracing::error!(key, what = what.as_str(), "alarm");

@@ -70,6 +70,7 @@ fn describe(event: &Event) -> (&'static str, Value) {
         Event::Begin { facilitator, transaction, check_at } => {
             ("settling", json!({ "facilitator": facilitator, "transaction": transaction, "check_at": check_at }))
         }
+        Event::Look { until } => ("looked", json!({ "until": until })),
         Event::StillUnknown { transaction, check_at } => {
             ("still_unknown", json!({ "transaction": transaction, "check_at": check_at }))
         }
