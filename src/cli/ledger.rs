@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::words::{explain, moment};
 use super::{ConfigFile, Shape, Verdict, block_on};
 use crate::config::{self, Format};
-use crate::ledger::{self, Entry, Filter, Sqlite, State, Store};
+use crate::ledger::{self, Entry, Filter, Postgres, Sqlite, State, Store};
 use crate::payment::PaymentKey;
 use crate::primitives::Payer;
 
@@ -78,7 +78,7 @@ impl Question {
         match self {
             Self::List { route, payer, state, limit, at } => {
                 let filter = Filter { route, payer: payer.map(Payer), state, limit };
-                let page = at.open()?.list(&filter).await.map_err(|error| explain(&error))?;
+                let page = at.open().await?.list(&filter).await.map_err(|error| explain(&error))?;
                 for (key, found) in &page {
                     match at.format {
                         Shape::Human => println!("{}", line(*key, &found.entry)),
@@ -91,7 +91,7 @@ impl Question {
                 Ok(Verdict::Yes)
             }
             Self::Show { key, at } => {
-                let found = at.open()?.load(key).await.map_err(|error| explain(&error))?;
+                let found = at.open().await?.load(key).await.map_err(|error| explain(&error))?;
                 let Some(found) = found else {
                     eprintln!("the ledger knows no payment {key}");
                     return Ok(Verdict::No);
@@ -107,25 +107,27 @@ impl Question {
 }
 
 impl At {
-    fn open(&self) -> Result<Arc<dyn Store>, String> {
+    async fn open(&self) -> Result<Arc<dyn Store>, String> {
         let path = match &self.ledger {
             Some(path) => path.clone(),
-            None => self.configured()?,
+            None => match self.configured()? {
+                ledger::Config::Sqlite { path, .. } => path,
+                ledger::Config::Postgres { url } => {
+                    return Ok(Arc::new(Postgres::inspect(&url).await.map_err(|error| explain(&error))?));
+                }
+                ledger::Config::Memory => {
+                    let file = self.file.path();
+                    return Err(format!("{} keeps its ledger in memory: it is gone with the process", file.display()));
+                }
+            },
         };
-        let opened = Sqlite::inspect(&path).map_err(|error| explain(&error))?;
-        Ok(Arc::new(opened))
+        Ok(Arc::new(Sqlite::inspect(&path).map_err(|error| explain(&error))?))
     }
 
-    fn configured(&self) -> Result<PathBuf, String> {
-        let path = self.file.path();
-        let loaded = config::load(&path);
+    fn configured(&self) -> Result<ledger::Config, String> {
+        let loaded = config::load(&self.file.path());
         let Some(config) = loaded.config else { return Err(loaded.report.render(Format::Short, false)) };
-        match config.boot.ledger {
-            ledger::Config::Sqlite { path } => Ok(path),
-            ledger::Config::Memory => {
-                Err(format!("{} keeps its ledger in memory: it is gone with the process", path.display()))
-            }
-        }
+        Ok(config.boot.ledger)
     }
 }
 

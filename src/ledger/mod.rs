@@ -10,11 +10,13 @@
 pub mod entry;
 
 mod claim;
+mod columns;
 mod delivering;
 mod front;
 mod lease;
 mod memory;
 mod outbox;
+mod postgres;
 mod settlements;
 mod sqlite;
 mod store;
@@ -36,6 +38,7 @@ pub use entry::{Answer, Conflict, Delivered, Delivery, Entry, Event, Sale, State
 pub use front::Remembered;
 pub use lease::{BeginError, FileError, InSettlement, Lease};
 pub use memory::Memory;
+pub use postgres::{Postgres, PostgresError, PostgresUrl, UrlError};
 pub use settlements::Unsettled;
 pub use sqlite::{OpenError, Purpose, Sqlite};
 pub use store::{CellSwap, Census, Chore, Claimed, Filter, Store, StoreError, Swap, Version, Versioned};
@@ -54,6 +57,13 @@ pub enum Config {
     Sqlite {
         /// The file.
         path: std::path::PathBuf,
+        /// Whether real money depends on it: then it must not be where files are deleted by themselves.
+        real_money: bool,
+    },
+    /// In a database that several machines may share.
+    Postgres {
+        /// The database.
+        url: PostgresUrl,
     },
     /// In this process; gone with it. For tests and the sandbox.
     Memory,

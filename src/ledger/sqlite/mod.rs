@@ -3,6 +3,7 @@
 //! Writes go through one thread that groups them into a commit; reads through another, on a connection of their
 //! own. Neither ever runs on a thread of the async runtime.
 
+mod place;
 mod row;
 mod schema;
 mod worker;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension, params};
 
+use super::columns::{Columns, moment, payer};
 use super::{CellSwap, Census, Chore, Claimed, Entry, Filter, Store, StoreError, Swap, Version, Versioned};
 use crate::payment::PaymentKey;
 use crate::primitives::{Secret, Timestamp};
@@ -75,6 +77,30 @@ pub enum OpenError {
         /// What was asked for.
         wanted: Purpose,
     },
+    /// It stands somewhere else than on this machine (S66).
+    #[error(
+        "{}: this is on a network file system ({system}), where locks do not hold; put the ledger on a disk of this \
+         machine, or share one: ledger: {{postgres: …}}",
+        path.display()
+    )]
+    Network {
+        /// The ledger's path.
+        path: PathBuf,
+        /// The file system's name.
+        system: &'static str,
+    },
+    /// It would be forgotten while money depends on it (S5).
+    #[error(
+        "{}: this is {place}, and the money is real; put the ledger on a volume that stays, or use ledger: \
+         {{postgres: …}}",
+        path.display()
+    )]
+    Fleeting {
+        /// The ledger's path.
+        path: PathBuf,
+        /// Where that is.
+        place: &'static str,
+    },
     /// It cannot be opened, read or written.
     #[error("{}: the ledger cannot be opened", path.display())]
     Unavailable {
@@ -106,11 +132,22 @@ impl Sqlite {
         })
     }
 
+    /// Opens the ledger in this file for real money, as [`Self::open`] does, if the file stays where it is.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`], and when the file would be gone with the container, the pod or the machine's next start.
+    pub fn open_to_stay(path: &Path, purpose: Purpose) -> Result<Self, OpenError> {
+        place::refuse_fleeting(path)?;
+        Self::open(path, purpose)
+    }
+
     /// Opens the ledger in this file; makes it, readable by its owner only, when there is none.
     ///
     /// # Errors
-    /// When the file is not a ledger, is for the other kind of money, is too new, or cannot be used.
+    /// When the file is not a ledger, is for the other kind of money, is too new, is not on this machine, or cannot be
+    /// used.
     pub fn open(path: &Path, purpose: Purpose) -> Result<Self, OpenError> {
+        place::refuse_network(path)?;
         let unavailable = |source| OpenError::Unavailable { path: path.to_owned(), source };
         let writing = schema::open(path, purpose)?;
         let reading = schema::connect(path).map_err(|error| unavailable(error.into()))?;
@@ -140,7 +177,7 @@ impl Store for Sqlite {
         next: &Entry,
         claims: &[Claimed],
     ) -> Result<Swap, StoreError> {
-        let row = row::Columns::of(next)?;
+        let row = Columns::of(next)?;
         let claims = claims.to_vec();
         self.writer.ask(move |db| writing::swap(db, key, expected, &row, &claims)).await?
     }
@@ -159,7 +196,7 @@ impl Store for Sqlite {
                      WHERE due <= ?1 AND (state = 'settling') = ?2 ORDER BY due LIMIT ?3",
                 )?;
                 let settlements = chore == Chore::Settlements;
-                row::page(select.query(params![row::moment(now), settlements, limit])?)
+                row::page(select.query(params![moment(now), settlements, limit])?)
             })
             .await
     }
@@ -178,7 +215,7 @@ impl Store for Sqlite {
 
     async fn list(&self, filter: &Filter) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {
         let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
-        let payer = filter.payer.map(row::payer);
+        let payer = filter.payer.map(payer);
         let (route, state) = (filter.route.clone(), filter.state.clone());
         self.reader
             .ask(move |db| {

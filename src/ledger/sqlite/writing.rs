@@ -2,8 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::super::columns::{Columns, moment, version};
 use super::super::{CellSwap, Claimed, StoreError, Swap, Version};
-use super::row::{Columns, Row, cell, moment, version};
+use super::row::{Row, cell};
 use crate::payment::PaymentKey;
 use crate::primitives::{Secret, Timestamp};
 
