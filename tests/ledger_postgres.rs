@@ -7,12 +7,13 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
-use tollhouse::ledger::{CellSwap, Entry, Postgres, PostgresError, PostgresUrl, Purpose, State, Store, Swap};
+use tollhouse::ledger::evidence::{Fault, verify};
+use tollhouse::ledger::{Archive, CellSwap, Entry, Postgres, PostgresError, PostgresUrl, Purpose, State, Store, Swap};
 use tollhouse::payment::PaymentKey;
 use tollhouse::primitives::{Secret, Timestamp};
 use tollhouse::testing;
 use tollhouse::testing::postgres::Schema;
-use tollhouse::testing::sales::sale;
+use tollhouse::testing::sales::{sale, write};
 
 const NOW: Timestamp = Timestamp::from_secs(1_900_000_000);
 /// Nothing that is waited for takes longer.
@@ -27,7 +28,7 @@ async fn s68_many_replicas_may_make_a_new_ledger_at_once() {
         opening.spawn(async move { Postgres::open(&url, Purpose::Real).await.expect("the ledger opens") });
     }
     let replicas = opening.join_all().await;
-    assert_eq!(replicas[0].swap(key(1), None, &reserved(1), &[]).await.unwrap(), Swap::Applied(1));
+    assert_eq!(replicas[0].swap(write(key(1), None, &reserved(1), &[])).await.unwrap(), Swap::Applied(1));
     for replica in &replicas {
         assert_eq!(replica.load(key(1)).await.unwrap().map(|found| found.entry), Some(reserved(1)));
     }
@@ -70,10 +71,10 @@ async fn a_ledger_can_be_inspected_while_it_is_used_and_is_left_as_it_is() {
     let error = Postgres::inspect(&url).await.expect_err("there is none");
     assert!(matches!(error, PostgresError::Empty(_)), "{error:?}");
     let store = open(&url).await;
-    store.swap(key(1), None, &reserved(1), &[]).await.unwrap();
+    store.swap(write(key(1), None, &reserved(1), &[])).await.unwrap();
     let seen = Postgres::inspect(&url).await.expect("there is one");
     assert_eq!(seen.load(key(1)).await.unwrap(), store.load(key(1)).await.unwrap());
-    assert!(seen.swap(key(2), None, &reserved(2), &[]).await.is_err());
+    assert!(seen.swap(write(key(2), None, &reserved(2), &[])).await.is_err());
     assert_eq!(store.load(key(2)).await.unwrap(), None);
 }
 
@@ -81,10 +82,10 @@ async fn a_ledger_can_be_inspected_while_it_is_used_and_is_left_as_it_is() {
 async fn s65_a_database_that_crashes_is_an_error_and_is_found_again() {
     let server = testing::Postgres::start();
     let store = open(&parse(server.schema().await.url.expose())).await;
-    assert_eq!(store.swap(key(1), None, &reserved(1), &[]).await.unwrap(), Swap::Applied(1));
+    assert_eq!(store.swap(write(key(1), None, &reserved(1), &[])).await.unwrap(), Swap::Applied(1));
     server.crash();
     assert!(store.load(key(1)).await.is_err());
-    assert!(store.swap(key(2), None, &reserved(2), &[]).await.is_err());
+    assert!(store.swap(write(key(2), None, &reserved(2), &[])).await.is_err());
     server.restart();
     eventually(async || store.load(key(1)).await.is_ok()).await;
     assert_eq!(store.load(key(1)).await.unwrap().map(|found| found.entry), Some(reserved(1)), "it was durable");
@@ -102,7 +103,7 @@ async fn s21_a_crash_under_load_takes_back_nothing_that_was_acknowledged() {
         writing.spawn(async move {
             let mut acknowledged = Vec::new();
             for number in writer * 10_000.. {
-                match store.swap(key(number), None, &reserved(number), &[]).await {
+                match store.swap(write(key(number), None, &reserved(number), &[])).await {
                     Ok(swap) => acknowledged.push((number, swap)),
                     Err(_) => break,
                 }
@@ -127,11 +128,72 @@ async fn i7_a_database_that_does_not_answer_is_not_waited_for_for_ever() {
     let schema = schema().await;
     let store = open(&parse(schema.url.expose())).await;
     let somebody = schema.begin("BEGIN; LOCK TABLE tollhouse_entries").await;
-    let swap = tokio::time::timeout(PATIENCE, store.swap(key(1), None, &reserved(1), &[])).await;
+    let swap = tokio::time::timeout(PATIENCE, store.swap(write(key(1), None, &reserved(1), &[]))).await;
     assert!(swap.expect("it gave up").is_err(), "somebody holds the table");
     drop(somebody);
-    eventually(async || store.swap(key(1), None, &reserved(1), &[]).await.is_ok_and(|swap| swap == Swap::Applied(1)))
-        .await;
+    eventually(async || {
+        store.swap(write(key(1), None, &reserved(1), &[])).await.is_ok_and(|swap| swap == Swap::Applied(1))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s72_what_replicas_put_on_record_together_holds_and_what_is_altered_is_found() {
+    let schema = schema().await;
+    let url = parse(schema.url.expose());
+    let replicas = [Arc::new(open(&url).await), Arc::new(open(&url).await)];
+    let mut writing = JoinSet::new();
+    for number in 0..32 {
+        let replicas = replicas.clone();
+        writing.spawn(async move {
+            for version in 0..4 {
+                let entry = reserved(number);
+                let write = write(key(number), (version > 0).then_some(version), &entry, &[]);
+                let swap = replicas[version as usize % 2].swap(write).await.unwrap();
+                assert_eq!(swap, Swap::Applied(version + 1));
+            }
+        });
+    }
+    writing.join_all().await;
+    let found = verify(&Postgres::inspect(&url).await.unwrap(), &[]).await.unwrap();
+    assert_eq!((found.records, found.entries, &found.faults[..]), (128, 32, &[][..]));
+    let story = replicas[0].story(key(7)).await.unwrap();
+    let versions: Vec<_> = story.iter().map(|record| record.content.body().unwrap().unwrap().version).collect();
+    assert_eq!(versions, [1, 2, 3, 4]);
+
+    let noted: Vec<_> = found.chains.iter().map(|extent| (extent.chain, extent.head)).collect();
+
+    let seven = key(7).to_string();
+    let seven = seven.trim_start_matches("0x");
+    schema.run(&format!("UPDATE tollhouse_entries SET entry = entry || ' ' WHERE key = '\\x{seven}'")).await;
+    let altered = verify(&Postgres::inspect(&url).await.unwrap(), &noted).await.unwrap();
+    assert_eq!(altered.faults, [Fault::EntryAltered(key(7), 4)]);
+    let cut = found.chains[0];
+    let id = cut.chain.to_string();
+    schema.run(&format!("DELETE FROM tollhouse_evidence WHERE chain = '\\x{id}' AND number = 1")).await;
+    let altered = verify(&Postgres::inspect(&url).await.unwrap(), &noted).await.unwrap();
+    assert!(altered.faults.contains(&Fault::Missing(cut.chain, 1)), "{:?}", altered.faults);
+}
+
+#[tokio::test]
+async fn s67_the_record_of_what_is_forgotten_is_forgotten_and_the_chains_hold() {
+    let url = parse(schema().await.url.expose());
+    let store = open(&url).await;
+    for number in 0..8 {
+        let entry = Entry { state: State::Released, ..reserved(number) };
+        store.swap(write(key(number), None, &entry, &[])).await.unwrap();
+    }
+    let open_still = Entry { state: settling(), ..reserved(8) };
+    store.swap(write(key(8), None, &open_still, &[])).await.unwrap();
+    assert_eq!(store.prune(Timestamp::from_millis(u64::MAX)).await.unwrap(), 8);
+    let found = verify(&Postgres::inspect(&url).await.unwrap(), &[]).await.unwrap();
+    assert_eq!((found.records - found.forgotten, found.entries, &found.faults[..]), (1, 1, &[][..]));
+    assert!(store.story(key(1)).await.unwrap().is_empty());
+    assert_eq!(store.story(key(8)).await.unwrap().len(), 1);
+}
+
+fn settling() -> State {
+    State::Settling { since: NOW, facilitator: "cdp".into(), transaction: None, check_at: NOW, checks: 0 }
 }
 
 #[tokio::test]
@@ -139,7 +201,7 @@ async fn i8_what_the_database_says_about_a_row_is_not_repeated() {
     let schema = schema().await;
     let store = open(&parse(schema.url.expose())).await;
     schema.run("ALTER TABLE tollhouse_entries ADD CONSTRAINT refused CHECK (state <> 'reserved')").await;
-    let error = store.swap(key(1), None, &reserved(1), &[]).await.expect_err("the row is refused");
+    let error = store.swap(write(key(1), None, &reserved(1), &[])).await.expect_err("the row is refused");
     let said = format!("{error} {error:?} {}", error.0);
     assert!(said.contains("refused") && said.contains("23514"), "{said}");
     for private in ["Failing row", "0x0000000000", "valid_before"] {

@@ -64,7 +64,7 @@ fn events() -> impl Strategy<Value = Event> {
         Just(Event::Decline { max_releases: MAX_RELEASES }),
         seconds().prop_map(|until| Event::Redeem { until, max_redemptions: MAX_REDEMPTIONS }),
         (0_u32..4, seconds()).prop_map(|(turn, until)| Event::Renew { turn, until }),
-        (0_u32..4, endings()).prop_map(|(turn, delivered)| Event::Deliver { turn, delivered }),
+        (0_u32..4, endings()).prop_map(|(turn, delivered)| Event::Deliver { turn, delivered, response: None }),
         Just(Event::GiveUp),
         Just(Event::DropAnswer),
     ]

@@ -77,7 +77,7 @@ impl Question {
     async fn answer(self) -> Result<Verdict, String> {
         match self {
             Self::List { route, payer, state, limit, at } => {
-                let filter = Filter { route, payer: payer.map(Payer), state, limit };
+                let filter = Filter { route, payer: payer.map(Payer), state, limit, ..Filter::default() };
                 let page = at.open().await?.list(&filter).await.map_err(|error| explain(&error))?;
                 for (key, found) in &page {
                     match at.format {

@@ -130,6 +130,7 @@ impl Event {
                 Delivery::Partial => "partial",
                 Delivery::Done { .. } => "done",
                 Delivery::RefundDue => "refund_due",
+                Delivery::Refunded { .. } => "refunded",
                 Delivery::Leased { .. } => return None,
             },
             State::Reserved { .. } | State::Settling { .. } => return None,

@@ -375,6 +375,11 @@ impl Settled {
         self.delivering.touch();
     }
 
+    /// What was written to the client, for the record.
+    pub fn wrote(&mut self, response: ledger::Response) {
+        self.delivering.wrote(response);
+    }
+
     /// The answer ended this way.
     pub fn end(self, delivered: ledger::Delivered) {
         self.delivering.end(delivered);

@@ -76,14 +76,12 @@ impl Ledger {
                     Found::Try(event) => event,
                 },
             };
-            let expected = seen.as_ref().map(|found| found.version);
-            let Ok(next) = Entry::apply(seen.take().map(|found| found.entry), event, now) else {
-                return Err(StoreError("the ledger's rules contradict each other".into()));
-            };
-            match self.store.swap(key, expected, &next, &[]).await? {
-                Swap::Applied(version) => return Ok(self.granted(key, Versioned { entry: next, version })),
-                Swap::Stale(found) => seen = found,
-                Swap::Claimed(_) => return Err(StoreError("a fact nobody claimed was refused".into())),
+            let current = seen.take().map(|found| (found.entry, found.version));
+            match self.advance(key, current, event, &[], &self.author).await? {
+                Some((entry, Swap::Applied(version))) => return Ok(self.granted(key, Versioned { entry, version })),
+                Some((_, Swap::Stale(found))) => seen = found,
+                Some((_, Swap::Claimed(_))) => return Err(StoreError("a fact nobody claimed was refused".into())),
+                None => return Err(StoreError("the ledger's rules contradict each other".into())),
             }
         }
         // As many others were served meanwhile; whoever is last holds it now.
@@ -137,7 +135,9 @@ impl Ledger {
                     Delivery::Done { answer: Some(answer) } if replay == Replay::SameAnswer && now < answer.until => {
                         Found::Say(Claim::Repeat { answer: answer.clone(), receipt: receipt.clone() })
                     }
-                    Delivery::Done { .. } | Delivery::Partial | Delivery::RefundDue => spent(),
+                    Delivery::Done { .. } | Delivery::Partial | Delivery::RefundDue | Delivery::Refunded { .. } => {
+                        spent()
+                    }
                 }
             }
         }

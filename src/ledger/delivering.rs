@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::outbox::{Errand, What};
-use super::{Delivered, Entry, Ledger, Sale, Versioned};
+use super::{Delivered, Entry, Ledger, Response, Sale, Versioned};
 use crate::payment::{PaymentKey, Receipt};
 
 /// A paid answer that one request delivers. While it lives, `tend` renews its lease.
@@ -18,6 +18,7 @@ pub struct Delivering {
     receipt: Receipt,
     forwarded: bool,
     touched: bool,
+    response: Option<Response>,
     ended: bool,
 }
 
@@ -30,7 +31,7 @@ impl Delivering {
         forwarded: bool,
     ) -> Self {
         ledger.live.insert(key, seen.clone());
-        Self { ledger, key, seen, receipt, forwarded, touched: false, ended: false }
+        Self { ledger, key, seen, receipt, forwarded, touched: false, response: None, ended: false }
     }
 
     /// What the ledger remembers the payment by.
@@ -58,6 +59,11 @@ impl Delivering {
         self.touched = true;
     }
 
+    /// What was written to the client, for the record.
+    pub fn wrote(&mut self, response: Response) {
+        self.response = Some(response);
+    }
+
     /// Queues how it ended. What was marked here wins over a better-sounding word.
     pub fn end(mut self, delivered: Delivered) {
         self.finish(delivered);
@@ -70,7 +76,7 @@ impl Delivering {
             other => other,
         };
         self.ended = true;
-        let what = What::Delivery { turn: self.seen.entry.redemptions, delivered };
+        let what = What::Delivery { turn: self.seen.entry.redemptions, delivered, response: self.response };
         self.ledger.outbox.post(Errand { key: self.key, seen: self.seen.clone(), what });
     }
 }

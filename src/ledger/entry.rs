@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::payment::{Payment, QuoteDigest, Receipt, TransactionHash};
 use crate::primitives::Timestamp;
 
-pub use life::{Conflict, Delivered, Event};
+pub use life::{Conflict, Delivered, Event, Response};
 
 /// How long an entry outlives the authorization it stands for (S67).
 pub const MARGIN: Duration = Duration::from_secs(3600);
@@ -123,6 +123,11 @@ pub enum Delivery {
     },
     /// The seller owes the money back.
     RefundDue,
+    /// The seller paid it back.
+    Refunded {
+        /// In this transaction.
+        transaction: TransactionHash,
+    },
 }
 
 /// An answer kept for `replay: same_answer`.
@@ -154,7 +159,7 @@ impl Entry {
                 Delivery::Pending => Some(*collect_by),
                 Delivery::Leased { until } => Some(*until),
                 Delivery::Done { answer } => answer.as_ref().map(|answer| answer.until),
-                Delivery::Partial | Delivery::RefundDue => None,
+                Delivery::Partial | Delivery::RefundDue | Delivery::Refunded { .. } => None,
             },
         }
     }
@@ -169,7 +174,7 @@ impl Entry {
             State::Settling { .. } => None,
             State::Settled { delivery, .. } => match delivery {
                 Delivery::Pending | Delivery::Leased { .. } => None,
-                Delivery::Partial | Delivery::Done { .. } | Delivery::RefundDue => {
+                Delivery::Partial | Delivery::Done { .. } | Delivery::RefundDue | Delivery::Refunded { .. } => {
                     Some(harmless.max(self.updated.after(RECORD)))
                 }
             },
@@ -188,7 +193,7 @@ impl Entry {
 
 impl State {
     /// Every word that `name` can say.
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 10] = [
         "reserved",
         "released",
         "exhausted",
@@ -198,6 +203,7 @@ impl State {
         "partial",
         "delivered",
         "refund_due",
+        "refunded",
     ];
 
     /// The word for `ledger list --state` and for metrics. A settled payment is called by what became of its answer.
@@ -213,6 +219,7 @@ impl State {
                 Delivery::Partial => "partial",
                 Delivery::Done { .. } => "delivered",
                 Delivery::RefundDue => "refund_due",
+                Delivery::Refunded { .. } => "refunded",
             },
         }
     }

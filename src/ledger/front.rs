@@ -46,7 +46,10 @@ impl Front {
         let receipt = match &entry.state {
             State::Exhausted => None,
             State::Settled { receipt, delivery, .. } => match delivery {
-                Delivery::Partial | Delivery::Done { answer: None } | Delivery::RefundDue => Some(receipt.clone()),
+                Delivery::Partial
+                | Delivery::Done { answer: None }
+                | Delivery::RefundDue
+                | Delivery::Refunded { .. } => Some(receipt.clone()),
                 Delivery::Pending | Delivery::Leased { .. } | Delivery::Done { answer: Some(_) } => return,
             },
             State::Reserved { .. } | State::Released | State::Settling { .. } => return,

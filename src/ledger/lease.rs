@@ -91,15 +91,14 @@ impl Lease {
         transaction: Option<TransactionHash>,
         check_at: Timestamp,
     ) -> Result<InSettlement, BeginError> {
-        let now = self.ledger.clock.now();
         let event = Event::Begin { facilitator: facilitator.to_owned(), transaction, check_at };
-        let next = Entry::apply(Some(self.seen.entry.clone()), event, now).map_err(|_| BeginError::Lost)?;
+        let held = Some((self.seen.entry.clone(), self.seen.version));
         self.begun = true;
-        let swap = self.ledger.store.swap(self.key, Some(self.seen.version), &next, &[]).await?;
+        let ended = self.ledger.advance(self.key, held, event, &[], &self.ledger.author).await?;
         self.over = true;
-        match swap {
-            Swap::Applied(version) => Ok(InSettlement::new(&self, now, next, version)),
-            Swap::Stale(_) | Swap::Claimed(_) => Err(BeginError::Lost),
+        match ended {
+            Some((entry, Swap::Applied(version))) => Ok(InSettlement::new(&self, entry, version)),
+            Some((_, Swap::Stale(_) | Swap::Claimed(_))) | None => Err(BeginError::Lost),
         }
     }
 
@@ -136,7 +135,8 @@ pub struct InSettlement {
 }
 
 impl InSettlement {
-    fn new(lease: &Lease, since: Timestamp, entry: Entry, version: Version) -> Self {
+    fn new(lease: &Lease, entry: Entry, version: Version) -> Self {
+        let since = entry.updated;
         Self {
             ledger: lease.ledger.clone(),
             key: lease.key,

@@ -1,4 +1,4 @@
-//! A ledger in this process, gone with it. For tests and the sandbox.
+//! A ledger in this process, gone with it. For tests and the sandbox. It keeps no evidence: what would it prove?
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::{CellSwap, Census, Chore, Claimed, Entry, Filter, Store, StoreError, Swap, Version, Versioned};
+use super::{CellSwap, Census, Chore, Claimed, Entry, Filter, Store, StoreError, Swap, Version, Versioned, Write};
 use crate::payment::PaymentKey;
 use crate::primitives::{Secret, Timestamp};
 
@@ -41,13 +41,8 @@ impl Store for Memory {
         Ok(self.shelf().entries.get(&key).cloned())
     }
 
-    async fn swap(
-        &self,
-        key: PaymentKey,
-        expected: Option<Version>,
-        next: &Entry,
-        claims: &[Claimed],
-    ) -> Result<Swap, StoreError> {
+    async fn swap(&self, write: Write<'_>) -> Result<Swap, StoreError> {
+        let Write { key, expected, next, claims, step: _ } = write;
         let shelf = &mut *self.shelf();
         let slot = shelf.entries.entry(key);
         let found = match &slot {
@@ -97,7 +92,8 @@ impl Store for Memory {
 
     async fn list(&self, filter: &Filter) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {
         let shelf = self.shelf();
-        let mut page: Vec<_> = shelf.entries.iter().filter(|(_, found)| wanted(filter, &found.entry)).collect();
+        let mut page: Vec<_> =
+            shelf.entries.iter().filter(|(key, found)| wanted(filter, **key, &found.entry)).collect();
         page.sort_unstable_by_key(|(key, found)| (std::cmp::Reverse(found.entry.created), **key));
         page.truncate(filter.limit);
         Ok(page.into_iter().map(|(key, found)| (*key, found.clone())).collect())
@@ -142,9 +138,12 @@ pub(super) fn fresh_secret() -> Result<Secret<[u8; 32]>, StoreError> {
     Ok(Secret::new(bytes))
 }
 
-fn wanted(filter: &Filter, entry: &Entry) -> bool {
+fn wanted(filter: &Filter, key: PaymentKey, entry: &Entry) -> bool {
     let sale = &entry.sale;
     filter.route.as_ref().is_none_or(|route| *route == sale.route)
         && filter.payer.is_none_or(|payer| payer == sale.payment.payer())
         && filter.state.as_ref().is_none_or(|state| state == entry.state.name())
+        && filter.from.is_none_or(|from| from <= entry.created)
+        && filter.to.is_none_or(|to| entry.created < to)
+        && filter.behind.is_none_or(|(at, last)| entry.created < at || (entry.created == at && last < key))
 }

@@ -8,7 +8,9 @@
 //! [`Ledger::tend`] or [`Ledger::flush`].
 
 pub mod entry;
+pub mod evidence;
 
+mod archive;
 mod claim;
 mod columns;
 mod delivering;
@@ -32,16 +34,18 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
+pub use archive::Archive;
 pub use claim::Claim;
 pub use delivering::Delivering;
-pub use entry::{Answer, Conflict, Delivered, Delivery, Entry, Event, Sale, State};
+pub use entry::{Answer, Conflict, Delivered, Delivery, Entry, Event, Response, Sale, State};
+pub use evidence::{Author, Step};
 pub use front::Remembered;
 pub use lease::{BeginError, FileError, InSettlement, Lease};
 pub use memory::Memory;
 pub use postgres::{Postgres, PostgresError, PostgresUrl, UrlError};
 pub use settlements::Unsettled;
 pub use sqlite::{OpenError, Purpose, Sqlite};
-pub use store::{CellSwap, Census, Chore, Claimed, Filter, Store, StoreError, Swap, Version, Versioned};
+pub use store::{CellSwap, Census, Chore, Claimed, Filter, Store, StoreError, Swap, Version, Versioned, Write};
 
 use crate::payment::PaymentKey;
 use crate::primitives::Clock;
@@ -93,6 +97,8 @@ pub struct Ledger {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     limits: Limits,
+    /// Who is on record for what this process does.
+    author: Author,
     front: front::Front,
     outbox: outbox::Outbox,
     /// Deliveries in this process, as last written: `tend` renews them.
@@ -103,10 +109,16 @@ pub struct Ledger {
 impl Ledger {
     /// A ledger over this store.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, limits: Limits) -> Arc<Self> {
+        Self::of(store, clock, limits, Author::process("gateway"))
+    }
+
+    /// A ledger whose records name this author.
+    pub fn of(store: Arc<dyn Store>, clock: Arc<dyn Clock>, limits: Limits, author: Author) -> Arc<Self> {
         Arc::new(Self {
             store,
             clock,
             limits,
+            author,
             front: front::Front::default(),
             outbox: outbox::Outbox::default(),
             live: DashMap::new(),

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::write::Written;
-use super::{Claimed, Delivered, Event, Ledger, State, StoreError, Versioned};
+use super::{Claimed, Delivered, Event, Ledger, Response, State, StoreError, Versioned};
 use crate::payment::PaymentKey;
 use crate::primitives::Timestamp;
 
@@ -39,7 +39,7 @@ pub(super) enum What {
     /// A settlement that began at `since` ended, or somebody looked in vain.
     Settlement { since: Timestamp, event: Event, claims: Vec<Claimed> },
     /// A delivery ended.
-    Delivery { turn: u32, delivered: Delivered },
+    Delivery { turn: u32, delivered: Delivered, response: Option<Response> },
 }
 
 #[derive(Debug, Default)]
@@ -167,7 +167,9 @@ impl Errand {
                 }
                 _ => None,
             },
-            What::Delivery { turn, delivered } => Some(Event::Deliver { turn: *turn, delivered: delivered.clone() }),
+            What::Delivery { turn, delivered, response } => {
+                Some(Event::Deliver { turn: *turn, delivered: delivered.clone(), response: *response })
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each write rests on the version that was looked at. Losing a race is no error: whoever was faster knew more.
 
-use super::{Chore, Claimed, Entry, Event, FileError, Ledger, State, StoreError, Swap, Version};
+use super::{Author, Chore, Claimed, Entry, Event, FileError, Ledger, State, StoreError, Swap, Version};
 use crate::payment::{PaymentKey, Receipt, TransactionHash};
 use crate::primitives::Timestamp;
 
@@ -43,7 +43,7 @@ impl Ledger {
     ) -> Result<Option<Entry>, FileError> {
         let collect_by = self.clock.now().after(self.limits.redeem_for);
         let event = Event::Settle { receipt, delivering: None, collect_by };
-        self.resolve(unsettled, event, claims).await?.map_err(FileError::ClaimedBy)
+        self.resolve(unsettled, event, claims, &self.author).await?.map_err(FileError::ClaimedBy)
     }
 
     /// It is proven that nothing moved and nothing will. `None` when somebody was faster.
@@ -52,7 +52,8 @@ impl Ledger {
     /// When the store fails.
     pub async fn decline(&self, unsettled: Unsettled) -> Result<Option<Entry>, StoreError> {
         let max_releases = self.limits.max_releases;
-        self.resolve(unsettled, Event::Decline { max_releases }, &[]).await.map(Result::unwrap_or_default)
+        let event = Event::Decline { max_releases };
+        self.resolve(unsettled, event, &[], &self.author).await.map(Result::unwrap_or_default)
     }
 
     /// Nobody can tell yet: look again at `check_at`. `None` when somebody was faster.
@@ -65,7 +66,8 @@ impl Ledger {
         transaction: Option<TransactionHash>,
         check_at: Timestamp,
     ) -> Result<Option<Entry>, StoreError> {
-        self.resolve(unsettled, Event::StillUnknown { transaction, check_at }, &[]).await.map(Result::unwrap_or_default)
+        let event = Event::StillUnknown { transaction, check_at };
+        self.resolve(unsettled, event, &[], &self.author).await.map(Result::unwrap_or_default)
     }
 
     /// `Ok(Err(_))` names the payment that owns one of the claims; without claims there is none.
@@ -74,16 +76,16 @@ impl Ledger {
         unsettled: Unsettled,
         event: Event,
         claims: &[Claimed],
+        author: &Author,
     ) -> Result<Result<Option<Entry>, PaymentKey>, StoreError> {
         let Unsettled { key, version, entry } = unsettled;
-        let Ok(next) = Entry::apply(Some(entry), event, self.clock.now()) else { return Ok(Ok(None)) };
-        match self.store.swap(key, Some(version), &next, claims).await? {
-            Swap::Applied(_) => {
-                self.front.notice(key, &next);
-                Ok(Ok(Some(next)))
+        match self.advance(key, Some((entry, version)), event, claims, author).await? {
+            Some((entry, Swap::Applied(_))) => {
+                self.front.notice(key, &entry);
+                Ok(Ok(Some(entry)))
             }
-            Swap::Stale(_) => Ok(Ok(None)),
-            Swap::Claimed(owner) => Ok(Err(owner)),
+            Some((_, Swap::Stale(_))) | None => Ok(Ok(None)),
+            Some((_, Swap::Claimed(owner))) => Ok(Err(owner)),
         }
     }
 }

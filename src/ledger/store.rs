@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::evidence::Step;
 use super::{Entry, State};
 use crate::payment::PaymentKey;
 use crate::primitives::{AtomicAmount, Payer, Secret, Timestamp};
@@ -45,12 +46,27 @@ pub enum CellSwap {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Claimed(pub Vec<u8>);
 
+/// One step of a payment, to be written as a whole or not at all.
+#[derive(Debug, Clone, Copy)]
+pub struct Write<'a> {
+    /// Which payment.
+    pub key: PaymentKey,
+    /// What must stand for it to be written; `None` expects absence.
+    pub expected: Option<Version>,
+    /// What stands afterwards.
+    pub next: &'a Entry,
+    /// Facts that must not have been claimed by another payment.
+    pub claims: &'a [Claimed],
+    /// What goes on record. A store that is gone with its process keeps none.
+    pub step: &'a Step,
+}
+
 /// A store that did not do what was asked. Nothing is known about whether the write happened.
 #[derive(Debug, thiserror::Error)]
 #[error("the ledger is unavailable")]
 pub struct StoreError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
-/// Which entries a listing wants; newest first.
+/// Which entries a listing wants; newest first, and of those of one moment by their keys.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Only this route.
@@ -59,6 +75,12 @@ pub struct Filter {
     pub payer: Option<Payer>,
     /// Only this state, by `State::name`.
     pub state: Option<String>,
+    /// Only those first reserved at this moment or later.
+    pub from: Option<Timestamp>,
+    /// Only those first reserved before this moment.
+    pub to: Option<Timestamp>,
+    /// Only those that a listing shows behind this one: where the page before ended.
+    pub behind: Option<(Timestamp, PaymentKey)>,
     /// At most this many.
     pub limit: usize,
 }
@@ -118,18 +140,12 @@ pub trait Store: Send + Sync + 'static {
     /// The entry, if there is one.
     async fn load(&self, key: PaymentKey) -> Result<Option<Versioned>, StoreError>;
 
-    /// Writes `next` if the stored version is still `expected`; `None` expects absence. `claims` are facts that
-    /// must not have been claimed by another key; all of it happens or none. Durable when it returns.
+    /// Writes the entry if the stored version is still the expected one, claims its facts, and puts its step on
+    /// record; all of it happens or none. Durable when it returns.
     ///
     /// Of any number of concurrent callers with the same expectation, at most one sees `Applied`. A caller that
     /// stops waiting learns nothing: the write may happen or not.
-    async fn swap(
-        &self,
-        key: PaymentKey,
-        expected: Option<Version>,
-        next: &Entry,
-        claims: &[Claimed],
-    ) -> Result<Swap, StoreError>;
+    async fn swap(&self, write: Write<'_>) -> Result<Swap, StoreError>;
 
     /// Entries whose `Entry::due` has come, the longest overdue first.
     async fn overdue(
@@ -139,7 +155,8 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(PaymentKey, Versioned)>, StoreError>;
 
-    /// Forgets entries whose `Entry::forget_after` lies before `before` (S67), and what they claimed. Returns how many.
+    /// Forgets entries whose `Entry::forget_after` lies before `before` (S67), what they claimed, and what their records
+    /// say: of those only the hash of what they said stays, so that the chain holds. Returns how many.
     async fn prune(&self, before: Timestamp) -> Result<u64, StoreError>;
 
     /// A page of entries for people, newest first.

@@ -124,11 +124,12 @@ impl Ledger {
             Delivery::Leased { .. } if self.delivers(key, entry) => None,
             // Its holder vanished and took with it whether the backend was asked.
             Delivery::Leased { .. } => {
-                Some(Event::Deliver { turn: entry.redemptions, delivered: Delivered::Nothing { untouched: false } })
+                let delivered = Delivered::Nothing { untouched: false };
+                Some(Event::Deliver { turn: entry.redemptions, delivered, response: None })
             }
             Delivery::Pending => Some(Event::GiveUp),
             Delivery::Done { .. } => Some(Event::DropAnswer),
-            Delivery::Partial | Delivery::RefundDue => None,
+            Delivery::Partial | Delivery::RefundDue | Delivery::Refunded { .. } => None,
         }
     }
 }

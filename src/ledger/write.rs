@@ -1,6 +1,6 @@
 //! One event, written: the loop of read, apply and swap.
 
-use super::{Claimed, Entry, Event, Ledger, StoreError, Swap, Versioned};
+use super::{Author, Claimed, Entry, Event, Ledger, Step, StoreError, Swap, Version, Versioned, Write};
 use crate::payment::PaymentKey;
 
 /// How often a write is tried again because somebody was faster. Each time somebody else got on.
@@ -29,19 +29,34 @@ impl Ledger {
     ) -> Result<Written, StoreError> {
         for _ in 0..RACES {
             let Some(event) = event(&seen) else { return Ok(Written::Unfit) };
-            let Ok(next) = Entry::apply(Some(seen.entry.clone()), event, self.clock.now()) else {
-                return Ok(Written::Unfit);
-            };
-            match self.store.swap(key, Some(seen.version), &next, claims).await? {
-                Swap::Applied(version) => {
-                    self.front.notice(key, &next);
-                    return Ok(Written::Applied(Versioned { entry: next, version }));
+            let (entry, version) = (seen.entry, seen.version);
+            match self.advance(key, Some((entry, version)), event, claims, &self.author).await? {
+                Some((entry, Swap::Applied(version))) => {
+                    self.front.notice(key, &entry);
+                    return Ok(Written::Applied(Versioned { entry, version }));
                 }
-                Swap::Claimed(owner) => return Ok(Written::Claimed(owner)),
-                Swap::Stale(Some(found)) => seen = found,
-                Swap::Stale(None) => return Ok(Written::Unfit),
+                Some((_, Swap::Claimed(owner))) => return Ok(Written::Claimed(owner)),
+                Some((_, Swap::Stale(Some(found)))) => seen = found,
+                Some((_, Swap::Stale(None))) | None => return Ok(Written::Unfit),
             }
         }
         Err(StoreError("too many writers want the same entry".into()))
+    }
+
+    /// Applies an event once and swaps the outcome in, on record. `None` when the event does not fit the entry.
+    pub(super) async fn advance(
+        &self,
+        key: PaymentKey,
+        current: Option<(Entry, Version)>,
+        event: Event,
+        claims: &[Claimed],
+        author: &Author,
+    ) -> Result<Option<(Entry, Swap)>, StoreError> {
+        let now = self.clock.now();
+        let step = Step::of(&event, now, author.clone());
+        let (current, expected) = current.unzip();
+        let Ok(next) = Entry::apply(current, event, now) else { return Ok(None) };
+        let swap = self.store.swap(Write { key, expected, next: &next, claims, step: &step }).await?;
+        Ok(Some((next, swap)))
     }
 }

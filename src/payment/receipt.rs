@@ -21,6 +21,9 @@ pub struct Receipt {
     pub network_v1: Option<String>,
     /// In which transaction.
     pub transaction: TransactionHash,
+    /// In which block, when whoever confirmed it could say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<u64>,
     /// When we learned of it.
     pub settled_at: Timestamp,
 }
@@ -35,7 +38,14 @@ impl Receipt {
             network: network.id.clone(),
             network_v1: network.v1_name.clone(),
             transaction,
+            block: None,
             settled_at,
         }
+    }
+
+    /// The same, found in this block.
+    #[must_use]
+    pub fn in_block(self, block: u64) -> Self {
+        Self { block: Some(block), ..self }
     }
 }

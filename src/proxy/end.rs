@@ -6,7 +6,7 @@ use pingora::proxy::{FailToProxy, Session};
 
 use crate::gate::event::{Answered, Event};
 use crate::gate::{Refusal, Visit};
-use crate::ledger::Delivered;
+use crate::ledger::{Delivered, Response};
 use crate::protocol::Answer;
 
 use super::passage::{Passage, Stage};
@@ -84,7 +84,7 @@ impl Proxy {
     pub(super) fn end(&self, session: &Session, error: Option<&Error>, passage: &mut Passage) {
         let written = session.response_written().filter(|head| !head.status.is_informational());
         let status = written.map_or(0, |head| head.status.as_u16());
-        if let Stage::Settled(settled) = passage.take_stage() {
+        if let Stage::Settled(mut settled) = passage.take_stage() {
             let now = self.gate.clock.now();
             let delivered = match (written, error) {
                 (None, _) => Delivered::Nothing { untouched: !passage.backend_touched },
@@ -93,6 +93,9 @@ impl Proxy {
                 (Some(_), None) => Delivered::Done(passage.keeper.take().and_then(|keeper| (*keeper).answer(now))),
             };
             passage.outcome.get_or_insert("paid");
+            if written.is_some() {
+                settled.wrote(Response { status, bytes: session.body_bytes_sent() as u64 });
+            }
             settled.end(delivered);
         }
         self.account(session, error, passage, status);

@@ -1,15 +1,15 @@
 //! Sales as the gate would present them, for tests of the ledger. Their signatures are blank: the ledger believes
 //! what the schemes have checked.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 
-use crate::ledger::Sale;
+use crate::ledger::{Author, Claimed, Entry, Sale, Step, Version, Write};
 use crate::payment::{
-    Authorization, Dialect, Eip3009, Offer, Payment, QuoteDigest, Receipt, Resource, SchemeName, SettleMode,
-    SignatureBytes,
+    Authorization, Dialect, Eip3009, Offer, Payment, PaymentKey, QuoteDigest, Receipt, Resource, SchemeName,
+    SettleMode, SignatureBytes,
 };
 use crate::primitives::{AtomicAmount, Nonce, Payee, Timestamp, preset};
 
@@ -58,4 +58,15 @@ pub fn sale(number: u64) -> Sale {
 /// A receipt for this sale, in a transaction of its own.
 pub fn receipt(sale: &Sale, settled_at: Timestamp) -> Receipt {
     Receipt::of(&sale.payment, keccak256(sale.payment.key().as_bytes()), settled_at)
+}
+
+/// A write of this entry, as a step that says nothing in particular.
+pub fn write<'a>(key: PaymentKey, expected: Option<Version>, next: &'a Entry, claims: &'a [Claimed]) -> Write<'a> {
+    static STEP: LazyLock<Step> = LazyLock::new(|| Step {
+        at: Timestamp::from_secs(1_900_000_000),
+        author: Author::process("test"),
+        name: "written",
+        details: serde_json::Value::Null,
+    });
+    Write { key, expected, next, claims, step: &STEP }
 }

@@ -153,6 +153,7 @@ fn receipts_are_the_sdks() {
                 network,
                 network_v1: Some("base".into()),
                 transaction: text(&decoded["transaction"]).parse().expect("a hash"),
+                block: None,
                 settled_at: Timestamp::EPOCH,
             };
             let v1 = X402.receipt(&receipt, Dialect::V1);

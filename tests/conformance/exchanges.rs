@@ -135,6 +135,7 @@ fn assert_receipt(name: &str, case: &Value) {
         network: text(&decoded["network"]).parse().expect("CAIP-2"),
         network_v1: None,
         transaction: text(&decoded["transaction"]).parse().expect("a hash"),
+        block: None,
         settled_at: Timestamp::EPOCH,
     };
     let fields = X402.receipt(&receipt, Dialect::V2);

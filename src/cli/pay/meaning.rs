@@ -140,6 +140,7 @@ mod tests {
             network: Caip2::evm(84532),
             network_v1: None,
             transaction: HASH,
+            block: None,
             settled_at: Timestamp::EPOCH,
         }
     }

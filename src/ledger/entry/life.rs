@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Answer, Delivery, Entry, Sale, State};
 use crate::payment::{Receipt, SettleMode, TransactionHash};
-use crate::primitives::Timestamp;
+use crate::primitives::{AtomicAmount, Timestamp};
 
 /// What can happen to an entry.
 #[derive(Debug, Clone)]
@@ -75,11 +75,31 @@ pub enum Event {
         turn: u32,
         /// How.
         delivered: Delivered,
+        /// What was written to the client, when a head was.
+        response: Option<Response>,
     },
     /// The answer was not collected in time or in the allowed attempts.
     GiveUp,
     /// The kept answer has served its time.
     DropAnswer,
+    /// The seller paid back what was owed.
+    Refund {
+        /// The transaction that did.
+        transaction: TransactionHash,
+        /// How much, in smallest units.
+        amount: AtomicAmount,
+        /// In which block.
+        block: u64,
+    },
+}
+
+/// What of an answer was written to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// Bytes of the body.
+    pub bytes: u64,
 }
 
 /// How a delivery ended.
@@ -191,7 +211,7 @@ fn deliver(
         (Delivery::Leased { until: held }, Event::Renew { turn, until }) if turn == *turns => {
             Ok(Delivery::Leased { until: held.max(until) })
         }
-        (Delivery::Leased { .. }, Event::Deliver { turn, delivered: Delivered::Nothing { untouched } })
+        (Delivery::Leased { .. }, Event::Deliver { turn, delivered: Delivered::Nothing { untouched }, .. })
             if turn == *turns =>
         {
             Ok(undelivered(sale, untouched))
@@ -208,6 +228,7 @@ fn deliver(
         (Delivery::Done { answer: Some(answer) }, Event::DropAnswer) if answer.until <= now => {
             Ok(Delivery::Done { answer: None })
         }
+        (Delivery::RefundDue, Event::Refund { transaction, .. }) => Ok(Delivery::Refunded { transaction }),
         _ => Err(Conflict),
     }
 }

@@ -63,7 +63,7 @@ impl Connections {
             trust => Manager::from_config(config, MakeRustlsConnect::new(encryption(trust)?), how),
         };
         let pool = Pool::builder(manager)
-            .max_size(MOST)
+            .max_size(if purpose == Use::Looking { 1 } else { MOST })
             .wait_timeout(Some(PATIENCE))
             .create_timeout(Some(CONNECT))
             .recycle_timeout(Some(CONNECT))
@@ -153,17 +153,20 @@ pub(super) async fn within<T>(asked: impl Future<Output = Result<T, Failure>>) -
     tokio::time::timeout(ANSWER, asked).await.unwrap_or_else(late)
 }
 
-/// What every connection begins with. A transaction whose process hangs must not keep its locks, and a commit that is
+/// What every connection begins with. The statements are written for READ COMMITTED, and at a stricter level writers
+/// would undo one another at the end of a chain instead of taking turns. A transaction whose process hangs must not keep its locks, and a commit that is
 /// acknowledged must be on disk (S21): a database that was told not to wait for it is told otherwise by us.
 const fn session(purpose: Use) -> &'static str {
     match purpose {
         Use::Everything => {
-            "SET statement_timeout = '5s';
+            "SET default_transaction_isolation = 'read committed';
+             SET statement_timeout = '5s';
              SET idle_in_transaction_session_timeout = '10s';
              SELECT set_config('synchronous_commit', 'on', false)
                  WHERE current_setting('synchronous_commit', true) = 'off'"
         }
-        Use::Looking => "SET statement_timeout = '30s'; SET default_transaction_read_only = on",
+        // What is read from now on is one state of the ledger, and nothing can be written.
+        Use::Looking => "SET statement_timeout = '30s'; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     }
 }
 

@@ -1,14 +1,15 @@
 //! A ledger in a PostgreSQL database: the one that several machines share (S5). CockroachDB understands it too.
 //!
 //! Every rule about payments is in [`Entry::apply`](super::Entry::apply), so all the database has to do is
-//! compare-and-swap, and one statement is enough for that. Nothing here rests on a stricter level of isolation than
-//! READ COMMITTED, and nothing minds one.
+//! compare-and-swap, and one statement is enough for that; its transaction also holds what goes on record. Every
+//! transaction is READ COMMITTED: where two meet, the later one sees what the earlier one left.
 //!
 //! A write whose connection breaks may have happened: it is an error here, and the trait says what that means. A write
 //! that the database says it has undone is tried again.
 
 mod address;
 mod connections;
+mod evidence;
 mod failure;
 mod schema;
 mod writing;
@@ -21,8 +22,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use zeroize::Zeroize;
 
-use super::columns::{Columns, decode, moment, payer, version};
-use super::{CellSwap, Census, Chore, Claimed, Entry, Filter, Purpose, Store, StoreError, Swap, Version, Versioned};
+use super::columns::{decode, moment, payer, version};
+use super::evidence::{ChainId, Extent, Record, Standing};
+use super::{Archive, CellSwap, Census, Chore, Filter, Purpose, Store, StoreError, Swap, Version, Versioned, Write};
 use crate::payment::PaymentKey;
 use crate::primitives::{Secret, Timestamp};
 use connections::{Connections, Use};
@@ -122,24 +124,17 @@ impl Store for Postgres {
         rows.first().map(versioned).transpose()
     }
 
-    async fn swap(
-        &self,
-        key: PaymentKey,
-        expected: Option<Version>,
-        next: &Entry,
-        claims: &[Claimed],
-    ) -> Result<Swap, StoreError> {
-        let next = Columns::of(next)?;
-        let writing = Writing::new(&key, expected, &next);
+    async fn swap(&self, write: Write<'_>) -> Result<Swap, StoreError> {
+        let writing = Writing::of(&write)?;
         for _ in 0..RACES {
-            match writing.write(&self.0, claims).await? {
+            match writing.write(&self.0).await? {
                 Written::Applied => return Ok(Swap::Applied(writing.version())),
                 Written::Claimed(owner) => return Ok(Swap::Claimed(owner)),
                 Written::Beaten => {}
             }
-            let standing = self.load(key).await?;
+            let standing = self.load(write.key).await?;
             // What stood in the way may have been forgotten since, and then what was expected stands again.
-            if standing.as_ref().map(|found| found.version) != expected {
+            if standing.as_ref().map(|found| found.version) != write.expected {
                 return Ok(Swap::Stale(standing));
             }
         }
@@ -173,26 +168,36 @@ impl Store for Postgres {
             let step = writing::prune(&self.0, before).await?;
             forgotten += step;
             if step < writing::PRUNED_AT_ONCE {
-                return Ok(forgotten);
+                break;
             }
         }
+        evidence::cut(&self.0).await?;
+        Ok(forgotten)
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {
         let (payer, limit) = (filter.payer.map(payer), at_most(filter.limit));
-        let mut wanted: Vec<(&str, &(dyn ToSql + Sync))> = Vec::new();
+        let (from, to) = (filter.from.map(moment), filter.to.map(moment));
+        let behind = filter.behind.map(|(at, key)| (moment(at), key.as_bytes().to_vec()));
         // Only what is asked for stands in the statement, so that an index of it can be used.
-        wanted.extend(filter.route.as_ref().map(|route| ("route", route as _)));
-        wanted.extend(payer.as_ref().map(|payer| ("payer", payer as _)));
-        wanted.extend(filter.state.as_ref().map(|state| ("state", state as _)));
-        let conditions: String =
-            wanted.iter().enumerate().map(|(at, (column, _))| format!(" AND {column} = ${}", at + 2)).collect();
-        let select = format!(
-            "SELECT key, version, entry FROM tollhouse_entries WHERE true{conditions}
-             ORDER BY created DESC, key LIMIT $1"
-        );
-        let mut values: Vec<&(dyn ToSql + Sync)> = vec![&limit];
-        values.extend(wanted.iter().map(|(_, value)| *value));
+        let mut wanted: Vec<(&str, &(dyn ToSql + Sync))> = Vec::new();
+        wanted.extend(filter.route.as_ref().map(|route| ("AND route = ", route as _)));
+        wanted.extend(payer.as_ref().map(|payer| ("AND payer = ", payer as _)));
+        wanted.extend(filter.state.as_ref().map(|state| ("AND state = ", state as _)));
+        wanted.extend(from.as_ref().map(|from| ("AND created >= ", from as _)));
+        wanted.extend(to.as_ref().map(|to| ("AND created < ", to as _)));
+        if let Some((at, last)) = &behind {
+            wanted.extend([("AND created <= ", at as _), ("AND (created < ", at as _), ("OR key > ", last as _)]);
+        }
+        let mut select = String::from("SELECT key, version, entry FROM tollhouse_entries WHERE true");
+        let mut values: Vec<&(dyn ToSql + Sync)> = Vec::new();
+        for (condition, value) in wanted {
+            values.push(value);
+            select += &format!(" {condition}${}", values.len());
+        }
+        select += if behind.is_some() { ")" } else { "" };
+        values.push(&limit);
+        select += &format!(" ORDER BY created DESC, key LIMIT ${}", values.len());
         Ok(page(&self.0.query(&select, &values).await?)?)
     }
 
@@ -246,6 +251,25 @@ impl Store for Postgres {
         }
         // Cells are never forgotten and their versions only grow, so what is found now is not what was expected.
         Ok(CellSwap::Stale(self.cell(name).await?))
+    }
+}
+
+#[async_trait]
+impl Archive for Postgres {
+    async fn chains(&self) -> Result<Vec<Extent>, StoreError> {
+        Ok(evidence::chains(&self.0).await?)
+    }
+
+    async fn records(&self, chain: ChainId, after: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
+        Ok(evidence::records(&self.0, chain, after, at_most(limit)).await?)
+    }
+
+    async fn story(&self, key: PaymentKey) -> Result<Vec<Record>, StoreError> {
+        Ok(evidence::story(&self.0, key).await?)
+    }
+
+    async fn standing(&self, after: Option<PaymentKey>, limit: usize) -> Result<Vec<Standing>, StoreError> {
+        Ok(evidence::standing(&self.0, after, at_most(limit)).await?)
     }
 }
 

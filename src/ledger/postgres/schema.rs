@@ -4,6 +4,7 @@ use tokio_postgres::error::SqlState;
 
 use super::super::Purpose;
 use super::connections::{Connections, Lent, Tries};
+use super::evidence;
 use super::failure::Failure;
 
 /// The schema this code reads and writes: a database of schema n has taken the first n steps.
@@ -12,7 +13,10 @@ pub(super) const SCHEMA: i64 = STEPS.len() as i64;
 /// How an empty database becomes a ledger, and an older ledger a current one. A step is never changed once released.
 ///
 /// Each only adds, so replicas of the version before may go on while the first new one starts.
-const STEPS: [&str; 1] = [TABLES];
+const STEPS: [&str; 2] = [TABLES, evidence::TABLES];
+
+/// The step that gives a ledger its chains.
+const CHAINS: i64 = 2;
 
 /// Names begin with `tollhouse_`, so that the database may hold other things. The entry itself stands in `entry` as
 /// JSON; the other columns repeat what people and chores look for. Moments are milliseconds since the epoch.
@@ -134,6 +138,9 @@ async fn take_steps_on(lent: &mut Lent) -> Result<(), Failure> {
     let taken: i64 = row.try_get::<_, &str>(0)?.parse().map_err(Failure::other)?;
     for step in STEPS.iter().skip(usize::try_from(taken).unwrap_or(usize::MAX)) {
         taking.batch_execute(step).await?;
+    }
+    if taken < CHAINS {
+        evidence::begin(&taking).await?;
     }
     if taken < SCHEMA {
         let schema = SCHEMA.to_string();

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::ledger::State;
+use crate::ledger::{Claimed, Entry, State};
 use crate::testing;
-use crate::testing::sales::sale;
+use crate::testing::sales::{sale, write};
 
 async fn open(options: &str) -> Postgres {
     let schema = testing::Postgres::shared().schema().await;
@@ -35,6 +35,12 @@ async fn s21_a_commit_is_on_disk_when_it_is_acknowledged_whatever_the_server_was
 }
 
 #[tokio::test]
+async fn the_level_of_isolation_is_the_one_the_statements_are_written_for() {
+    let store = open("%20-c%20default_transaction_isolation%3Dserializable").await;
+    assert_eq!(setting(&store, "transaction_isolation").await, "read committed");
+}
+
+#[tokio::test]
 async fn i7_no_statement_and_no_transaction_holds_a_row_for_long() {
     let store = open("").await;
     assert_eq!(setting(&store, "statement_timeout").await, "5s");
@@ -49,11 +55,11 @@ async fn what_nobody_waits_for_any_more_holds_no_connection_and_no_row() {
     for _ in 0..50 {
         // Dropped at its first wait, in the middle of a transaction or before it.
         let claims = [Claimed(vec![1])];
-        let swap = store.swap(key, None, &entry, &claims);
+        let swap = store.swap(write(key, None, &entry, &claims));
         let _ = tokio::time::timeout(std::time::Duration::from_micros(300), swap).await;
     }
     let standing = store.load(key).await.expect("a connection is free").map(|found| found.version);
-    let next = store.swap(key, standing, &entry, &[]).await.expect("the row is free");
+    let next = store.swap(write(key, standing, &entry, &[])).await.expect("the row is free");
     assert_eq!(next, Swap::Applied(standing.unwrap_or_default() + 1));
 }
 
@@ -62,9 +68,9 @@ async fn an_entry_that_cannot_be_read_hides_no_other_and_grants_nothing() {
     let store = open("").await;
     let entry = released();
     let key = entry.sale.payment.key();
-    store.swap(key, None, &entry, &[]).await.unwrap();
+    store.swap(write(key, None, &entry, &[])).await.unwrap();
     store.0.execute("UPDATE tollhouse_entries SET entry = '{'", &[]).await.unwrap();
     assert!(store.list(&Filter { limit: 9, ..Filter::default() }).await.unwrap().is_empty());
     assert!(store.load(key).await.is_err());
-    assert!(store.swap(key, None, &entry, &[]).await.is_err());
+    assert!(store.swap(write(key, None, &entry, &[])).await.is_err());
 }

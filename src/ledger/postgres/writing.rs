@@ -5,8 +5,10 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::super::columns::{Columns, moment};
-use super::super::{Claimed, Version};
+use super::super::evidence::{Body, Content};
+use super::super::{Claimed, StoreError, Version, Write};
 use super::connections::{Connections, Lent, Tries, within};
+use super::evidence;
 use super::failure::Failure;
 use crate::payment::PaymentKey;
 use crate::primitives::Timestamp;
@@ -22,8 +24,8 @@ const INSERT: &str = "
     ON CONFLICT (key) DO NOTHING";
 
 /// Of several who update one version, one writes a row. The others wait for its commit, and then their `WHERE` is held
-/// against the row as it stands by then: READ COMMITTED is enough. A stricter level undoes them instead, and they try
-/// again.
+/// against the row as it stands by then, which is what READ COMMITTED means. A database that knows only stricter levels
+/// undoes them instead, and they try again.
 const UPDATE: &str = "
     UPDATE tollhouse_entries
     SET version = $2, state = $3, route = $4, payer = $5, network = $6, asset = $7, amount = $8, transaction_hash = $9,
@@ -45,13 +47,21 @@ pub(super) struct Writing<'w> {
     bytes: &'w [u8],
     expected: Option<i64>,
     version: i64,
-    next: &'w Columns,
+    next: Columns,
+    claims: &'w [Claimed],
+    /// What goes on record.
+    said: Content,
 }
 
 impl<'w> Writing<'w> {
-    pub(super) fn new(key: &'w PaymentKey, expected: Option<Version>, next: &'w Columns) -> Self {
-        let version = expected.map_or(1, |version| version + 1).cast_signed();
-        Self { key: *key, bytes: key.as_bytes(), expected: expected.map(Version::cast_signed), version, next }
+    /// Everything that needs no database is done here.
+    pub(super) fn of(write: &'w Write<'_>) -> Result<Self, StoreError> {
+        let Write { key, expected, claims, .. } = write;
+        let version = expected.map_or(1, |version| version + 1);
+        let next = Columns::of(write.next)?;
+        let said = Body::of(write.step, *key, version, &next.entry)?;
+        let (bytes, expected, version) = (key.as_bytes(), expected.map(Version::cast_signed), version.cast_signed());
+        Ok(Self { key: *key, bytes, expected, version, next, claims, said })
     }
 
     /// The version that it gets.
@@ -59,17 +69,12 @@ impl<'w> Writing<'w> {
         self.version.unsigned_abs()
     }
 
-    /// Writes it if what it expects stands, and claims facts with it: all of it or nothing.
-    pub(super) async fn write(&self, db: &Connections, claims: &[Claimed]) -> Result<Written, Failure> {
-        if claims.is_empty() {
-            // The common case is one statement and one round trip.
-            let written = db.execute(self.sql(), &self.values()).await?;
-            return Ok(if written == 1 { Written::Applied } else { Written::Beaten });
-        }
+    /// Writes it if what it expects stands, claims its facts and puts it on record: all of it or nothing.
+    pub(super) async fn write(&self, db: &Connections) -> Result<Written, Failure> {
         let mut tries = Tries::default();
         loop {
             let mut lent = db.lend().await?;
-            let written = within(self.claim(&mut lent, claims)).await;
+            let written = within(self.write_on(&mut lent)).await;
             if let Some(written) = lent.judge(written, &mut tries)? {
                 return Ok(written);
             }
@@ -77,23 +82,26 @@ impl<'w> Writing<'w> {
     }
 
     /// One attempt. A transaction that is dropped is rolled back.
-    async fn claim(&self, lent: &mut Lent, claims: &[Claimed]) -> Result<Written, Failure> {
+    async fn write_on(&self, lent: &mut Lent) -> Result<Written, Failure> {
         let transaction = lent.client().transaction().await?;
         let statement = transaction.prepare_cached(self.sql()).await?;
         if transaction.execute(&statement, &self.values()).await? == 0 {
             transaction.rollback().await?;
             return Ok(Written::Beaten);
         }
-        let ended = self.take_facts(&transaction, claims).await?;
+        let ended = if self.claims.is_empty() { Written::Applied } else { self.take_facts(&transaction).await? };
         match ended {
-            Written::Applied => transaction.commit().await?,
+            Written::Applied => {
+                evidence::append(&transaction, self.key, self.version, &self.said).await?;
+                transaction.commit().await?;
+            }
             Written::Beaten | Written::Claimed(_) => transaction.rollback().await?,
         }
         Ok(ended)
     }
 
-    async fn take_facts(&self, transaction: &Transaction<'_>, claims: &[Claimed]) -> Result<Written, Failure> {
-        let mut facts: Vec<&[u8]> = claims.iter().map(|fact| &fact.0[..]).collect();
+    async fn take_facts(&self, transaction: &Transaction<'_>) -> Result<Written, Failure> {
+        let mut facts: Vec<&[u8]> = self.claims.iter().map(|fact| &fact.0[..]).collect();
         // In one order for everybody: two that claim the same facts then wait for each other and never crosswise.
         facts.sort_unstable();
         facts.dedup();
@@ -124,7 +132,7 @@ impl<'w> Writing<'w> {
     }
 
     fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
-        let next = self.next;
+        let next = &self.next;
         #[rustfmt::skip]
         let mut values: Vec<&(dyn ToSql + Sync)> = vec![
             &self.bytes, &self.version, &next.state, &next.route, &next.payer, &next.network, &next.asset,
@@ -164,6 +172,7 @@ async fn prune_on(lent: &mut Lent, before: Timestamp) -> Result<u64, Failure> {
     let keys: Vec<&[u8]> = forgotten.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let let_go = transaction.prepare_cached("DELETE FROM tollhouse_claims WHERE key = ANY($1)").await?;
     transaction.execute(&let_go, &[&keys]).await?;
+    evidence::forget(&transaction, &keys).await?;
     transaction.commit().await?;
     Ok(keys.len() as u64)
 }

@@ -3,6 +3,7 @@
 //! Writes go through one thread that groups them into a commit; reads through another, on a connection of their
 //! own. Neither ever runs on a thread of the async runtime.
 
+mod evidence;
 mod place;
 mod row;
 mod schema;
@@ -17,8 +18,9 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension, params};
 
-use super::columns::{Columns, moment, payer};
-use super::{CellSwap, Census, Chore, Claimed, Entry, Filter, Store, StoreError, Swap, Version, Versioned};
+use super::columns::{moment, payer};
+use super::evidence::{ChainId, Extent, Record, Standing};
+use super::{Archive, CellSwap, Census, Chore, Filter, Store, StoreError, Swap, Version, Versioned, Write};
 use crate::payment::PaymentKey;
 use crate::primitives::{Secret, Timestamp};
 use row::Row;
@@ -117,6 +119,8 @@ pub enum OpenError {
 pub struct Sqlite {
     writer: Worker,
     reader: Worker,
+    /// Whether it keeps evidence. A file of an earlier version that was opened for a look does not.
+    on_record: bool,
 }
 
 impl Sqlite {
@@ -126,9 +130,14 @@ impl Sqlite {
     /// When there is no such file, or it is not a ledger, or is too new.
     pub fn inspect(path: &Path) -> Result<Self, OpenError> {
         let unavailable = |source| OpenError::Unavailable { path: path.to_owned(), source };
+        let (writing, reading) = (schema::existing(path)?, schema::existing(path)?);
+        let on_record = schema::keeps_evidence(&reading).map_err(|error| unavailable(error.into()))?;
+        // Whatever is read from now on is one state of the file.
+        reading.execute_batch("BEGIN").map_err(|error| unavailable(error.into()))?;
         Ok(Self {
-            writer: Worker::reader(schema::existing(path)?).map_err(|error| unavailable(error.into()))?,
-            reader: Worker::reader(schema::existing(path)?).map_err(|error| unavailable(error.into()))?,
+            writer: Worker::reader(writing).map_err(|error| unavailable(error.into()))?,
+            reader: Worker::reader(reading).map_err(|error| unavailable(error.into()))?,
+            on_record,
         })
     }
 
@@ -154,7 +163,13 @@ impl Sqlite {
         Ok(Self {
             writer: Worker::writer(writing).map_err(|error| unavailable(error.into()))?,
             reader: Worker::reader(reading).map_err(|error| unavailable(error.into()))?,
+            on_record: true,
         })
+    }
+
+    fn on_record(&self) -> Result<&Worker, StoreError> {
+        let why = "an earlier version wrote this ledger and kept no evidence; `tollhouse run` brings it up to date";
+        if self.on_record { Ok(&self.reader) } else { Err(StoreError(why.into())) }
     }
 }
 
@@ -170,16 +185,9 @@ impl Store for Sqlite {
             .await?
     }
 
-    async fn swap(
-        &self,
-        key: PaymentKey,
-        expected: Option<Version>,
-        next: &Entry,
-        claims: &[Claimed],
-    ) -> Result<Swap, StoreError> {
-        let row = Columns::of(next)?;
-        let claims = claims.to_vec();
-        self.writer.ask(move |db| writing::swap(db, key, expected, &row, &claims)).await?
+    async fn swap(&self, write: Write<'_>) -> Result<Swap, StoreError> {
+        let swap = writing::Swapping::of(&write)?;
+        self.writer.ask(move |db| swap.run(db)).await?
     }
 
     async fn overdue(
@@ -217,14 +225,19 @@ impl Store for Sqlite {
         let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
         let payer = filter.payer.map(payer);
         let (route, state) = (filter.route.clone(), filter.state.clone());
+        let from = filter.from.map_or(0, moment);
+        let to = filter.to.map_or(i64::MAX, moment);
+        let (at, last) = filter.behind.map(|(at, key)| (moment(at), *key.as_bytes())).unzip();
         self.reader
             .ask(move |db| {
                 let mut select = db.prepare_cached(
                     "SELECT key, version, entry FROM entries
                      WHERE (?1 IS NULL OR route = ?1) AND (?2 IS NULL OR payer = ?2) AND (?3 IS NULL OR state = ?3)
-                     ORDER BY created DESC, key LIMIT ?4",
+                         AND created >= ?4 AND created < ?5
+                         AND (?6 IS NULL OR created < ?6 OR (created = ?6 AND key > ?7))
+                     ORDER BY created DESC, key LIMIT ?8",
                 )?;
-                row::page(select.query(params![route, payer, state, limit])?)
+                row::page(select.query(params![route, payer, state, from, to, at, last, limit])?)
             })
             .await
     }
@@ -258,5 +271,24 @@ impl Store for Sqlite {
     async fn swap_cell(&self, name: &str, expected: Option<Version>, value: &[u8]) -> Result<CellSwap, StoreError> {
         let (name, value) = (name.to_owned(), value.to_vec());
         self.writer.ask(move |db| writing::swap_cell(db, &name, expected, &value)).await
+    }
+}
+
+#[async_trait]
+impl Archive for Sqlite {
+    async fn chains(&self) -> Result<Vec<Extent>, StoreError> {
+        self.on_record()?.ask(|db| evidence::extent(db).map(|extent| vec![extent])).await
+    }
+
+    async fn records(&self, chain: ChainId, after: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.on_record()?.ask(move |db| evidence::records(db, chain, after, limit)).await
+    }
+
+    async fn story(&self, key: PaymentKey) -> Result<Vec<Record>, StoreError> {
+        self.on_record()?.ask(move |db| evidence::story(db, key)).await
+    }
+
+    async fn standing(&self, after: Option<PaymentKey>, limit: usize) -> Result<Vec<Standing>, StoreError> {
+        self.on_record()?.ask(move |db| evidence::standing(db, after, limit)).await
     }
 }

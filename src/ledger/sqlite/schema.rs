@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
-use super::{OpenError, Purpose};
+use super::{OpenError, Purpose, evidence};
 
 /// `toll`, in the header of every ledger file.
 const APPLICATION: i64 = 0x746f_6c6c;
@@ -19,7 +19,13 @@ const SCHEMA: i64 = STEPS.len() as i64;
 /// How an empty file becomes a ledger, and an older ledger a current one. A step is never changed once released.
 ///
 /// Each only adds, so a process of the version before may go on with a file that was brought up to date (S68).
-const STEPS: [&str; 2] = [ENTRIES, CELLS];
+const STEPS: [Change; 3] = [|db| db.execute_batch(ENTRIES), |db| db.execute_batch(CELLS), evidence::begin];
+
+/// One step.
+type Change = fn(&Connection) -> rusqlite::Result<()>;
+
+/// How many statements a connection keeps prepared: all there are.
+const STATEMENTS: usize = 64;
 
 /// How long a process waits for another one's commit.
 const BUSY: Duration = Duration::from_secs(5);
@@ -112,11 +118,17 @@ pub(super) fn existing(path: &Path) -> Result<Connection, OpenError> {
     Ok(db)
 }
 
+/// Whether the file has been brought far enough for evidence to be kept in it.
+pub(super) fn keeps_evidence(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row("SELECT count(*) = 1 FROM sqlite_schema WHERE name = 'evidence'", [], |row| row.get(0))
+}
+
 /// Another connection to a file that exists.
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
     // With NORMAL a commit survives a crash of the process but not of the machine: not enough for money (S21).
     db.pragma_update(None, "synchronous", "full")?;
     db.pragma_update(None, "trusted_schema", false)?;
@@ -177,7 +189,7 @@ fn take_steps(db: &mut Connection, purpose: Purpose) -> rusqlite::Result<Option<
     };
     if found.as_deref() == Some(purpose.as_str()) && taken < SCHEMA {
         for step in &STEPS[usize::try_from(taken).unwrap_or_default()..] {
-            taking.execute_batch(step)?;
+            step(&taking)?;
         }
         taking.execute("INSERT OR IGNORE INTO meta (name, value) VALUES ('purpose', ?1)", [purpose.as_str()])?;
         taking.pragma_update(None, "application_id", APPLICATION)?;

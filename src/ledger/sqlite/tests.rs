@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::*;
-use crate::ledger::State;
-use crate::testing::sales::sale;
+use crate::ledger::{Claimed, Entry, State};
+use crate::testing::sales::{sale, write};
 
 fn key(number: u64) -> PaymentKey {
     sale(number).payment.key()
@@ -32,7 +32,7 @@ fn open(folder: &TempDir) -> Sqlite {
 async fn s66_a_full_disk_is_an_error_and_leaves_nothing_half_written() {
     let folder = TempDir::new().unwrap();
     let store = open(&folder);
-    store.swap(key(0), None, &released(0), &[]).await.unwrap();
+    store.swap(write(key(0), None, &released(0), &[])).await.unwrap();
     // To SQLite, a file at its greatest size is a full disk.
     let full = "PRAGMA max_page_count = 1";
     store.writer.ask(|db| db.query_row(full, [], |row| row.get::<_, i64>(0))).await.unwrap();
@@ -42,12 +42,12 @@ async fn s66_a_full_disk_is_an_error_and_leaves_nothing_half_written() {
     sold.payment.resource.description = "x".repeat(100_000);
     large.sale = Arc::new(sold);
     let claims = [Claimed(vec![1])];
-    assert!(store.swap(key(1), None, &large, &claims).await.is_err());
+    assert!(store.swap(write(key(1), None, &large, &claims)).await.is_err());
     assert_eq!(store.load(key(1)).await.unwrap(), None);
 
     let room = "PRAGMA max_page_count = 100000";
     store.writer.ask(|db| db.query_row(room, [], |row| row.get::<_, i64>(0))).await.unwrap();
-    let swap = store.swap(key(2), None, &released(2), &claims).await.unwrap();
+    let swap = store.swap(write(key(2), None, &released(2), &claims)).await.unwrap();
     assert_eq!(swap, Swap::Applied(1), "a failed write left its claim behind");
 }
 
@@ -67,7 +67,7 @@ async fn a_job_that_fails_does_not_undo_its_group() {
                 let broken = "INSERT INTO claims (fact, key) VALUES (x'01', x'02'); INSERT INTO nowhere VALUES (1)";
                 return store.writer.ask(move |db| db.execute_batch(broken)).await.is_ok();
             }
-            store.swap(key(number), None, &released(number), &[]).await.is_ok()
+            store.swap(write(key(number), None, &released(number), &[])).await.is_ok()
         });
     }
     tokio::task::yield_now().await;
@@ -83,14 +83,14 @@ async fn an_entry_that_cannot_be_read_hides_no_other_and_grants_nothing() {
     let folder = TempDir::new().unwrap();
     let store = open(&folder);
     for number in 0..3 {
-        store.swap(key(number), None, &released(number), &[]).await.unwrap();
+        store.swap(write(key(number), None, &released(number), &[])).await.unwrap();
     }
     let broken = "UPDATE entries SET entry = '{' WHERE key = ?1";
     store.writer.ask(|db| db.execute(broken, [key(1).as_bytes()])).await.unwrap();
     let listed = store.list(&Filter { limit: 9, ..Filter::default() }).await.unwrap();
     assert_eq!(listed.len(), 2);
     assert!(store.load(key(1)).await.is_err());
-    assert!(store.swap(key(1), None, &released(1), &[]).await.is_err());
+    assert!(store.swap(write(key(1), None, &released(1), &[])).await.is_err());
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn what_nobody_waits_for_any_more_is_not_written() {
     tokio::pin!(holder);
     let next = released(1);
     {
-        let swap = store.swap(key(1), None, &next, &[]);
+        let swap = store.swap(write(key(1), None, &next, &[]));
         tokio::pin!(swap);
         // Both are handed to the thread; then the second is dropped, as a request is whose client has gone.
         let both = std::future::poll_fn(|context| {

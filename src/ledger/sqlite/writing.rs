@@ -3,7 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::columns::{Columns, moment, version};
-use super::super::{CellSwap, Claimed, StoreError, Swap, Version};
+use super::super::evidence::{Body, Content};
+use super::super::{CellSwap, Claimed, StoreError, Swap, Version, Write};
+use super::evidence;
 use super::row::{Row, cell};
 use crate::payment::PaymentKey;
 use crate::primitives::{Secret, Timestamp};
@@ -11,69 +13,91 @@ use crate::primitives::{Secret, Timestamp};
 /// How many entries one step of pruning forgets.
 pub(super) const PRUNED_AT_ONCE: u64 = 1000;
 
-/// The swap of the contract. The outer error is the database's and undoes all of it; the inner one says that what
-/// stands there cannot be read.
-pub(super) fn swap(
-    db: &Connection,
+/// A swap, ready for the thread: everything that needs no database is done.
+#[derive(Debug)]
+pub(super) struct Swapping {
     key: PaymentKey,
     expected: Option<Version>,
-    next: &Columns,
-    claims: &[Claimed],
-) -> rusqlite::Result<Result<Swap, StoreError>> {
-    let found = db
-        .prepare_cached("SELECT version FROM entries WHERE key = ?1")?
-        .query_row([key.as_bytes()], |row| row.get::<_, i64>(0))
-        .optional()?
-        .map(version);
-    if found != expected {
-        let row = db
-            .prepare_cached("SELECT version, entry FROM entries WHERE key = ?1")?
-            .query_row([key.as_bytes()], Row::read)
+    next: Columns,
+    claims: Vec<Claimed>,
+    /// What goes on record.
+    said: Content,
+}
+
+impl Swapping {
+    pub(super) fn of(write: &Write<'_>) -> Result<Self, StoreError> {
+        let next = Columns::of(write.next)?;
+        let said = Body::of(write.step, write.key, following(write.expected), &next.entry)?;
+        Ok(Self { key: write.key, expected: write.expected, next, claims: write.claims.to_vec(), said })
+    }
+
+    /// The swap of the contract. The outer error is the database's and undoes all of it; the inner one says that what
+    /// stands there cannot be read.
+    pub(super) fn run(self, db: &Connection) -> rusqlite::Result<Result<Swap, StoreError>> {
+        let Self { key, expected, next, claims, said } = self;
+        let found = db
+            .prepare_cached("SELECT version, evidence FROM entries WHERE key = ?1")?
+            .query_row([key.as_bytes()], |row| Ok((version(row.get(0)?), row.get(1)?)))
             .optional()?;
-        return Ok(row.map(Row::decode).transpose().map(Swap::Stale));
-    }
-    for fact in claims {
-        let owner = db
-            .prepare_cached("SELECT key FROM claims WHERE fact = ?1")?
-            .query_row([&fact.0], |row| row.get(0))
-            .optional()?
-            .map(PaymentKey::from_bytes);
-        if let Some(owner) = owner.filter(|owner| *owner != key) {
-            return Ok(Ok(Swap::Claimed(owner)));
+        let (found, prior) = found.unzip();
+        if found != expected {
+            let row = db
+                .prepare_cached("SELECT version, entry FROM entries WHERE key = ?1")?
+                .query_row([key.as_bytes()], Row::read)
+                .optional()?;
+            return Ok(row.map(Row::decode).transpose().map(Swap::Stale));
         }
+        for fact in &claims {
+            let owner = db
+                .prepare_cached("SELECT key FROM claims WHERE fact = ?1")?
+                .query_row([&fact.0], |row| row.get(0))
+                .optional()?
+                .map(PaymentKey::from_bytes);
+            if let Some(owner) = owner.filter(|owner| *owner != key) {
+                return Ok(Ok(Swap::Claimed(owner)));
+            }
+        }
+        for fact in &claims {
+            db.prepare_cached("INSERT OR IGNORE INTO claims (fact, key) VALUES (?1, ?2)")?
+                .execute(params![fact.0, key.as_bytes()])?;
+        }
+        let written = following(expected);
+        let record = evidence::append(db, said, prior.flatten())?;
+        db.prepare_cached(
+            "INSERT INTO entries (key, version, state, route, payer, network, asset, amount, transaction_hash,
+                 created, updated, due, forget_after, entry, evidence)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+             ON CONFLICT (key) DO UPDATE SET
+                 version = excluded.version, state = excluded.state, route = excluded.route, payer = excluded.payer,
+                 network = excluded.network, asset = excluded.asset, amount = excluded.amount,
+                 transaction_hash = excluded.transaction_hash, created = excluded.created, updated = excluded.updated,
+                 due = excluded.due, forget_after = excluded.forget_after, entry = excluded.entry,
+                 evidence = excluded.evidence",
+        )?
+        .execute(params![
+            key.as_bytes(),
+            written.cast_signed(),
+            next.state,
+            next.route,
+            next.payer,
+            next.network,
+            next.asset,
+            next.amount,
+            next.transaction,
+            next.created,
+            next.updated,
+            next.due,
+            next.forget_after,
+            next.entry,
+            record,
+        ])?;
+        Ok(Ok(Swap::Applied(written)))
     }
-    for fact in claims {
-        db.prepare_cached("INSERT OR IGNORE INTO claims (fact, key) VALUES (?1, ?2)")?
-            .execute(params![fact.0, key.as_bytes()])?;
-    }
-    let written = expected.map_or(1, |version| version + 1);
-    db.prepare_cached(
-        "INSERT INTO entries (key, version, state, route, payer, network, asset, amount, transaction_hash,
-             created, updated, due, forget_after, entry)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
-         ON CONFLICT (key) DO UPDATE SET
-             version = excluded.version, state = excluded.state, route = excluded.route, payer = excluded.payer,
-             network = excluded.network, asset = excluded.asset, amount = excluded.amount,
-             transaction_hash = excluded.transaction_hash, created = excluded.created, updated = excluded.updated,
-             due = excluded.due, forget_after = excluded.forget_after, entry = excluded.entry",
-    )?
-    .execute(params![
-        key.as_bytes(),
-        written.cast_signed(),
-        next.state,
-        next.route,
-        next.payer,
-        next.network,
-        next.asset,
-        next.amount,
-        next.transaction,
-        next.created,
-        next.updated,
-        next.due,
-        next.forget_after,
-        next.entry,
-    ])?;
-    Ok(Ok(Swap::Applied(written)))
+}
+
+/// The version of an entry that is written over this one.
+fn following(expected: Option<Version>) -> Version {
+    expected.map_or(1, |version| version + 1)
 }
 
 /// The swap of a cell.
@@ -103,9 +127,11 @@ pub(super) fn prune(db: &Connection, before: Timestamp) -> rusqlite::Result<u64>
         .query_map(params![moment(before), PRUNED_AT_ONCE.cast_signed()], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     for key in &keys {
+        evidence::forget(db, PaymentKey::from_bytes(*key))?;
         db.prepare_cached("DELETE FROM claims WHERE key = ?1")?.execute([key])?;
         db.prepare_cached("DELETE FROM entries WHERE key = ?1")?.execute([key])?;
     }
+    evidence::cut(db)?;
     Ok(keys.len() as u64)
 }
 

@@ -38,20 +38,14 @@ impl Store for Moody {
         self.memory.load(key).await
     }
 
-    async fn swap(
-        &self,
-        key: PaymentKey,
-        expected: Option<Version>,
-        next: &Entry,
-        claims: &[Claimed],
-    ) -> Result<Swap, StoreError> {
+    async fn swap(&self, write: Write<'_>) -> Result<Swap, StoreError> {
         let mut mood = self.mood.subscribe();
         let mood = *mood.wait_for(|mood| *mood != Mood::Stalls).await.expect("the sender is ours");
         match mood {
-            Mood::Good | Mood::Stalls => self.memory.swap(key, expected, next, claims).await,
+            Mood::Good | Mood::Stalls => self.memory.swap(write).await,
             Mood::Refuses => Err(StoreError("the disk is full".into())),
             Mood::Lies => {
-                self.memory.swap(key, expected, next, claims).await?;
+                self.memory.swap(write).await?;
                 Err(StoreError("the connection broke".into()))
             }
         }

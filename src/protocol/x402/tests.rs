@@ -234,6 +234,7 @@ fn receipt_of_base() -> Receipt {
         network: "eip155:8453".parse().expect("CAIP-2"),
         network_v1: Some("base".into()),
         transaction: TransactionHash::repeat_byte(0xab),
+        block: None,
         settled_at: Timestamp::EPOCH,
     }
 }

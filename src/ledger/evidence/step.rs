@@ -1,0 +1,135 @@
+//! An event as the evidence tells it: in words that stay, without what could be used again.
+
+use serde_json::{Value, json};
+
+use super::super::Sale;
+use super::super::entry::{Delivered, Event, Response};
+use crate::primitives::Timestamp;
+
+/// Who did something, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    /// A process or a person.
+    pub who: String,
+    /// A person's reason.
+    pub why: Option<String>,
+}
+
+impl Author {
+    /// A process: it acts by its rules and needs no reason.
+    pub fn process(who: impl Into<String>) -> Self {
+        Self { who: who.into(), why: None }
+    }
+
+    /// A person, who says why.
+    pub fn person(who: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { who: format!("person {}", who.into()), why: Some(why.into()) }
+    }
+}
+
+/// One step of a payment, to be put on record with the entry it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// When.
+    pub at: Timestamp,
+    /// Who did it.
+    pub author: Author,
+    /// What happened, in one word.
+    pub name: &'static str,
+    /// With which terms and outcome.
+    pub details: Value,
+}
+
+impl Step {
+    /// What happens to an entry at this moment.
+    pub fn of(event: &Event, at: Timestamp, author: Author) -> Self {
+        let (name, details) = describe(event);
+        Self { at, author, name, details }
+    }
+}
+
+fn describe(event: &Event) -> (&'static str, Value) {
+    match event {
+        Event::Reserve { sale, until } => ("reserved", terms(sale, *until)),
+        Event::Release { counted, .. } => ("released", json!({ "counted": counted })),
+        Event::Begin { facilitator, transaction, check_at } => {
+            ("settling", json!({ "facilitator": facilitator, "transaction": transaction, "check_at": check_at }))
+        }
+        Event::StillUnknown { transaction, check_at } => {
+            ("still_unknown", json!({ "transaction": transaction, "check_at": check_at }))
+        }
+        Event::Settle { receipt, delivering, collect_by } => (
+            "settled",
+            json!({
+                "transaction": receipt.transaction,
+                "block": receipt.block,
+                "amount": receipt.amount,
+                "network": receipt.network,
+                "delivering": delivering.is_some(),
+                "collect_by": collect_by,
+            }),
+        ),
+        Event::Decline { .. } => ("declined", json!({})),
+        Event::Redeem { until, .. } => ("redeemed", json!({ "until": until })),
+        Event::Renew { turn, until } => ("renewed", json!({ "turn": turn, "until": until })),
+        Event::Deliver { turn, delivered, response } => ("delivered", delivery(*turn, delivered, *response)),
+        Event::GiveUp => ("given_up", json!({})),
+        Event::DropAnswer => ("answer_dropped", json!({})),
+        Event::Refund { transaction, amount, block } => {
+            ("refunded", json!({ "transaction": transaction, "amount": amount, "block": block }))
+        }
+    }
+}
+
+/// What was offered, and what was signed for it.
+fn terms(sale: &Sale, until: Timestamp) -> Value {
+    let payment = &sale.payment;
+    let offer = &payment.offer;
+    // A variant that is added later is told whole, and still without its signature.
+    let mut authorization = serde_json::to_value(&payment.authorization).unwrap_or_default();
+    strip_signatures(&mut authorization);
+    json!({
+        "route": sale.route,
+        "request_line": sale.request_line,
+        "request": sale.request,
+        "quote": sale.quote,
+        "dialect": payment.dialect,
+        "scheme": offer.scheme,
+        "network": offer.network.id,
+        "asset": offer.asset.address,
+        "symbol": offer.asset.symbol,
+        "amount": offer.amount,
+        "pay_to": offer.pay_to,
+        "settle": offer.settle,
+        "authorization": authorization,
+        "until": until,
+    })
+}
+
+fn delivery(turn: u32, delivered: &Delivered, response: Option<Response>) -> Value {
+    let how = match delivered {
+        Delivered::Nothing { untouched: true } => "nothing, and the backend was not asked",
+        Delivered::Nothing { untouched: false } => "nothing",
+        Delivered::Partial => "a part",
+        Delivered::CutShort => "a part, and the backend had no more",
+        Delivered::Done(_) => "all",
+    };
+    json!({
+        "turn": turn,
+        "reached_the_client": how,
+        "status": response.map(|response| response.status),
+        "bytes": response.map(|response| response.bytes),
+    })
+}
+
+/// A signature is usable by whoever sees it (I8).
+fn strip_signatures(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, _| name != "signature");
+            fields.values_mut().for_each(strip_signatures);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_signatures),
+        _ => {}
+    }
+}

@@ -1,0 +1,230 @@
+//! Goes through the chains again and names whatever does not fit.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use alloy::primitives::B256;
+
+use super::super::{Archive, StoreError, Version};
+use super::{ADOPTED, Body, ChainId, Content, Extent, Head, Record, Standing, link};
+use crate::payment::PaymentKey;
+
+/// How many records or entries are read at once.
+const PAGE: usize = 1000;
+
+/// How many faults are named; further ones are counted.
+const NAMED: usize = 100;
+
+/// What a verification found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// The chains, and how far they reach. Keep this elsewhere: it is what a later verification can be held to.
+    pub chains: Vec<Extent>,
+    /// How many records were read.
+    pub records: u64,
+    /// How many of them were forgotten with their payment.
+    pub forgotten: u64,
+    /// How many entries were compared with their records.
+    pub entries: u64,
+    /// What does not fit, the first in each chain first. At most a hundred.
+    pub faults: Vec<Fault>,
+    /// How many more there are.
+    pub unnamed: u64,
+}
+
+/// Something that does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The record is not the one its hash was made of.
+    Altered(ChainId, u64),
+    /// There is no such record, though there are later ones.
+    Missing(ChainId, u64),
+    /// The chain ends here, though it is known to have reached the second number.
+    CutOff(ChainId, u64, u64),
+    /// The record says nothing that can be read.
+    Unreadable(ChainId, u64),
+    /// What was noted elsewhere about this place is not what stands here.
+    NotAsNoted(ChainId, u64),
+    /// Some record of the payment is gone, or stands twice.
+    Gap(PaymentKey),
+    /// The entry is another one than its latest record says.
+    EntryAltered(PaymentKey, Version),
+    /// The entry has no record of this writing.
+    NotOnRecord(PaymentKey, Version),
+    /// The payment is on record, and its entry is gone.
+    EntryGone(PaymentKey),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Altered(chain, number) => write!(f, "record {number} of chain {chain} was altered or moved"),
+            Self::Missing(chain, number) => write!(f, "record {number} of chain {chain} is missing"),
+            Self::CutOff(chain, last, known) => {
+                write!(f, "chain {chain} is cut off behind record {last}; it reached record {known}")
+            }
+            Self::Unreadable(chain, number) => write!(f, "record {number} of chain {chain} cannot be read"),
+            Self::NotAsNoted(chain, number) => {
+                write!(f, "record {number} of chain {chain} is not the one that was noted")
+            }
+            Self::Gap(key) => write!(f, "a record of payment {key} is missing or stands twice"),
+            Self::EntryAltered(key, version) => {
+                write!(f, "the entry of payment {key} is not what its record of version {version} says")
+            }
+            Self::NotOnRecord(key, version) => write!(f, "version {version} of payment {key} is not on record"),
+            Self::EntryGone(key) => write!(f, "payment {key} is on record, and its entry is gone"),
+        }
+    }
+}
+
+/// What the records say about one payment.
+struct Known {
+    /// The writing on record that comes first: number one, or one that was taken over from before there were records.
+    first: Version,
+    adopted: bool,
+    latest: Version,
+    entry: B256,
+    records: u64,
+}
+
+impl Known {
+    /// Whether each writing from the first to the latest is on record once.
+    const fn is_whole(&self) -> bool {
+        (self.first == 1 || self.adopted) && self.records == self.latest - self.first + 1
+    }
+}
+
+/// Reads everything and compares it. `noted` are heads that were kept elsewhere.
+///
+/// Needs about a hundred bytes of memory for each payment that is remembered.
+///
+/// # Errors
+/// When the store fails: then nothing is known.
+pub async fn verify(archive: &dyn Archive, noted: &[(ChainId, Head)]) -> Result<Findings, StoreError> {
+    let mut findings = Findings { chains: archive.chains().await?, ..Findings::default() };
+    let mut known = HashMap::new();
+    for extent in findings.chains.clone() {
+        walk(archive, extent, noted, &mut known, &mut findings).await?;
+    }
+    for (chain, head) in noted {
+        if !findings.chains.iter().any(|extent| extent.chain == *chain) {
+            findings.fault(Fault::CutOff(*chain, 0, head.number));
+        }
+    }
+    compare(archive, known, &mut findings).await?;
+    Ok(findings)
+}
+
+/// One chain from its beginning to its end.
+async fn walk(
+    archive: &dyn Archive,
+    extent: Extent,
+    noted: &[(ChainId, Head)],
+    known: &mut HashMap<PaymentKey, Known>,
+    findings: &mut Findings,
+) -> Result<(), StoreError> {
+    let chain = extent.chain;
+    let noted: HashMap<u64, B256> =
+        noted.iter().filter(|(of, _)| *of == chain).map(|(_, head)| (head.number, head.hash)).collect();
+    let mut at = extent.base;
+    loop {
+        let page = archive.records(chain, at.number, PAGE).await?;
+        for record in &page {
+            if record.head.number != at.number + 1 {
+                findings.fault(Fault::Missing(chain, at.number + 1));
+            } else if link(chain, record.head.number, at.hash, record.content.digest()) != record.head.hash {
+                findings.fault(Fault::Altered(chain, record.head.number));
+            }
+            if noted.get(&record.head.number).is_some_and(|hash| *hash != record.head.hash) {
+                findings.fault(Fault::NotAsNoted(chain, record.head.number));
+            }
+            at = record.head;
+            findings.take(record, known);
+        }
+        if page.len() < PAGE {
+            break;
+        }
+    }
+    let reached = noted.keys().copied().chain([extent.head.number]).max().unwrap_or_default();
+    if at.number < reached {
+        findings.fault(Fault::CutOff(chain, at.number, reached));
+    } else if at != extent.head {
+        findings.fault(Fault::Altered(chain, at.number));
+    }
+    Ok(())
+}
+
+/// Every entry against its latest record.
+async fn compare(
+    archive: &dyn Archive,
+    mut known: HashMap<PaymentKey, Known>,
+    findings: &mut Findings,
+) -> Result<(), StoreError> {
+    let mut last = None;
+    loop {
+        let page = archive.standing(last, PAGE).await?;
+        last = page.last().map(|entry| entry.key);
+        for entry in &page {
+            findings.entries += 1;
+            findings.judge(entry, known.remove(&entry.key));
+        }
+        if page.len() < PAGE {
+            break;
+        }
+    }
+    let mut gone: Vec<PaymentKey> = known.into_keys().collect();
+    gone.sort_unstable();
+    gone.into_iter().for_each(|key| findings.fault(Fault::EntryGone(key)));
+    Ok(())
+}
+
+impl Findings {
+    /// Whether everything fits.
+    pub fn is_sound(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        if self.faults.len() < NAMED {
+            self.faults.push(fault);
+        } else {
+            self.unnamed += 1;
+        }
+    }
+
+    fn take(&mut self, record: &Record, known: &mut HashMap<PaymentKey, Known>) {
+        self.records += 1;
+        if matches!(record.content, Content::Forgotten(_)) {
+            self.forgotten += 1;
+        }
+        match record.content.body() {
+            Ok(Some(Body { payment: Some(key), version, entry, step, .. })) => {
+                let adopted = step == ADOPTED;
+                let new = Known { first: version, adopted, latest: version, entry, records: 0 };
+                let payment = known.entry(key).or_insert(new);
+                payment.records += 1;
+                if version > payment.latest {
+                    (payment.latest, payment.entry) = (version, entry);
+                }
+                if version < payment.first {
+                    (payment.first, payment.adopted) = (version, adopted);
+                }
+            }
+            Ok(_) => {}
+            Err(_) => self.fault(Fault::Unreadable(record.chain, record.head.number)),
+        }
+    }
+
+    fn judge(&mut self, standing: &Standing, known: Option<Known>) {
+        let Standing { key, version, entry } = *standing;
+        match known {
+            None => self.fault(Fault::NotOnRecord(key, version)),
+            Some(known) if known.latest < version => self.fault(Fault::NotOnRecord(key, version)),
+            Some(known) if known.latest > version || known.entry != entry => {
+                self.fault(Fault::EntryAltered(key, known.latest));
+            }
+            Some(known) if !known.is_whole() => self.fault(Fault::Gap(key)),
+            Some(_) => {}
+        }
+    }
+}
