@@ -138,14 +138,14 @@ impl Gate {
             Ok(receipt) => self.file(payment, begun, receipt).await,
             Err(SettleError::Declined(decline)) => {
                 self.observe(&Event::Declined { route, key, code: decline.code.clone() });
-                match begun.declined().await {
+                match begun.declined(&decline.code).await {
                     Ok(()) => Err(declined(payment, decline.code)),
                     Err(error) => Err(Refusal::ledger(Some(dialect), &error)),
                 }
             }
             Err(SettleError::NotSent(cause)) => {
                 tracing::warn!(facilitator = facilitator.name(), payment = %key, cause = %chain(&*cause), "settle was not sent");
-                match begun.declined().await {
+                match begun.declined("it was not sent").await {
                     Ok(()) => Err(Refusal::FacilitatorUnavailable(Some(dialect))),
                     Err(error) => Err(Refusal::ledger(Some(dialect), &error)),
                 }
@@ -206,7 +206,7 @@ impl Gate {
 }
 
 /// Facts that only one payment may rest on: the transaction that is said to have settled it (S5).
-pub(super) fn claims_of(payment: &Payment, receipt: &Receipt) -> Vec<Claimed> {
+pub fn claims_of(payment: &Payment, receipt: &Receipt) -> Vec<Claimed> {
     let mut fact = b"transaction\0".to_vec();
     fact.extend_from_slice(payment.offer.network.id.as_str().as_bytes());
     fact.push(0);

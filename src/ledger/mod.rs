@@ -17,6 +17,7 @@ mod front;
 mod lease;
 mod memory;
 mod outbox;
+mod refund;
 mod settlements;
 mod sqlite;
 mod store;
@@ -40,8 +41,9 @@ pub use evidence::{Author, Step};
 pub use front::Remembered;
 pub use lease::{BeginError, FileError, InSettlement, Lease};
 pub use memory::Memory;
+pub use refund::{Refund, RefundError};
 pub use settlements::Unsettled;
-pub use sqlite::{OpenError, Purpose, Sqlite};
+pub use sqlite::{CopyError, OpenError, Purpose, Restored, Sqlite};
 pub use store::{CellSwap, Census, Chore, Claimed, Filter, Store, StoreError, Swap, Version, Versioned, Write};
 
 use crate::payment::PaymentKey;

@@ -69,7 +69,7 @@ fn describe(event: &Event) -> (&'static str, Value) {
                 "collect_by": collect_by,
             }),
         ),
-        Event::Decline { .. } => ("declined", json!({})),
+        Event::Decline { why, .. } => ("declined", json!({ "why": why })),
         Event::Redeem { until, .. } => ("redeemed", json!({ "until": until })),
         Event::Renew { turn, until } => ("renewed", json!({ "turn": turn, "until": until })),
         Event::Deliver { turn, delivered, response } => ("delivered", delivery(*turn, delivered, *response)),
