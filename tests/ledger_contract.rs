@@ -406,6 +406,7 @@ async fn a_ledger_of_an_earlier_version_is_brought_up_to_date() {
     let back = "DROP TABLE cells; DROP TABLE chain; DROP TABLE evidence; ALTER TABLE entries DROP COLUMN evidence";
     file.execute_batch(back).unwrap();
     file.pragma_update(None, "user_version", 1).unwrap();
+    std::fs::remove_file(path.with_file_name("ledger.db-head")).unwrap();
     drop(file);
 
     let seen = Sqlite::inspect(&path).expect("an older ledger can be looked at");
