@@ -52,9 +52,9 @@ impl Ledger {
         claims: &[Claimed],
     ) -> Result<Option<(Entry, Swap)>, StoreError> {
         let now = self.clock.now();
-        let step = Step::of(&event, now, self.author.clone());
         let (current, expected) = current.unzip();
-        let Ok(next) = Entry::apply(current, event, now) else { return Ok(None) };
+        let Ok(next) = Entry::apply(current, event.clone(), now) else { return Ok(None) };
+        let step = Step::of(&event, now, &self.author);
         let swap = self.store.swap(Write { key, expected, next: &next, claims, step: &step }).await?;
         Ok(Some((next, swap)))
     }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, ErrorCode};
-use serde_json::json;
 
 use super::super::evidence::{Author, Body, Extent, Step};
 use super::{OpenError, Sqlite, evidence, schema, witness};
@@ -120,8 +119,7 @@ fn copy(source: &Connection, to: &Path) -> Result<Extent, CopyError> {
 fn put_on_record(copy: &Path, author: Author, at: Timestamp) -> Result<Extent, CopyError> {
     let mut db = schema::connect(copy)?;
     let writing = db.transaction()?;
-    let step = Step { at, author, name: RESTORED, details: json!({}) };
-    let content = Body::of_ledger(&step).map_err(|error| io::Error::other(error.0))?;
+    let content = Body::of_ledger(&Step::named(RESTORED, at, &author)).map_err(|error| io::Error::other(error.0))?;
     evidence::append(&writing, content, None)?;
     let extent = evidence::extent(&writing)?;
     writing.commit()?;
