@@ -293,6 +293,14 @@ async fn a_listing_is_filtered_and_newest_first(House { one, other, .. }: House)
     assert_eq!(list(Filter { state: Some("released".into()), ..all.clone() }).await, [4].map(key));
     let payer = Some(Payer(Address::repeat_byte(1)));
     assert_eq!(list(Filter { payer, route: Some("GET /even".into()), ..all }).await, [2].map(key));
+
+    let at = |seconds| NOW.after(Duration::from_secs(seconds));
+    let (from, to) = (Some(at(2)), Some(at(4)));
+    assert_eq!(list(Filter { from, to, limit: 9, ..Filter::default() }).await, [3, 2].map(key));
+    let behind = Some((at(3), key(3)));
+    assert_eq!(list(Filter { behind, limit: 9, ..Filter::default() }).await, [2, 1].map(key));
+    let behind = Some((at(3), PaymentKey::from_bytes([0; 32])));
+    assert_eq!(list(Filter { behind, limit: 9, ..Filter::default() }).await, [3, 2, 1].map(key), "ties go by key");
 }
 
 async fn a_census_counts_every_state_and_weighs_what_is_open(House { one, other, .. }: House) {
@@ -431,6 +439,7 @@ async fn a_ledger_of_an_earlier_version_is_brought_up_to_date() {
     let back = "DROP TABLE cells; DROP TABLE chain; DROP TABLE evidence; ALTER TABLE entries DROP COLUMN evidence";
     file.execute_batch(back).unwrap();
     file.pragma_update(None, "user_version", 1).unwrap();
+    std::fs::remove_file(path.with_file_name("ledger.db-head")).unwrap();
     drop(file);
 
     let seen = Sqlite::inspect(&path).expect("an older ledger can be looked at");

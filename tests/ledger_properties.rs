@@ -61,7 +61,7 @@ fn events() -> impl Strategy<Value = Event> {
             delivering,
             collect_by
         }),
-        Just(Event::Decline { max_releases: MAX_RELEASES }),
+        Just(Event::Decline { why: "refused".into(), max_releases: MAX_RELEASES }),
         seconds().prop_map(|until| Event::Redeem { until, max_redemptions: MAX_REDEMPTIONS }),
         (0_u32..4, seconds()).prop_map(|(turn, until)| Event::Renew { turn, until }),
         (0_u32..4, endings()).prop_map(|(turn, delivered)| Event::Deliver { turn, delivered, response: None }),
@@ -306,7 +306,7 @@ impl House {
             }
             Step::Declined(which) => {
                 let Some(settling) = self.settling.remove(which) else { return };
-                settling.declined().await.unwrap();
+                settling.declined("refused").await.unwrap();
             }
             Step::Unknown { which, moved } => {
                 let Some(settling) = self.settling.remove(which) else { return };
@@ -391,7 +391,7 @@ impl House {
             match self.moved {
                 Some(true) => drop(self.ledger.file(unsettled, proof.clone(), claims).await.unwrap()),
                 Some(false) => {
-                    if self.ledger.decline(unsettled).await.unwrap().is_some() {
+                    if self.ledger.decline(unsettled, "refused").await.unwrap().is_some() {
                         self.moved = None;
                     }
                 }

@@ -49,7 +49,7 @@ enum Command {
     Quote(quote::Quote),
     /// Buy something: show the 402, sign, show the receipt
     Pay(pay::Pay),
-    /// Look at the payments that are remembered
+    /// Look at the payments that are remembered, prove what happened to them, put things right
     Ledger(ledger::LedgerCommand),
     /// Print the JSON Schema of gateway.yaml, for editors
     Schema,

@@ -164,9 +164,12 @@ pub struct Answered {
     pub error: Option<String>,
     /// How long the whole of it took.
     pub took: Duration,
-    /// How long its steps took, in order: `admit`, `upstream`, `settle`.
+    /// How long its steps took, in order; each is one of [`PHASES`].
     pub phases: Vec<(&'static str, Duration)>,
 }
+
+/// The steps of a request.
+pub const PHASES: [&str; 4] = ["admit", "upstream", "settle", "end"];
 
 /// What a paid request paid.
 #[derive(Debug, Clone)]
@@ -175,8 +178,10 @@ pub struct Paid {
     pub key: PaymentKey,
     /// Whose money.
     pub payer: Payer,
-    /// The price as people write it: `$0.01`.
-    pub price: String,
+    /// How much.
+    pub amount: AtomicAmount,
+    /// Of what.
+    pub asset: Arc<Asset>,
     /// In which transaction.
     pub transaction: Option<TransactionHash>,
 }
@@ -187,7 +192,8 @@ impl Paid {
         Self {
             key: settled.key(),
             payer: settled.receipt().payer,
-            price: settled.payment().offer.price(),
+            amount: settled.payment().offer.amount,
+            asset: Arc::clone(&settled.payment().offer.asset),
             transaction: Some(settled.receipt().transaction),
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::facilitator::{Facilitator, VerifyError};
 use crate::ledger::{self, Answer, Claim, Delivering, Lease, Sale};
-use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, Quote, Receipt};
+use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, PaymentKey, Quote, Receipt};
 use crate::primitives::{AtomicAmount, Timestamp};
 use crate::scheme::{self, Mismatch};
 
@@ -38,6 +38,7 @@ struct Candidate {
 pub(super) struct Proven<'a> {
     pub(super) visit: &'a Visit<'a>,
     pub(super) payment: Payment,
+    pub(super) key: PaymentKey,
     pub(super) quote: Option<Quote>,
 }
 
@@ -181,11 +182,12 @@ impl<'a> Presented<'a> {
         let mut mismatch = Mismatch::Signature;
         for Candidate { offer, quote } in candidates {
             let terms = gate.scheme.terms(&offer, &credential.authorization, now, visit.toll.margin);
-            match terms.and_then(|()| check_signature(gate, &offer, &credential.authorization)) {
+            let key = PaymentKey::of(&offer.network.id, offer.asset.address, &credential.authorization);
+            match terms.and_then(|()| check_signature(gate, key, &offer, &credential.authorization)) {
                 Ok(authorization) => {
                     let payment =
                         Payment { offer, authorization, dialect: credential.dialect, resource: visit.resource() };
-                    return Ok(Proven { visit, payment, quote });
+                    return Ok(Proven { visit, payment, key, quote });
                 }
                 Err(why) => mismatch = why,
             }
@@ -198,10 +200,10 @@ impl<'a> Presented<'a> {
 /// again and again costs a look in memory (S33), and a stranger's guess still tells nothing (S69).
 pub(super) fn check_signature(
     gate: &Gate,
+    key: PaymentKey,
     offer: &Offer,
     authorization: &Authorization,
 ) -> Result<Authorization, Mismatch> {
-    let key = crate::payment::PaymentKey::of(&offer.network.id, offer.asset.address, authorization);
     match gate.ledger.spent(&key) {
         Some(spent) if spent.sale.payment.authorization == *authorization => Ok(authorization.clone()),
         _ => gate.scheme.signature(offer, authorization).map(|checked| checked.authorization),
@@ -212,9 +214,9 @@ impl<'a> Proven<'a> {
     /// Takes the payment's key, so that of any number of copies one goes on (S2). The first thing that is written,
     /// and nothing has been asked of anyone yet.
     pub(super) async fn reserve(self, gate: &Gate) -> Result<Reservation<'a>, Refusal> {
-        let Self { visit, payment, quote } = self;
+        let Self { visit, payment, key, quote } = self;
         let dialect = payment.dialect;
-        if let Some(spent) = gate.ledger.spent(&payment.key()) {
+        if let Some(spent) = gate.ledger.spent(&key) {
             return Err(match spent.receipt {
                 Some(receipt) => Refusal::Spent { dialect, receipt: Some(receipt) },
                 None => Refusal::Exhausted(dialect),
@@ -319,7 +321,7 @@ impl Confirmed {
     }
 
     /// What the ledger remembers it by.
-    pub fn key(&self) -> crate::payment::PaymentKey {
+    pub fn key(&self) -> PaymentKey {
         self.lease.key()
     }
 
@@ -351,7 +353,7 @@ impl Settled {
     }
 
     /// What the ledger remembers it by.
-    pub fn key(&self) -> crate::payment::PaymentKey {
+    pub fn key(&self) -> PaymentKey {
         self.delivering.key()
     }
 

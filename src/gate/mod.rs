@@ -26,6 +26,7 @@ use crate::tariff::Board;
 pub use event::{Event, Observer};
 pub use lifecycle::{Admission, Confirmed, Repeat, Settled};
 pub use refusal::Refusal;
+pub use settlement::claims_of;
 pub use visit::Visit;
 
 use lifecycle::Offered;

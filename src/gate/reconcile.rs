@@ -107,7 +107,7 @@ impl Gate {
                     }
                 }
             }
-            Outcome::NotSettled(decline) => match self.ledger.decline(unsettled).await {
+            Outcome::NotSettled(decline) => match self.ledger.decline(unsettled, &decline.code).await {
                 Ok(Some(_)) => self.observe(&Event::Declined { route, key, code: decline.code }),
                 Ok(None) => {}
                 Err(error) => tracing::error!(payment = %key, cause = %chain(&error), "a finding could not be filed"),

@@ -77,7 +77,7 @@ impl Ledger {
                 },
             };
             let current = seen.take().map(|found| (found.entry, found.version));
-            match self.advance(key, current, event, &[], &self.author).await? {
+            match self.advance(key, current, event, &[]).await? {
                 Some((entry, Swap::Applied(version))) => return Ok(self.granted(key, Versioned { entry, version })),
                 Some((_, Swap::Stale(found))) => seen = found,
                 Some((_, Swap::Claimed(_))) => return Err(StoreError("a fact nobody claimed was refused".into())),

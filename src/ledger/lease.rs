@@ -94,7 +94,7 @@ impl Lease {
         let event = Event::Begin { facilitator: facilitator.to_owned(), transaction, check_at };
         let held = Some((self.seen.entry.clone(), self.seen.version));
         self.begun = true;
-        let ended = self.ledger.advance(self.key, held, event, &[], &self.ledger.author).await?;
+        let ended = self.ledger.advance(self.key, held, event, &[]).await?;
         self.over = true;
         match ended {
             Some((entry, Swap::Applied(version))) => Ok(InSettlement::new(&self, entry, version)),
@@ -209,13 +209,13 @@ impl InSettlement {
         }
     }
 
-    /// It is proven that nothing moved: the payment may be presented again.
+    /// It is proven that nothing moved: the payment may be presented again. `why` goes on record.
     ///
     /// # Errors
     /// When that could not be written; it is queued.
-    pub async fn declined(self) -> Result<(), StoreError> {
+    pub async fn declined(self, why: &str) -> Result<(), StoreError> {
         let max_releases = self.ledger.limits.max_releases;
-        self.conclude(Event::Decline { max_releases }).await
+        self.conclude(Event::Decline { why: why.to_owned(), max_releases }).await
     }
 
     /// Nobody knows: copies hear so from now on, and reconciliation looks at `check_at`.

@@ -19,6 +19,7 @@ mod lease;
 mod memory;
 mod outbox;
 mod postgres;
+mod refund;
 mod settlements;
 mod sqlite;
 mod store;
@@ -43,8 +44,9 @@ pub use front::Remembered;
 pub use lease::{BeginError, FileError, InSettlement, Lease};
 pub use memory::Memory;
 pub use postgres::{Postgres, PostgresError, PostgresUrl, UrlError};
+pub use refund::{Refund, RefundError};
 pub use settlements::Unsettled;
-pub use sqlite::{OpenError, Purpose, Sqlite};
+pub use sqlite::{CopyError, OpenError, Purpose, Restored, Sqlite};
 pub use store::{CellSwap, Census, Chore, Claimed, Filter, Store, StoreError, Swap, Version, Versioned, Write};
 
 use crate::payment::PaymentKey;

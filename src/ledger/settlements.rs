@@ -2,7 +2,7 @@
 //!
 //! Each write rests on the version that was looked at. Losing a race is no error: whoever was faster knew more.
 
-use super::{Author, Chore, Claimed, Entry, Event, FileError, Ledger, State, StoreError, Swap, Version};
+use super::{Chore, Claimed, Entry, Event, FileError, Ledger, State, StoreError, Swap, Version};
 use crate::payment::{PaymentKey, Receipt, TransactionHash};
 use crate::primitives::Timestamp;
 
@@ -43,17 +43,17 @@ impl Ledger {
     ) -> Result<Option<Entry>, FileError> {
         let collect_by = self.clock.now().after(self.limits.redeem_for);
         let event = Event::Settle { receipt, delivering: None, collect_by };
-        self.resolve(unsettled, event, claims, &self.author).await?.map_err(FileError::ClaimedBy)
+        self.resolve(unsettled, event, claims).await?.map_err(FileError::ClaimedBy)
     }
 
-    /// It is proven that nothing moved and nothing will. `None` when somebody was faster.
+    /// It is proven that nothing moved and nothing will; `why` goes on record. `None` when somebody was faster.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn decline(&self, unsettled: Unsettled) -> Result<Option<Entry>, StoreError> {
+    pub async fn decline(&self, unsettled: Unsettled, why: &str) -> Result<Option<Entry>, StoreError> {
         let max_releases = self.limits.max_releases;
-        let event = Event::Decline { max_releases };
-        self.resolve(unsettled, event, &[], &self.author).await.map(Result::unwrap_or_default)
+        let event = Event::Decline { why: why.to_owned(), max_releases };
+        self.resolve(unsettled, event, &[]).await.map(Result::unwrap_or_default)
     }
 
     /// Nobody can tell yet: look again at `check_at`. `None` when somebody was faster.
@@ -67,7 +67,7 @@ impl Ledger {
         check_at: Timestamp,
     ) -> Result<Option<Entry>, StoreError> {
         let event = Event::StillUnknown { transaction, check_at };
-        self.resolve(unsettled, event, &[], &self.author).await.map(Result::unwrap_or_default)
+        self.resolve(unsettled, event, &[]).await.map(Result::unwrap_or_default)
     }
 
     /// `Ok(Err(_))` names the payment that owns one of the claims; without claims there is none.
@@ -76,10 +76,9 @@ impl Ledger {
         unsettled: Unsettled,
         event: Event,
         claims: &[Claimed],
-        author: &Author,
     ) -> Result<Result<Option<Entry>, PaymentKey>, StoreError> {
         let Unsettled { key, version, entry } = unsettled;
-        match self.advance(key, Some((entry, version)), event, claims, author).await? {
+        match self.advance(key, Some((entry, version)), event, claims).await? {
             Some((entry, Swap::Applied(_))) => {
                 self.front.notice(key, &entry);
                 Ok(Ok(Some(entry)))

@@ -58,7 +58,7 @@ pub struct Write<'a> {
     /// Facts that must not have been claimed by another payment.
     pub claims: &'a [Claimed],
     /// What goes on record. A store that is gone with its process keeps none.
-    pub step: &'a Step,
+    pub step: &'a Step<'a>,
 }
 
 /// A store that did not do what was asked. Nothing is known about whether the write happened.

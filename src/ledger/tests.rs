@@ -122,8 +122,8 @@ async fn s73_an_authorization_that_never_settles_makes_the_backend_work_three_ti
     let mut upfront = sale(2);
     upfront.payment.offer.settle = SettleMode::BeforeForward;
     for _ in 0..3 {
-        desk.in_settlement(&sale(1)).await.declined().await.unwrap();
-        desk.in_settlement(&upfront).await.declined().await.unwrap();
+        desk.in_settlement(&sale(1)).await.declined("refused").await.unwrap();
+        desk.in_settlement(&upfront).await.declined("refused").await.unwrap();
     }
     assert!(matches!(desk.claim(&sale(1)).await, Claim::Exhausted));
     assert!(matches!(desk.claim(&upfront).await, Claim::Granted(_)), "its backend was never asked");
@@ -168,7 +168,7 @@ async fn s13_an_unknown_settlement_is_neither_spent_nor_payable() {
 #[tokio::test]
 async fn s13_a_declined_settlement_frees_the_payment() {
     let desk = Desk::new();
-    desk.in_settlement(&sale(1)).await.declined().await.unwrap();
+    desk.in_settlement(&sale(1)).await.declined("refused").await.unwrap();
     desk.lease(&sale(1)).await.release().await;
 }
 
@@ -184,7 +184,7 @@ async fn s21_a_settlement_left_behind_waits_for_reconciliation() {
     let looked = desk.ledger.still_unknown(unsettled.clone(), None, later).await.unwrap();
     assert!(looked.is_some());
     assert!(desk.ledger.overdue_settlements(9).await.unwrap().is_empty());
-    assert!(desk.ledger.decline(unsettled).await.unwrap().is_none(), "it rested on an older version");
+    assert!(desk.ledger.decline(unsettled, "refused").await.unwrap().is_none(), "it rested on an older version");
     desk.clock.set(later);
     let unsettled = desk.ledger.overdue_settlements(9).await.unwrap().remove(0);
     let filed = desk.ledger.file(unsettled, receipt(&sale(1), later), &[]).await.unwrap().expect("nobody was faster");

@@ -1,6 +1,6 @@
 //! One event, written: the loop of read, apply and swap.
 
-use super::{Author, Claimed, Entry, Event, Ledger, Step, StoreError, Swap, Version, Versioned, Write};
+use super::{Claimed, Entry, Event, Ledger, Step, StoreError, Swap, Version, Versioned, Write};
 use crate::payment::PaymentKey;
 
 /// How often a write is tried again because somebody was faster. Each time somebody else got on.
@@ -30,7 +30,7 @@ impl Ledger {
         for _ in 0..RACES {
             let Some(event) = event(&seen) else { return Ok(Written::Unfit) };
             let (entry, version) = (seen.entry, seen.version);
-            match self.advance(key, Some((entry, version)), event, claims, &self.author).await? {
+            match self.advance(key, Some((entry, version)), event, claims).await? {
                 Some((entry, Swap::Applied(version))) => {
                     self.front.notice(key, &entry);
                     return Ok(Written::Applied(Versioned { entry, version }));
@@ -50,12 +50,11 @@ impl Ledger {
         current: Option<(Entry, Version)>,
         event: Event,
         claims: &[Claimed],
-        author: &Author,
     ) -> Result<Option<(Entry, Swap)>, StoreError> {
         let now = self.clock.now();
-        let step = Step::of(&event, now, author.clone());
         let (current, expected) = current.unzip();
-        let Ok(next) = Entry::apply(current, event, now) else { return Ok(None) };
+        let Ok(next) = Entry::apply(current, event.clone(), now) else { return Ok(None) };
+        let step = Step::of(&event, now, &self.author);
         let swap = self.store.swap(Write { key, expected, next: &next, claims, step: &step }).await?;
         Ok(Some((next, swap)))
     }

@@ -7,7 +7,7 @@ use alloy::primitives::{Address, B256, Keccak256, hex};
 use serde::{Deserialize, Serialize};
 
 use super::Authorization;
-use crate::primitives::Caip2;
+use crate::primitives::{Caip2, Nonce};
 
 /// A digest of network, asset, payer and nonce in decoded binary form (S1, S3).
 ///
@@ -20,17 +20,20 @@ pub struct PaymentKey(B256);
 impl PaymentKey {
     /// The key of an authorization on this network and asset.
     pub fn of(network: &Caip2, asset: Address, authorization: &Authorization) -> Self {
-        let mut digest = Keccak256::new();
         match authorization {
-            Authorization::Eip3009(signed) => {
-                digest.update(b"tollhouse payment eip3009\0");
-                digest.update(network.as_str().as_bytes());
-                digest.update([0]);
-                digest.update(asset);
-                digest.update(signed.from);
-                digest.update(signed.nonce.0);
-            }
+            Authorization::Eip3009(signed) => Self::of_eip3009(network, asset, signed.from, signed.nonce),
         }
+    }
+
+    /// The key of an EIP-3009 authorization, of which a chain tells payer and nonce.
+    pub fn of_eip3009(network: &Caip2, asset: Address, from: Address, nonce: Nonce) -> Self {
+        let mut digest = Keccak256::new();
+        digest.update(b"tollhouse payment eip3009\0");
+        digest.update(network.as_str().as_bytes());
+        digest.update([0]);
+        digest.update(asset);
+        digest.update(from);
+        digest.update(nonce.0);
         Self(digest.finalize())
     }
 

@@ -126,7 +126,8 @@ impl Server {
         };
         let quotes = QuoteKey::new(secret("quotes").await?.expose());
         let pseudonyms = Pseudonyms::new(&secret("payers").await?);
-        let ledger = Ledger::new(store, Arc::clone(&clock), ledger::Limits::default());
+        let author = ledger::Author::process(own_name());
+        let ledger = Ledger::of(store, Arc::clone(&clock), ledger::Limits::default(), author);
 
         let metrics = Arc::new(Metrics::new());
         let telemetry = Arc::new(Telemetry::new(Arc::clone(&metrics), live.log.clone(), pseudonyms));
@@ -293,6 +294,12 @@ async fn picture(live: &config::Live, before: &HashMap<Arc<str>, Arc<Upstream>>)
         upstreams.insert(Arc::clone(&config.name), upstream);
     }
     Live { tariff: Arc::clone(&live.tariff), upstreams }
+}
+
+/// How the records of the ledger name this process: its host and its number there. In a container the host is the pod.
+fn own_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("gateway {}/{}", host.trim(), std::process::id())
 }
 
 /// The clock of the machine, for whoever starts a server in earnest.

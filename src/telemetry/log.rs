@@ -85,9 +85,15 @@ impl Lines {
                 tracing::debug!(%key, route = &*route.0, facilitator = &**facilitator, "settling");
             }
             Event::Settled { route, key, payer, amount, asset, network, transaction, reconciled, .. } => {
-                let (price, payer) = (asset.display(*amount), self.payer(*payer));
                 tracing::info!(
-                    %key, route = &*route.0, price, payer, network = network.as_str(), %transaction, reconciled, "settled"
+                    %key,
+                    route = &*route.0,
+                    price = asset.display(*amount),
+                    payer = self.payer(*payer),
+                    network = network.as_str(),
+                    %transaction,
+                    reconciled,
+                    "settled"
                 );
             }
             Event::Declined { route, key, code } => {
@@ -125,7 +131,7 @@ impl Lines {
             status = answered.status,
             route,
             outcome = answered.outcome,
-            price = paid.map(|paid| paid.price.as_str()),
+            price = paid.map(|paid| paid.asset.display(paid.amount)),
             payer = paid.map(|paid| self.payer(paid.payer)),
             key = paid.map(|paid| paid.key.to_string()),
             bytes = answered.bytes,

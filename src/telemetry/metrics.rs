@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::gate::Event;
-use crate::gate::event::Answered;
+use crate::gate::event::{Answered, PHASES};
 use crate::ledger::Census;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,7 +81,8 @@ pub struct Metrics {
     revenue: Family<ByAsset, Counter<u64, AtomicU64>>,
     undelivered: Family<ByRoute, Counter>,
     alarms: Counter,
-    phases: Family<ByPhase, Histogram>,
+    /// By name; there are few, and every request has all of them.
+    phases: Vec<(&'static str, Histogram)>,
     at_risk: Family<ByAsset, Gauge<i64, AtomicI64>>,
     entries: Family<ByState, Gauge>,
     oldest_settling: Gauge,
@@ -101,9 +102,6 @@ impl Default for Metrics {
 impl Metrics {
     /// All of them at zero.
     pub fn new() -> Self {
-        let phases = Family::<ByPhase, Histogram>::new_with_constructor(|| {
-            Histogram::new(exponential_buckets(0.000_05, 2.5, 14))
-        });
         let mut metrics = Self {
             registry: Registry::with_prefix("tollhouse"),
             requests: Family::default(),
@@ -113,7 +111,7 @@ impl Metrics {
             revenue: Family::default(),
             undelivered: Family::default(),
             alarms: Counter::default(),
-            phases,
+            phases: Vec::new(),
             at_risk: Family::default(),
             entries: Family::default(),
             oldest_settling: Gauge::default(),
@@ -140,7 +138,11 @@ impl Metrics {
             self.undelivered.clone(),
         );
         to.register("alarms", "Words of a facilitator that do not add up", self.alarms.clone());
-        to.register_with_unit("phase", "Time of a step of a request", Unit::Seconds, self.phases.clone());
+        let phases = Family::<ByPhase, Histogram>::new_with_constructor(|| {
+            Histogram::new(exponential_buckets(0.000_05, 2.5, 14))
+        });
+        self.phases = PHASES.map(|phase| (phase, phases.get_or_create_owned(&ByPhase { phase }))).into();
+        to.register_with_unit("phase", "Time of a step of a request", Unit::Seconds, phases);
         to.register("at_risk_units", "Asked for and not known to be settled, in smallest units", self.at_risk.clone());
         to.register("ledger_entries", "Entries of the ledger by state", self.entries.clone());
         to.register_with_unit(
@@ -210,7 +212,9 @@ impl Metrics {
         let route = answered.route.as_ref().map(|route| Arc::clone(&route.0)).unwrap_or_default();
         self.requests.get_or_create(&ByOutcome { route, outcome: answered.outcome }).inc();
         for (phase, took) in &answered.phases {
-            self.phases.get_or_create(&ByPhase { phase }).observe(took.as_secs_f64());
+            if let Some((_, times)) = self.phases.iter().find(|(name, _)| name == phase) {
+                times.observe(took.as_secs_f64());
+            }
         }
     }
 

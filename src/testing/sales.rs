@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 
-use crate::ledger::{Author, Claimed, Entry, Sale, Step, Version, Write};
+use crate::ledger::{Author, Claimed, Entry, Event, Sale, Step, Version, Write};
 use crate::payment::{
     Authorization, Dialect, Eip3009, Offer, Payment, PaymentKey, QuoteDigest, Receipt, Resource, SchemeName,
     SettleMode, SignatureBytes,
@@ -62,11 +62,9 @@ pub fn receipt(sale: &Sale, settled_at: Timestamp) -> Receipt {
 
 /// A write of this entry, as a step that says nothing in particular.
 pub fn write<'a>(key: PaymentKey, expected: Option<Version>, next: &'a Entry, claims: &'a [Claimed]) -> Write<'a> {
-    static STEP: LazyLock<Step> = LazyLock::new(|| Step {
-        at: Timestamp::from_secs(1_900_000_000),
-        author: Author::process("test"),
-        name: "written",
-        details: serde_json::Value::Null,
-    });
+    static EVENT: Event = Event::GiveUp;
+    static AUTHOR: LazyLock<Author> = LazyLock::new(|| Author::process("test"));
+    static STEP: LazyLock<Step<'static>> =
+        LazyLock::new(|| Step::of(&EVENT, Timestamp::from_secs(1_900_000_000), &AUTHOR));
     Write { key, expected, next, claims, step: &STEP }
 }

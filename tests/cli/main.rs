@@ -2,8 +2,11 @@
 //!
 //! `GATEWAY_YAML.md`, section 8: 0 yes, 1 no, 2 wrong usage, 3 could not find out, 4 unknown: money may have moved.
 
+mod book;
+mod chain;
 mod demo;
 mod files;
+mod ledger;
 mod purchases;
 mod seller;
 mod support;

@@ -120,7 +120,9 @@ fn the_ledger_tells_of_a_payment_and_never_its_signature() {
     let list = run(gateway.ledger_command(&["list"])).exits(0);
     assert!(list.stdout.contains("delivered") && list.stdout.contains("GET /v1/weather"), "{}", list.stdout);
     let page = run(gateway.ledger_command(&["show", key])).exits(0);
+    assert!(page.stdout.contains("delivered     all status 200 bytes 15  [gateway "), "{}", page.stdout);
     let json = run(gateway.ledger_command(&["show", key, "--format", "json"])).exits(0);
+    run(gateway.ledger_command(&["verify"])).exits(0);
     assert!(page.stdout.contains(key) && page.stdout.contains("$0.01 (10000 USDC units)"), "{}", page.stdout);
     for field in ["transaction", "payer"] {
         assert_eq!(json.json()[field], paid[field]);

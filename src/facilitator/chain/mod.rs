@@ -7,6 +7,7 @@ mod node;
 mod proof;
 mod search;
 mod token;
+mod transfers;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use crate::scheme::exact::eip3009;
 pub use node::{InvalidAddress, RpcError};
 pub use proof::{Found, NotThere};
 pub use search::{Never, Verdict};
+pub use transfers::{Moved, Transfer};
 
 use node::Node;
 use token::Token;

@@ -172,7 +172,7 @@ async fn find_use(
 }
 
 /// A block shortly before this second: steps back in growing strides, then halves the stride it overshot by.
-async fn block_before(node: &Node, second: u64, head: &Block) -> Result<u64, RpcError> {
+pub(super) async fn block_before(node: &Node, second: u64, head: &Block) -> Result<u64, RpcError> {
     let mut high = head.number();
     let mut stride = LOG_SPAN;
     let mut low = loop {
@@ -202,12 +202,12 @@ async fn safe_block(node: &Node, head: &Block) -> Result<Block, RpcError> {
     }
 }
 
-async fn block(node: &Node, number: Value) -> Result<Block, RpcError> {
+pub(super) async fn block(node: &Node, number: Value) -> Result<Block, RpcError> {
     node.call("eth_getBlockByNumber", json!([number, false])).await
 }
 
 /// A number as JSON-RPC writes it.
-fn quantity(number: u64) -> Value {
+pub(super) fn quantity(number: u64) -> Value {
     json!(U64::from(number))
 }
 

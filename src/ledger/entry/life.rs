@@ -52,6 +52,8 @@ pub enum Event {
     /// It is proven that the money did not and will not move by what was asked. Counted as a release where the
     /// backend had already done the work (S73): an authorization that never settles must not make it work for ever.
     Decline {
+        /// Why, in the words or the code of whoever proved it.
+        why: String,
         /// How many counted releases exhaust it.
         max_releases: u32,
     },
@@ -160,7 +162,7 @@ impl Entry {
                 check_at,
                 checks: checks.saturating_add(1),
             },
-            (State::Settling { .. }, Event::Decline { max_releases }) => {
+            (State::Settling { .. }, Event::Decline { max_releases, .. }) => {
                 let served = entry.sale.payment.offer.settle == SettleMode::OnResponse;
                 entry.releases = entry.releases.saturating_add(u32::from(served));
                 if entry.releases < max_releases { State::Released } else { State::Exhausted }

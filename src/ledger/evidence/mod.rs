@@ -5,8 +5,8 @@
 //! was written, so an entry cannot be changed without its record. What this finds, and what it cannot, is told in
 //! docs/ARCHITECTURE.md, "Evidence".
 //!
-//! A chain belongs to one writer: a SQLite file has one, a database that replicas share has one for each of them, so
-//! that they need not wait for each other.
+//! A chain has one writer at a time: a SQLite file has one chain, a database that replicas share has several, so that
+//! they need not wait for each other.
 
 mod step;
 mod verify;
@@ -157,7 +157,7 @@ impl Body {
     ///
     /// # Errors
     /// When it cannot be written as JSON.
-    pub fn of(step: &Step, payment: PaymentKey, version: Version, entry: &str) -> Result<Content, StoreError> {
+    pub fn of(step: &Step<'_>, payment: PaymentKey, version: Version, entry: &str) -> Result<Content, StoreError> {
         Self::told(step, Some(payment), version, sum(entry.as_bytes()))
     }
 
@@ -165,12 +165,18 @@ impl Body {
     ///
     /// # Errors
     /// When it cannot be written as JSON.
-    pub fn of_ledger(step: &Step) -> Result<Content, StoreError> {
+    pub fn of_ledger(step: &Step<'_>) -> Result<Content, StoreError> {
         Self::told(step, None, 0, B256::ZERO)
     }
 
-    fn told(step: &Step, payment: Option<PaymentKey>, version: Version, entry: B256) -> Result<Content, StoreError> {
+    fn told(
+        step: &Step<'_>,
+        payment: Option<PaymentKey>,
+        version: Version,
+        entry: B256,
+    ) -> Result<Content, StoreError> {
         let author = step.author.clone();
+        let (name, details) = step.words();
         let body = Self {
             payment,
             version,
@@ -178,8 +184,8 @@ impl Body {
             at: step.at,
             by: author.who,
             why: author.why,
-            step: step.name.to_owned(),
-            details: step.details.clone(),
+            step: name.to_owned(),
+            details,
         };
         serde_json::to_string(&body).map(Content::Said).map_err(|error| StoreError(error.into()))
     }

@@ -27,24 +27,39 @@ impl Author {
     }
 }
 
-/// One step of a payment, to be put on record with the entry it leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+/// One step, to be put on record with the entry it leads to. It is put into words only by a store that keeps them.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
     /// When.
     pub at: Timestamp,
     /// Who did it.
-    pub author: Author,
-    /// What happened, in one word.
-    pub name: &'static str,
-    /// With which terms and outcome.
-    pub details: Value,
+    pub author: &'a Author,
+    what: What<'a>,
 }
 
-impl Step {
+#[derive(Debug, Clone, Copy)]
+enum What<'a> {
+    Event(&'a Event),
+    Named(&'static str),
+}
+
+impl<'a> Step<'a> {
     /// What happens to an entry at this moment.
-    pub fn of(event: &Event, at: Timestamp, author: Author) -> Self {
-        let (name, details) = describe(event);
-        Self { at, author, name, details }
+    pub const fn of(event: &'a Event, at: Timestamp, author: &'a Author) -> Self {
+        Self { at, author, what: What::Event(event) }
+    }
+
+    /// Something that happens to a ledger, or to an entry without changing it.
+    pub const fn named(name: &'static str, at: Timestamp, author: &'a Author) -> Self {
+        Self { at, author, what: What::Named(name) }
+    }
+
+    /// What happened, in one word, and with which terms and outcome.
+    pub(super) fn words(&self) -> (&'static str, Value) {
+        match self.what {
+            What::Event(event) => describe(event),
+            What::Named(name) => (name, json!({})),
+        }
     }
 }
 
@@ -69,7 +84,7 @@ fn describe(event: &Event) -> (&'static str, Value) {
                 "collect_by": collect_by,
             }),
         ),
-        Event::Decline { .. } => ("declined", json!({})),
+        Event::Decline { why, .. } => ("declined", json!({ "why": why })),
         Event::Redeem { until, .. } => ("redeemed", json!({ "until": until })),
         Event::Renew { turn, until } => ("renewed", json!({ "turn": turn, "until": until })),
         Event::Deliver { turn, delivered, response } => ("delivered", delivery(*turn, delivered, *response)),

@@ -124,8 +124,7 @@ async fn walk(
     findings: &mut Findings,
 ) -> Result<(), StoreError> {
     let chain = extent.chain;
-    let noted: HashMap<u64, B256> =
-        noted.iter().filter(|(of, _)| *of == chain).map(|(_, head)| (head.number, head.hash)).collect();
+    let noted: Vec<Head> = noted.iter().filter(|(of, _)| *of == chain).map(|(_, head)| *head).collect();
     let mut at = extent.base;
     loop {
         let page = archive.records(chain, at.number, PAGE).await?;
@@ -135,7 +134,7 @@ async fn walk(
             } else if link(chain, record.head.number, at.hash, record.content.digest()) != record.head.hash {
                 findings.fault(Fault::Altered(chain, record.head.number));
             }
-            if noted.get(&record.head.number).is_some_and(|hash| *hash != record.head.hash) {
+            if noted.iter().any(|head| head.number == record.head.number && head.hash != record.head.hash) {
                 findings.fault(Fault::NotAsNoted(chain, record.head.number));
             }
             at = record.head;
@@ -145,7 +144,7 @@ async fn walk(
             break;
         }
     }
-    let reached = noted.keys().copied().chain([extent.head.number]).max().unwrap_or_default();
+    let reached = noted.iter().map(|head| head.number).chain([extent.head.number]).max().unwrap_or_default();
     if at.number < reached {
         findings.fault(Fault::CutOff(chain, at.number, reached));
     } else if at != extent.head {

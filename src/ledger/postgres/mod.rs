@@ -94,6 +94,19 @@ impl Postgres {
         Ok(Self(db))
     }
 
+    /// Opens a ledger that exists for writing, whatever kind of money it remembers.
+    ///
+    /// # Errors
+    /// As `open`, and when there is none.
+    pub async fn open_existing(url: &PostgresUrl) -> Result<Self, PostgresError> {
+        let unavailable = |failure: Failure| unavailable(url, failure);
+        let db = Connections::to(url, Use::Looking).map_err(unavailable)?;
+        let found = schema::look(&db).await.map_err(unavailable)?.ok_or_else(|| PostgresError::Empty(url.clone()))?;
+        let purpose = [Purpose::Sandbox, Purpose::Real].into_iter().find(|purpose| found.purpose == purpose.as_str());
+        let purpose = purpose.ok_or_else(|| unavailable(Failure::other("it is for no kind of money we know")))?;
+        Self::open(url, purpose).await
+    }
+
     /// Opens a ledger that exists for a look inside; whatever writes through it fails.
     ///
     /// # Errors

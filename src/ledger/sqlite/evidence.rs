@@ -5,7 +5,6 @@
 
 use alloy::primitives::B256;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::json;
 
 use super::super::StoreError;
 use super::super::columns::version;
@@ -40,13 +39,13 @@ const CUT_AT_ONCE: i64 = 1000;
 /// Gives a file its chain, and puts what it already remembers on record.
 pub(super) fn begin(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch(TABLES)?;
+    let author = Author::process("upgrade");
     let mut select = db.prepare("SELECT key, version, entry, updated FROM entries ORDER BY created, key")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let (key, entry) = (PaymentKey::from_bytes(row.get(0)?), row.get_ref(2)?.as_str()?);
         let at = Timestamp::from_millis(row.get::<_, i64>(3)?.unsigned_abs());
-        let author = Author::process("upgrade");
-        let step = Step { at, author, name: ADOPTED, details: json!({}) };
+        let step = Step::named(ADOPTED, at, &author);
         let content = Body::of(&step, key, version(row.get(1)?), entry).map_err(unwritable)?;
         let number = append(db, content, None)?;
         db.prepare_cached("UPDATE entries SET evidence = ?2 WHERE key = ?1")?

@@ -3,26 +3,30 @@
 //! Writes go through one thread that groups them into a commit; reads through another, on a connection of their
 //! own. Neither ever runs on a thread of the async runtime.
 
+mod copies;
 mod evidence;
 mod place;
 mod row;
 mod schema;
+mod witness;
 mod worker;
 mod writing;
 
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::columns::{moment, payer};
-use super::evidence::{ChainId, Extent, Record, Standing};
+use super::evidence::{ChainId, Extent, Head, Record, Standing};
 use super::{Archive, CellSwap, Census, Chore, Filter, Store, StoreError, Swap, Version, Versioned, Write};
 use crate::payment::PaymentKey;
 use crate::primitives::{Secret, Timestamp};
+pub use copies::{CopyError, Restored};
 use row::Row;
 use worker::Worker;
 
@@ -103,6 +107,39 @@ pub enum OpenError {
         /// Where that is.
         place: &'static str,
     },
+    /// It is an older copy of the ledger that stood here (S66).
+    #[error(
+        "{path}: this ledger ends with record {reaches}, but record {noted} is noted in {path}-head: it is an older copy, \
+         or its end was cut off. Payments it has forgotten could be served again. Put the newest copy here with \
+         `tollhouse ledger restore`, which explains what to do about the rest",
+        path = path.display()
+    )]
+    OlderCopy {
+        /// The ledger's path.
+        path: PathBuf,
+        /// Its last record.
+        reaches: u64,
+        /// The record that is known to have existed.
+        noted: u64,
+    },
+    /// It is not the ledger that stood here.
+    #[error(
+        "{path}: this is not the ledger that is noted in {path}-head: its record {number} is another one. If that is \
+         meant, remove {path}-head",
+        path = path.display()
+    )]
+    Another {
+        /// The ledger's path.
+        path: PathBuf,
+        /// The record that differs.
+        number: u64,
+    },
+    /// The note of how far a ledger has come cannot be read.
+    #[error("{path}: this note cannot be read; run `tollhouse ledger verify`, then remove it", path = note.display())]
+    Unnoted {
+        /// The note's path.
+        note: PathBuf,
+    },
     /// It cannot be opened, read or written.
     #[error("{}: the ledger cannot be opened", path.display())]
     Unavailable {
@@ -117,6 +154,7 @@ pub enum OpenError {
 /// A ledger in a file.
 #[derive(Debug)]
 pub struct Sqlite {
+    path: PathBuf,
     writer: Worker,
     reader: Worker,
     /// Whether it keeps evidence. A file of an earlier version that was opened for a look does not.
@@ -135,6 +173,7 @@ impl Sqlite {
         // Whatever is read from now on is one state of the file.
         reading.execute_batch("BEGIN").map_err(|error| unavailable(error.into()))?;
         Ok(Self {
+            path: path.to_owned(),
             writer: Worker::reader(writing).map_err(|error| unavailable(error.into()))?,
             reader: Worker::reader(reading).map_err(|error| unavailable(error.into()))?,
             on_record,
@@ -158,18 +197,54 @@ impl Sqlite {
     pub fn open(path: &Path, purpose: Purpose) -> Result<Self, OpenError> {
         place::refuse_network(path)?;
         let unavailable = |source| OpenError::Unavailable { path: path.to_owned(), source };
+        let noted = witness::read(path)?;
         let writing = schema::open(path, purpose)?;
+        if let Some(noted) = noted {
+            witness::check(path, &writing, &noted)?;
+        }
         let reading = schema::connect(path).map_err(|error| unavailable(error.into()))?;
+        note(path, &reading);
+        let noted = path.to_owned();
+        let at_last = move |db: &Connection| note(&noted, db);
         Ok(Self {
-            writer: Worker::writer(writing).map_err(|error| unavailable(error.into()))?,
+            path: path.to_owned(),
+            writer: Worker::writer(writing, at_last).map_err(|error| unavailable(error.into()))?,
             reader: Worker::reader(reading).map_err(|error| unavailable(error.into()))?,
             on_record: true,
         })
     }
 
+    /// Opens a ledger that exists for writing, whatever kind of money it remembers.
+    ///
+    /// # Errors
+    /// As `open`, and when there is no such file.
+    pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
+        let found = schema::purpose(&schema::existing(path)?);
+        let found = found.map_err(|error| OpenError::Unavailable { path: path.to_owned(), source: error.into() })?;
+        let purpose =
+            [Purpose::Sandbox, Purpose::Real].into_iter().find(|purpose| found.as_deref() == Some(purpose.as_str()));
+        Self::open(path, purpose.ok_or_else(|| OpenError::Foreign(path.to_owned()))?)
+    }
+
+    /// How far the ledger in this file is noted to have come, where it is noted.
+    ///
+    /// # Errors
+    /// When there is a note that cannot be read.
+    pub fn noted(path: &Path) -> Result<Option<(ChainId, Head)>, OpenError> {
+        Ok(witness::read(path)?.map(|noted| (noted.chain, noted.head)))
+    }
+
     fn on_record(&self) -> Result<&Worker, StoreError> {
         let why = "an earlier version wrote this ledger and kept no evidence; `tollhouse run` brings it up to date";
         if self.on_record { Ok(&self.reader) } else { Err(StoreError(why.into())) }
+    }
+}
+
+/// Notes how far the file has come. Without a note an older copy would go unnoticed; nothing else depends on it.
+fn note(path: &Path, db: &Connection) {
+    let noted = evidence::extent(db).map_err(io::Error::other).and_then(|extent| witness::note(path, &extent));
+    if let Err(error) = noted {
+        tracing::warn!(%error, "how far the ledger has come could not be noted beside it");
     }
 }
 
@@ -216,9 +291,17 @@ impl Store for Sqlite {
             let step = self.writer.ask(move |db| writing::prune(db, before)).await?;
             forgotten += step;
             if step < writing::PRUNED_AT_ONCE {
-                return Ok(forgotten);
+                break;
             }
         }
+        let path = self.path.clone();
+        self.reader
+            .ask(move |db| {
+                note(&path, db);
+                Ok(())
+            })
+            .await?;
+        Ok(forgotten)
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {

@@ -118,6 +118,11 @@ pub(super) fn existing(path: &Path) -> Result<Connection, OpenError> {
     Ok(db)
 }
 
+/// What the file says it is for.
+pub(super) fn purpose(db: &Connection) -> rusqlite::Result<Option<String>> {
+    db.query_row("SELECT value FROM meta WHERE name = 'purpose'", [], |row| row.get(0)).optional()
+}
+
 /// Whether the file has been brought far enough for evidence to be kept in it.
 pub(super) fn keeps_evidence(db: &Connection) -> rusqlite::Result<bool> {
     db.query_row("SELECT count(*) = 1 FROM sqlite_schema WHERE name = 'evidence'", [], |row| row.get(0))
@@ -182,8 +187,7 @@ fn take_steps(db: &mut Connection, purpose: Purpose) -> rusqlite::Result<Option<
     let (taken, found) = if is_empty(&taking)? {
         (0, Some(purpose.as_str().to_owned()))
     } else if number("application_id")? == APPLICATION {
-        let select = "SELECT value FROM meta WHERE name = 'purpose'";
-        (number("user_version")?, taking.query_row(select, [], |row| row.get(0)).optional()?)
+        (number("user_version")?, self::purpose(&taking)?)
     } else {
         return Ok(None);
     };

@@ -26,24 +26,26 @@ impl Worker {
     /// Runs every job in a transaction that is durable before its answer is told.
     ///
     /// What has piled up during one commit shares the next: nothing waits for company, so a lone write is as fast as
-    /// the disk, and many at once cost one flush.
-    pub(super) fn writer(db: Connection) -> io::Result<Self> {
-        Self::start("ledger-writer", db, |db, group| {
+    /// the disk, and many at once cost one flush. `at_last` is done when no job will come any more.
+    pub(super) fn writer(db: Connection, at_last: impl FnOnce(&Connection) + Send + 'static) -> io::Result<Self> {
+        let serve = |db: &mut Connection, group: &mut Vec<Box<dyn Job>>| {
             let outcome = commit(db, group).map_err(Arc::new);
             for job in group.drain(..) {
                 job.tell(&outcome);
             }
-        })
+        };
+        Self::start("ledger-writer", db, serve, at_last)
     }
 
     /// Runs every job by itself; each sees the latest commit.
     pub(super) fn reader(db: Connection) -> io::Result<Self> {
-        Self::start("ledger-reader", db, |db, group| {
+        let serve = |db: &mut Connection, group: &mut Vec<Box<dyn Job>>| {
             for mut job in group.drain(..) {
                 let outcome = job.work(db).map_err(Arc::new);
                 job.tell(&outcome);
             }
-        })
+        };
+        Self::start("ledger-reader", db, serve, |_| ())
     }
 
     /// Has the thread do something, and waits for the answer.
@@ -62,6 +64,7 @@ impl Worker {
         name: &str,
         mut db: Connection,
         serve: impl Fn(&mut Connection, &mut Vec<Box<dyn Job>>) + Send + 'static,
+        at_last: impl FnOnce(&Connection) + Send + 'static,
     ) -> io::Result<Self> {
         let (jobs, mut waiting) = mpsc::channel::<Box<dyn Job>>(WAITING);
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -71,6 +74,7 @@ impl Worker {
                 group.retain(|job| job.wanted());
                 serve(&mut db, &mut group);
             }
+            at_last(&db);
         })?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }

@@ -149,7 +149,7 @@ async fn what_could_not_be_written_about_a_settlement_is_written_later() {
     let (store, desk) = moody();
     let (declined, unknown) = (desk.in_settlement(&sale(1)).await, desk.in_settlement(&sale(2)).await);
     store.turns(Mood::Refuses);
-    assert!(declined.declined().await.is_err());
+    assert!(declined.declined("refused").await.is_err());
     assert!(unknown.unknown(Some(B256::repeat_byte(7)), START.after(HOLD)).await.is_err());
     store.turns(Mood::Good);
     assert_eq!(desk.state(&sale(1)).await, "released");
