@@ -13,7 +13,7 @@ TOOLS := $(STAMPS)/tools/bin
 E2E := tests/e2e
 MANIFESTS := $(wildcard deploy/kubernetes/*.yaml)
 
-.PHONY: help demo test lint unit e2e deploy-check bench build native
+.PHONY: help demo test lint unit replicas e2e deploy-check bench build native postgres
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -28,8 +28,12 @@ lint: native $(STAMPS)/tools.stamp ## Format, clippy, licences and sources of de
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	tests/setup/deny.sh $(TOOLS)/cargo-deny
 
-unit: native $(STAMPS)/npm.stamp ## All Rust tests, doc tests included
+unit: native postgres $(STAMPS)/npm.stamp ## All Rust tests, doc tests included
 	$(CARGO) test --locked
+
+ROUNDS ?= 1000
+replicas: native postgres ## Fire each of ROUNDS=1000 payments 64-fold at two gateways on one PostgreSQL
+	ROUNDS=$(ROUNDS) $(CARGO) test --locked --test replicas -- s2_s5
 
 e2e: build $(STAMPS)/npm.stamp $(STAMPS)/python.stamp ## Stock x402 clients against the real binary on a local chain
 	cd $(E2E) && TOLLHOUSE_BIN=$(abspath $(BIN)) node --test --test-timeout=900000 --test-reporter=spec run.mjs
@@ -48,6 +52,10 @@ build: native ## The gateway, in the profile the tests use
 # zlib-ng, in Pingora's tree, is built with cmake, and crypto needs a C compiler. Looking costs nothing, so no stamp.
 native:
 	@tests/setup/debian.sh cc:gcc cc:libc6-dev cmake:cmake
+
+# Tests start a server of their own; nothing of Debian's is used but the programs.
+postgres:
+	@tests/setup/debian.sh postgresql:postgresql
 
 $(STAMPS)/npm.stamp: $(E2E)/package.json $(E2E)/package-lock.json $(E2E)/.npmrc
 	cd $(E2E) && npm ci --ignore-scripts --no-progress

@@ -11,12 +11,12 @@ use tokio::task::JoinSet;
 use tollhouse::ledger::entry::{MARGIN, RECORD};
 use tollhouse::ledger::{
     Answer, Archive, CellSwap, Census, Chore, Claim, Claimed, Delivery, Entry, Filter, Ledger, Limits, Memory,
-    OpenError, Purpose, Sale, Sqlite, State, Store, Swap, Versioned,
+    OpenError, Postgres, PostgresUrl, Purpose, Sale, Sqlite, State, Store, Swap, Versioned,
 };
 use tollhouse::payment::{Authorization, PaymentKey, Replay};
 use tollhouse::primitives::{AtomicAmount, Payer, Timestamp};
-use tollhouse::testing::ManualClock;
 use tollhouse::testing::sales::{receipt, sale, write};
+use tollhouse::testing::{self, ManualClock};
 
 const NOW: Timestamp = Timestamp::from_secs(1_900_000_000);
 const HOLD: Duration = Duration::from_secs(60);
@@ -45,6 +45,13 @@ impl House {
         let path = folder.path().join("ledger.db");
         Self { one: open(&path), other: open(&path), _folder: Some(folder) }
     }
+
+    async fn two_machines() -> Self {
+        let schema = testing::Postgres::shared().schema().await;
+        let url = PostgresUrl::parse(&schema.url, Path::new(".")).expect("the URL is right");
+        let open = async || Arc::new(Postgres::open(&url, Purpose::Real).await.expect("the ledger opens"));
+        Self { one: open().await, other: open().await, _folder: None }
+    }
 }
 
 fn open(path: &Path) -> Arc<dyn Store> {
@@ -65,6 +72,10 @@ macro_rules! contract {
             #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             async fn $promise() { super::$promise(super::House::two_processes()).await }
         )* }
+        mod two_machines { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $promise() { super::$promise(super::House::two_machines().await).await }
+        )* }
     };
 }
 
@@ -74,6 +85,7 @@ contract![
     s2_one_payment_admits_one_of_sixty_four_claimants,
     s5_a_fact_is_claimed_by_one_payment,
     s5_a_swap_that_claims_in_vain_writes_nothing,
+    s5_of_many_who_claim_the_same_facts_one_does,
     every_state_is_read_as_it_was_written,
     the_longest_overdue_comes_first_and_settlements_stand_apart,
     s67_nothing_is_forgotten_before_its_authorization_lapsed,
@@ -154,6 +166,25 @@ async fn s5_a_swap_that_claims_in_vain_writes_nothing(House { one, .. }: House) 
     assert_eq!(swap, Swap::Applied(1), "a fact was claimed by a payment that was refused");
 }
 
+async fn s5_of_many_who_claim_the_same_facts_one_does(House { one, other, .. }: House) {
+    let mut claims = JoinSet::new();
+    for number in 1..=32 {
+        let store = if number % 2 == 0 { one.clone() } else { other.clone() };
+        let mut facts = [Claimed(vec![1]), Claimed(vec![2]), Claimed(vec![3])];
+        // Whoever took them in the order they come in would wait for one another crosswise.
+        facts.rotate_left(number as usize % 3);
+        claims.spawn(async move {
+            let entry = settled(number, Delivery::Pending);
+            (key(number), store.swap(write(key(number), None, &entry, &facts)).await.unwrap())
+        });
+    }
+    let ended = claims.join_all().await;
+    let won: Vec<_> = ended.iter().filter(|(_, swap)| *swap == Swap::Applied(1)).map(|(key, _)| *key).collect();
+    assert_eq!(won.len(), 1);
+    assert_eq!(ended.iter().filter(|(_, swap)| *swap == Swap::Claimed(won[0])).count(), 31);
+    assert_eq!(one.census(NOW).await.unwrap().entries.into_values().sum::<u64>(), 1);
+}
+
 async fn every_state_is_read_as_it_was_written(House { one, other, .. }: House) {
     let answer = Answer {
         status: 200,
@@ -227,6 +258,8 @@ async fn s67_nothing_is_forgotten_before_its_authorization_lapsed(House { one, o
     assert_eq!(one.prune(lapse.after(RECORD)).await.unwrap(), 0, "the record of a paid request is kept");
     assert_eq!(one.prune(just_after.after(RECORD)).await.unwrap(), 1);
     assert_eq!(one.load(key(3)).await.unwrap(), None);
+    let again = one.swap(write(key(5), None, &settled(5, Delivery::Pending), &[Claimed(vec![3])])).await.unwrap();
+    assert_eq!(again, Swap::Applied(1), "what it claimed is forgotten with it");
     assert!(one.load(endless.payment.key()).await.unwrap().is_some(), "an authorization without an end is kept");
 }
 

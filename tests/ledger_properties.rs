@@ -1,18 +1,19 @@
 //! What holds whatever happens, in whatever order.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use tollhouse::ledger::{
     Answer, Claim, Claimed, Delivered, Delivering, Delivery, Entry, Event, InSettlement, LEASE, Lease, Ledger, Limits,
-    Memory, Sale, State, Store,
+    Memory, Postgres, PostgresUrl, Purpose, Sale, State, Store,
 };
 use tollhouse::payment::{Receipt, Replay, SettleMode};
 use tollhouse::primitives::{Clock, Timestamp};
-use tollhouse::testing::ManualClock;
 use tollhouse::testing::sales::{receipt, sale};
+use tollhouse::testing::{self, ManualClock};
 
 const START: Timestamp = Timestamp::from_secs(1_900_000_000);
 const HOLD: Duration = Duration::from_secs(60);
@@ -162,13 +163,32 @@ proptest! {
         steps in proptest::collection::vec(steps(), 1..80),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async move {
-            let mut house = House::new(sold);
-            for step in steps {
-                house.take(step).await;
-                house.check().await;
-            }
+        runtime.block_on(live(House::over(Arc::new(Memory::new()), sold), steps));
+    }
+}
+
+proptest! {
+    // Each step is a few round trips.
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn i1_i3_no_order_of_requests_pays_twice_or_serves_twice_with_a_database(
+        sold in sales(),
+        steps in proptest::collection::vec(steps(), 1..80),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let schema = testing::Postgres::shared().schema().await;
+            let url = PostgresUrl::parse(&schema.url, Path::new(".")).expect("the URL is right");
+            let store = Postgres::open(&url, Purpose::Real).await.expect("the ledger opens");
+            live(House::over(Arc::new(store), sold), steps).await;
         });
+    }
+}
+
+async fn live(mut house: House, steps: Vec<Step>) {
+    for step in steps {
+        house.take(step).await;
+        house.check().await;
     }
 }
 
@@ -237,8 +257,7 @@ struct House {
 }
 
 impl House {
-    fn new(sold: Sale) -> Self {
-        let store: Arc<dyn Store> = Arc::new(Memory::new());
+    fn over(store: Arc<dyn Store>, sold: Sale) -> Self {
         let clock = ManualClock::at(START);
         Self {
             ledger: ledger(&store, &clock),

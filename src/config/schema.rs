@@ -179,9 +179,15 @@ fn facilitator() -> Value {
 }
 
 fn ledger() -> Value {
-    let properties = json!({"sqlite": {"type": "string"}, "single_instance": {"type": "boolean"}});
     let short = json!({"type": "string", "pattern": "^(memory$|sqlite:.)"});
-    either([short, object(&keys::LEDGER, &["sqlite"], properties)])
+    let postgres = object(&keys::POSTGRES, &["url"], json!({"url": {"$ref": "#/$defs/secret"}}));
+    let mut long = object(
+        &keys::LEDGER,
+        &[],
+        json!({"sqlite": {"type": "string"}, "single_instance": {"type": "boolean"}, "postgres": postgres}),
+    );
+    long["minProperties"] = json!(1);
+    either([short, long])
 }
 
 fn limits() -> Value {

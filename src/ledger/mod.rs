@@ -12,11 +12,13 @@ pub mod evidence;
 
 mod archive;
 mod claim;
+mod columns;
 mod delivering;
 mod front;
 mod lease;
 mod memory;
 mod outbox;
+mod postgres;
 mod refund;
 mod settlements;
 mod sqlite;
@@ -41,6 +43,7 @@ pub use evidence::{Author, Step};
 pub use front::Remembered;
 pub use lease::{BeginError, FileError, InSettlement, Lease};
 pub use memory::Memory;
+pub use postgres::{Postgres, PostgresError, PostgresUrl, UrlError};
 pub use refund::{Refund, RefundError};
 pub use settlements::Unsettled;
 pub use sqlite::{CopyError, OpenError, Purpose, Restored, Sqlite};
@@ -60,6 +63,13 @@ pub enum Config {
     Sqlite {
         /// The file.
         path: std::path::PathBuf,
+        /// Whether real money depends on it: then it must not be where files are deleted by themselves.
+        real_money: bool,
+    },
+    /// In a database that several machines may share.
+    Postgres {
+        /// The database.
+        url: PostgresUrl,
     },
     /// In this process; gone with it. For tests and the sandbox.
     Memory,

@@ -27,6 +27,8 @@ impl<T: Zeroize + PartialEq> PartialEq for Secret<T> {
     }
 }
 
+impl<T: Zeroize + Eq> Eq for Secret<T> {}
+
 impl<T: Zeroize> Drop for Secret<T> {
     fn drop(&mut self) {
         self.0.zeroize();

@@ -61,6 +61,8 @@ pub struct Server {
     status: Option<SocketAddr>,
     /// What the process was started with; a reload cannot change it.
     boot: config::Boot,
+    /// Whether the ledger was opened for play money; nor can it change this.
+    sandbox: bool,
     log: crate::telemetry::Config,
     facilitators: Facilitators,
     background: JoinSet<()>,
@@ -75,6 +77,9 @@ pub enum StartError {
     /// The ledger cannot be opened.
     #[error("the ledger cannot be opened: {0}")]
     Ledger(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The changed file sells for money that the open ledger is not for.
+    #[error("the ledger that is open is not for the money of this file; restart to open the right one")]
+    OtherMoney,
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -158,6 +163,7 @@ impl Server {
             doors: Vec::new(),
             status: None,
             boot,
+            sandbox: live.sandbox,
             log: live.log,
             facilitators,
             background: JoinSet::new(),
@@ -255,14 +261,22 @@ impl Server {
 async fn open(config: &ledger::Config, sandbox: bool) -> Result<Arc<dyn Store>, StartError> {
     match config {
         ledger::Config::Memory => Ok(Arc::new(ledger::Memory::new())),
-        ledger::Config::Sqlite { path } => {
-            let purpose = if sandbox { ledger::Purpose::Sandbox } else { ledger::Purpose::Real };
-            let path = path.clone();
-            let opened = tokio::task::spawn_blocking(move || ledger::Sqlite::open(&path, purpose)).await;
+        ledger::Config::Postgres { url } => {
+            let opened = ledger::Postgres::open(url, purpose(sandbox)).await;
+            Ok(Arc::new(opened.map_err(|error| StartError::Ledger(error.into()))?))
+        }
+        ledger::Config::Sqlite { path, real_money } => {
+            let open = if *real_money { ledger::Sqlite::open_to_stay } else { ledger::Sqlite::open };
+            let (path, purpose) = (path.clone(), purpose(sandbox));
+            let opened = tokio::task::spawn_blocking(move || open(&path, purpose)).await;
             let opened = opened.map_err(|error| StartError::Ledger(error.into()))?;
             Ok(Arc::new(opened.map_err(|error| StartError::Ledger(error.into()))?))
         }
     }
+}
+
+const fn purpose(sandbox: bool) -> ledger::Purpose {
+    if sandbox { ledger::Purpose::Sandbox } else { ledger::Purpose::Real }
 }
 
 /// The picture that requests live under. Upstreams that did not change keep their connections and their turn.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::config;
 use crate::tariff::{Change, changes};
+use crate::{config, ledger};
 
 use super::{Server, StartError, facilitators, picture};
 
@@ -21,9 +21,11 @@ impl Server {
     /// go on under the one they began with, and offers already made keep their price (S37).
     ///
     /// # Errors
-    /// When a facilitator cannot be set up; then everything stays as it was.
+    /// When the open ledger is not for this file's money, or a facilitator cannot be set up; then everything stays as it
+    /// was.
     pub async fn reload(&mut self, config: config::Config, hash: &str) -> Result<Reloaded, StartError> {
         let config::Config { boot, live } = config;
+        self.refuse_other_money(&live)?;
         let restart_needed = self.needs_restart(&boot, &live);
         facilitators::check_chains(&live, &self.clock).await?;
         let facilitators = self.facilitators.adopt(&live, &self.clock)?;
@@ -43,6 +45,21 @@ impl Server {
     /// Notes how a reload ended: `ok` or `failed`.
     pub fn note_reload(&self, result: &'static str) {
         self.metrics.reloaded(result);
+    }
+
+    /// The file was checked with the ledger that it names, but the one that is open stays. Real money must not be
+    /// remembered where it is forgotten, nor beside play money (S5).
+    fn refuse_other_money(&self, live: &config::Live) -> Result<(), StartError> {
+        let stays = match self.boot.ledger {
+            ledger::Config::Memory => false,
+            ledger::Config::Sqlite { real_money, .. } => real_money,
+            ledger::Config::Postgres { .. } => true,
+        };
+        let real_money = !live.live_networks.is_empty();
+        if live.sandbox != self.sandbox || (real_money && !stays) {
+            return Err(StartError::OtherMoney);
+        }
+        Ok(())
     }
 
     fn needs_restart(&self, boot: &config::Boot, live: &config::Live) -> Vec<&'static str> {

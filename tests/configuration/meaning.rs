@@ -55,7 +55,7 @@ fn ten_lines_are_enough() {
     let Config { boot, live } = &config;
     assert_eq!(boot.listen, ["0.0.0.0:8402".parse().unwrap()]);
     assert_eq!(boot.status, Some("0.0.0.0:9402".parse().unwrap()));
-    assert!(matches!(&boot.ledger, ledger::Config::Sqlite { path } if path.ends_with("tollhouse.db")));
+    assert!(matches!(&boot.ledger, ledger::Config::Sqlite { path, .. } if path.ends_with("tollhouse.db")));
     assert!(!live.sandbox && live.live_networks.is_empty());
     let upstream = &live.upstreams[0];
     assert_eq!(

@@ -71,6 +71,24 @@ async fn s37_a_quote_holds_in_another_process_that_never_made_the_offer() {
 }
 
 #[tokio::test]
+async fn s5_a_file_that_turns_to_other_money_waits_for_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let lasting = format!("sqlite:{}", directory.path().join("ledger.db").display());
+    let sandbox = File { pay_to: "sandbox".into(), ..File::selling(CENT) };
+    let test = File::selling(CENT);
+    let live = File { pay_to: format!("{{base: \"{STRANGER}\"}}"), ledger: lasting, ..File::selling(CENT) };
+    for (open, changed) in [(sandbox.clone(), &test), (test.clone(), &sandbox), (test.clone(), &live)] {
+        let mut world = World::of(open).await;
+        let before = world.offer("/weather").await.0;
+        let text =
+            changed.text(&world.facilitator, &world.backend.url()).replace("http://api.test", "https://api.test");
+        let Err(refused) = world.gateway.reload(&text).await else { panic!("the open ledger is not for that money") };
+        assert!(refused.contains("restart"), "{refused}");
+        assert_eq!(world.offer("/weather").await.0, before);
+    }
+}
+
+#[tokio::test]
 async fn s37_only_the_price_survives() {
     type Change = fn(&mut File);
     let changes: [(&str, Change); 4] = [

@@ -2,12 +2,13 @@
 # Installs the Debian packages that are missing, and only those.
 #   tests/setup/debian.sh COMMAND:PACKAGE…
 # A COMMAND that can be found needs nothing. `python-venv` stands for Python's venv module, which Debian packages
-# apart from Python itself.
+# apart from Python itself; `postgresql` stands for the server's programs, which Debian keeps out of the path.
 set -euo pipefail
 
 present() {
     case $1 in
         python-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
+        postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }

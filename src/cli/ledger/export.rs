@@ -70,7 +70,7 @@ impl Export {
             let last = self.signatures.then_some("signature");
             lines.push(COLUMNS.into_iter().chain(last).collect::<Vec<_>>().join(","));
         }
-        each(&self.place.look()?, self.which.filter(), usize::MAX, |key, found| {
+        each(&self.place.look().await?, self.which.filter(), usize::MAX, |key, found| {
             lines.push(self.row(key, &found.entry));
             // Whatever reads this may have had enough.
             lines.drain(..).try_for_each(|line| writeln!(out, "{line}")).map_err(|error| error.to_string())

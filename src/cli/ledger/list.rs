@@ -65,7 +65,7 @@ impl Which {
 impl List {
     pub(super) async fn run(self) -> Ended {
         let mut shown = 0;
-        let archive = self.place.look()?;
+        let archive = self.place.look().await?;
         each(&archive, self.which.filter(), self.limit, |key, found| {
             shown += 1;
             match self.format {

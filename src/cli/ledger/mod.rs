@@ -19,7 +19,7 @@ use clap::{Args, Subcommand};
 use super::words::explain;
 use super::{ConfigFile, Verdict, block_on};
 use crate::config::{self, Format, Live};
-use crate::ledger::{self, Archive, Author, Ledger, Limits, Sqlite};
+use crate::ledger::{self, Archive, Author, Ledger, Limits, Postgres, PostgresUrl, Sqlite, Store};
 use crate::primitives::SystemClock;
 
 #[derive(Debug, Args)]
@@ -98,27 +98,46 @@ struct Place {
     file: ConfigFile,
 }
 
+/// Where it is kept.
+enum Kept {
+    File(PathBuf),
+    Database(PostgresUrl),
+}
+
 impl Place {
     /// Opens it for a look.
-    fn look(&self) -> Result<Arc<dyn Archive>, String> {
-        let opened = Sqlite::inspect(&self.path()?).map_err(|error| explain(&error))?;
-        Ok(Arc::new(opened))
+    async fn look(&self) -> Result<Arc<dyn Archive>, String> {
+        Ok(match self.kept()? {
+            Kept::File(path) => Arc::new(Sqlite::inspect(&path).map_err(|error| explain(&error))?),
+            Kept::Database(url) => Arc::new(Postgres::inspect(&url).await.map_err(|error| explain(&error))?),
+        })
     }
 
     /// Opens it for a person to write to.
-    fn amend(&self, author: Author) -> Result<Arc<Ledger>, String> {
-        let opened = Sqlite::open_existing(&self.path()?).map_err(|error| explain(&error))?;
-        Ok(Ledger::of(Arc::new(opened), Arc::new(SystemClock), Limits::default(), author))
+    async fn amend(&self, author: Author) -> Result<Arc<Ledger>, String> {
+        let store: Arc<dyn Store> = match self.kept()? {
+            Kept::File(path) => Arc::new(Sqlite::open_existing(&path).map_err(|error| explain(&error))?),
+            Kept::Database(url) => Arc::new(Postgres::open_existing(&url).await.map_err(|error| explain(&error))?),
+        };
+        Ok(Ledger::of(store, Arc::new(SystemClock), Limits::default(), author))
     }
 
-    /// The ledger's file.
+    /// The ledger's file, for what can be done to files only.
     fn path(&self) -> Result<PathBuf, String> {
+        match self.kept()? {
+            Kept::File(path) => Ok(path),
+            Kept::Database(url) => Err(format!("{url} is a database: back it up and restore it with its own tools")),
+        }
+    }
+
+    fn kept(&self) -> Result<Kept, String> {
         if let Some(path) = &self.ledger {
-            return Ok(path.clone());
+            return Ok(Kept::File(path.clone()));
         }
         let path = self.file.path();
         match self.load()?.boot.ledger {
-            ledger::Config::Sqlite { path } => Ok(path),
+            ledger::Config::Sqlite { path, .. } => Ok(Kept::File(path)),
+            ledger::Config::Postgres { url } => Ok(Kept::Database(url)),
             ledger::Config::Memory => {
                 Err(format!("{} keeps its ledger in memory: it is gone with the process", path.display()))
             }

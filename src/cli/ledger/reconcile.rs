@@ -52,7 +52,7 @@ type Sight = (TransactionHash, Address, AtomicAmount);
 impl Reconcile {
     pub(super) async fn run(self) -> Ended {
         let to = self.to.unwrap_or_else(|| Timestamp::from_secs(SystemClock.now().as_secs().saturating_sub(300)));
-        let archive = self.place.look()?;
+        let archive = self.place.look().await?;
         let entries = remembered(&archive, self.from, to).await?;
         let mut accounts = self.accounts()?;
         accounts.extend(entries.iter().map(|(_, entry)| Account::of(&entry.sale.payment.offer)));

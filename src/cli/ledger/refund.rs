@@ -24,7 +24,7 @@ impl Refunds {
     pub(super) async fn run(self) -> Ended {
         let filter = Filter { state: Some("refund_due".into()), ..Filter::default() };
         let mut owed = 0;
-        each(&self.place.look()?, filter, usize::MAX, |key, found| {
+        each(&self.place.look().await?, filter, usize::MAX, |key, found| {
             owed += 1;
             let offer = &found.entry.sale.payment.offer;
             match self.format {
@@ -66,7 +66,7 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) async fn run(self) -> Ended {
-        let ledger = self.place.amend(self.hand.author())?;
+        let ledger = self.place.amend(self.hand.author()).await?;
         let found = ledger.store().load(self.key).await.map_err(|error| explain(&error))?;
         let Some(found) = found else {
             eprintln!("the ledger knows no payment {}", self.key);

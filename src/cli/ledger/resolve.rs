@@ -43,7 +43,7 @@ enum Check {
 
 impl Resolve {
     pub(super) async fn run(self) -> Ended {
-        let ledger = self.place.amend(self.hand.author())?;
+        let ledger = self.place.amend(self.hand.author()).await?;
         let found = ledger.store().load(self.key).await.map_err(|error| explain(&error))?;
         let Some(found) = found else {
             eprintln!("the ledger knows no payment {}", self.key);

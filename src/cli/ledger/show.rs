@@ -24,7 +24,7 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) async fn run(self) -> Ended {
-        let archive = self.place.look()?;
+        let archive = self.place.look().await?;
         let found = archive.load(self.key).await.map_err(|error| explain(&error))?;
         let Some(found) = found else {
             eprintln!("the ledger knows no payment {}", self.key);

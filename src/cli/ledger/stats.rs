@@ -34,7 +34,7 @@ struct Pile {
 impl Stats {
     pub(super) async fn run(self) -> Ended {
         let mut piles: BTreeMap<(usize, String, String), Pile> = BTreeMap::new();
-        each(&self.place.look()?, self.which.filter(), usize::MAX, |_, found| {
+        each(&self.place.look().await?, self.which.filter(), usize::MAX, |_, found| {
             let offer = &found.entry.sale.payment.offer;
             let name = found.entry.state.name();
             let order = State::NAMES.iter().position(|state| *state == name).unwrap_or_default();

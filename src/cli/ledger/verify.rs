@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::words::explain;
 use super::super::{Shape, Verdict};
-use super::{Ended, Place};
+use super::{Ended, Kept, Place};
 use crate::ledger::Sqlite;
 use crate::ledger::evidence::{ChainId, Extent, Head, verify};
 
@@ -47,8 +47,10 @@ impl Verify {
     pub(super) async fn run(self) -> Ended {
         let mut noted: Vec<_> = self.heads.iter().map(|Noted(chain, head)| (*chain, *head)).collect();
         // Read before the ledger is: what is noted now, it has reached by then.
-        noted.extend(Sqlite::noted(&self.place.path()?).map_err(|error| explain(&error))?);
-        let archive = self.place.look()?;
+        if let Kept::File(path) = self.place.kept()? {
+            noted.extend(Sqlite::noted(&path).map_err(|error| explain(&error))?);
+        }
+        let archive = self.place.look().await?;
         let findings = verify(&*archive, &noted).await.map_err(|error| explain(&error))?;
         match self.format {
             Shape::Human => {

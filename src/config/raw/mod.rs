@@ -69,6 +69,9 @@ pub(super) enum Ledger {
         path: Text,
         single_instance: Option<Text>,
     },
+    Postgres {
+        url: Reference,
+    },
 }
 
 #[derive(Default)]
@@ -197,6 +200,21 @@ fn ledger(node: &Node, mistakes: &mut Mistakes) -> Option<Ledger> {
         return Some(Ledger::Short(text.clone()));
     }
     let fields = Fields::of(node, &keys::LEDGER, mistakes)?;
+    if let Some(span) = fields.key_span("postgres") {
+        for (other, message) in [
+            ("sqlite", "the ledger is a file or a database, not both"),
+            ("single_instance", "any number of replicas may share a database, so there is nothing to state"),
+        ] {
+            if let Some(other) = fields.key_span(other) {
+                mistakes.add(
+                    Mistake::error(&codes::LEDGER, other, message)
+                        .related(span, "the database")
+                        .help("remove one of the two"),
+                );
+            }
+        }
+        return postgres(fields, span, mistakes);
+    }
     let single_instance = fields.text("single_instance", mistakes);
     match fields.text("sqlite", mistakes) {
         Some(path) => Some(Ledger::Sqlite { path, single_instance }),
@@ -207,6 +225,15 @@ fn ledger(node: &Node, mistakes: &mut Mistakes) -> Option<Ledger> {
             None
         }
     }
+}
+
+fn postgres(ledger: Fields<'_>, span: Span, mistakes: &mut Mistakes) -> Option<Ledger> {
+    let fields = ledger.fields("postgres", &keys::POSTGRES, mistakes)?;
+    if fields.key_span("url").is_none() && fields.all_known() {
+        mistakes.add(missing("url", "`postgres`", span).help("write postgres: {url: {env: LEDGER_URL}}"));
+    }
+    let url = fields.node("url", mistakes).and_then(|node| reference(node, mistakes))?;
+    Some(Ledger::Postgres { url })
 }
 
 fn log(file: &Fields<'_>, mistakes: &mut Mistakes) -> Log {

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::payees::Payees;
+use super::reference::secret;
 use super::scalar::{flag, shown};
 use super::{Surroundings, first_of};
 use crate::config::mistake::{Mistake, Mistakes};
-use crate::config::raw::{self, not_supported};
+use crate::config::raw;
 use crate::config::source::Span;
 use crate::config::tree::Text;
 use crate::config::{Boot, codes};
@@ -83,7 +84,8 @@ fn ledger(
     around: &Surroundings<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<ledger::Config> {
-    let sqlite = |path: &str| ledger::Config::Sqlite { path: around.directory.join(Path::new(path)) };
+    let real_money = !payees.live_networks().is_empty();
+    let sqlite = |path: &str| ledger::Config::Sqlite { path: around.directory.join(Path::new(path)), real_money };
     match raw {
         None if payees.sandbox() => Some(ledger::Config::Memory),
         None => {
@@ -95,6 +97,7 @@ fn ledger(
             refuse_replicas(Some(path.span), alone, payees, around, mistakes);
             Some(sqlite(&path.text))
         }
+        Some(raw::Ledger::Postgres { url }) => postgres(url, around, mistakes),
         Some(raw::Ledger::Short(text)) => match text.text.split_once(':') {
             None if &*text.text == "memory" => {
                 refuse_forgetting(text, payees, mistakes);
@@ -105,18 +108,37 @@ fn ledger(
                 Some(sqlite(path))
             }
             Some(("postgres" | "postgresql", _)) => {
-                mistakes.add(not_supported("postgres", text.span).help("write ledger: sqlite:PATH"));
+                mistakes.add(
+                    Mistake::error(&codes::INLINE_SECRET, text.span, "the URL of a database stands in the file itself")
+                        .note("it holds a password, or will one day")
+                        .help("write ledger: {postgres: {url: {env: LEDGER_URL}}}, or {file: PATH}"),
+                );
                 None
             }
             _ => {
                 let message = format!("`{}` is not a ledger", shown(&text.text));
-                mistakes.add(
-                    Mistake::error(&codes::WORD, text.span, message)
-                        .help("write memory, or sqlite:/var/lib/tollhouse/ledger.db"),
-                );
+                mistakes.add(Mistake::error(&codes::WORD, text.span, message).help(
+                    "write memory, sqlite:/var/lib/tollhouse/ledger.db, or {postgres: {url: {env: LEDGER_URL}}}",
+                ));
                 None
             }
         },
+    }
+}
+
+fn postgres(url: &raw::Reference, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Option<ledger::Config> {
+    let text = secret(url, around, mistakes)?;
+    match ledger::PostgresUrl::parse(&text, around.directory) {
+        Ok(url) => Some(ledger::Config::Postgres { url }),
+        Err(why) => {
+            // The reason quotes nothing: the URL holds a password.
+            let message = format!("this is not the URL of a PostgreSQL database: {why}");
+            mistakes.add(
+                Mistake::error(&codes::BAD_SECRET, url.span(), message)
+                    .help("put postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full there"),
+            );
+            None
+        }
     }
 }
 
@@ -144,7 +166,8 @@ fn refuse_replicas(
             Mistake::error(&codes::REPLICAS, span, "every replica would keep its own ledger")
                 .note("running in Kubernetes, and the money is real")
                 .help(
-                    "run one replica with a PersistentVolume, and write ledger: {sqlite: PATH, single_instance: true}",
+                    "share one: ledger: {postgres: {url: {env: LEDGER_URL}}}; or run one replica with a \
+                     PersistentVolume, and write ledger: {sqlite: PATH, single_instance: true}",
                 ),
         );
     }

@@ -5,8 +5,8 @@
 //! was written, so an entry cannot be changed without its record. What this finds, and what it cannot, is told in
 //! docs/ARCHITECTURE.md, "Evidence".
 //!
-//! A chain belongs to one writer: a SQLite file has one, a database that replicas share has one for each of them, so
-//! that they need not wait for each other.
+//! A chain has one writer at a time: a SQLite file has one chain, a database that replicas share has several, so that
+//! they need not wait for each other.
 
 mod step;
 mod verify;

@@ -7,8 +7,8 @@ use alloy::primitives::B256;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::StoreError;
+use super::super::columns::version;
 use super::super::evidence::{ADOPTED, Author, Body, ChainId, Content, Extent, Head, Record, Standing, Step, sum};
-use super::row::version;
 use crate::payment::PaymentKey;
 use crate::primitives::Timestamp;
 

@@ -5,6 +5,7 @@
 
 mod copies;
 mod evidence;
+mod place;
 mod row;
 mod schema;
 mod witness;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::columns::{moment, payer};
 use super::evidence::{ChainId, Extent, Head, Record, Standing};
 use super::{Archive, CellSwap, Census, Chore, Filter, Store, StoreError, Swap, Version, Versioned, Write};
 use crate::payment::PaymentKey;
@@ -80,6 +82,30 @@ pub enum OpenError {
         found: String,
         /// What was asked for.
         wanted: Purpose,
+    },
+    /// It stands somewhere else than on this machine (S66).
+    #[error(
+        "{}: this is on a network file system ({system}), where locks do not hold; put the ledger on a disk of this \
+         machine, or share one: ledger: {{postgres: …}}",
+        path.display()
+    )]
+    Network {
+        /// The ledger's path.
+        path: PathBuf,
+        /// The file system's name.
+        system: &'static str,
+    },
+    /// It would be forgotten while money depends on it (S5).
+    #[error(
+        "{}: this is {place}, and the money is real; put the ledger on a volume that stays, or use ledger: \
+         {{postgres: …}}",
+        path.display()
+    )]
+    Fleeting {
+        /// The ledger's path.
+        path: PathBuf,
+        /// Where that is.
+        place: &'static str,
     },
     /// It is an older copy of the ledger that stood here (S66).
     #[error(
@@ -154,11 +180,22 @@ impl Sqlite {
         })
     }
 
+    /// Opens the ledger in this file for real money, as [`Self::open`] does, if the file stays where it is.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`], and when the file would be gone with the container, the pod or the machine's next start.
+    pub fn open_to_stay(path: &Path, purpose: Purpose) -> Result<Self, OpenError> {
+        place::refuse_fleeting(path)?;
+        Self::open(path, purpose)
+    }
+
     /// Opens the ledger in this file; makes it, readable by its owner only, when there is none.
     ///
     /// # Errors
-    /// When the file is not a ledger, is for the other kind of money, is too new, or cannot be used.
+    /// When the file is not a ledger, is for the other kind of money, is too new, is not on this machine, or cannot be
+    /// used.
     pub fn open(path: &Path, purpose: Purpose) -> Result<Self, OpenError> {
+        place::refuse_network(path)?;
         let unavailable = |source| OpenError::Unavailable { path: path.to_owned(), source };
         let noted = witness::read(path)?;
         let writing = schema::open(path, purpose)?;
@@ -242,7 +279,7 @@ impl Store for Sqlite {
                      WHERE due <= ?1 AND (state = 'settling') = ?2 ORDER BY due LIMIT ?3",
                 )?;
                 let settlements = chore == Chore::Settlements;
-                row::page(select.query(params![row::moment(now), settlements, limit])?)
+                row::page(select.query(params![moment(now), settlements, limit])?)
             })
             .await
     }
@@ -269,11 +306,11 @@ impl Store for Sqlite {
 
     async fn list(&self, filter: &Filter) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {
         let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
-        let payer = filter.payer.map(row::payer);
+        let payer = filter.payer.map(payer);
         let (route, state) = (filter.route.clone(), filter.state.clone());
-        let from = filter.from.map_or(0, row::moment);
-        let to = filter.to.map_or(i64::MAX, row::moment);
-        let (at, last) = filter.behind.map(|(at, key)| (row::moment(at), *key.as_bytes())).unzip();
+        let from = filter.from.map_or(0, moment);
+        let to = filter.to.map_or(i64::MAX, moment);
+        let (at, last) = filter.behind.map(|(at, key)| (moment(at), *key.as_bytes())).unzip();
         self.reader
             .ask(move |db| {
                 let mut select = db.prepare_cached(

@@ -2,10 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::super::columns::{Columns, moment, version};
 use super::super::evidence::{Body, Content};
 use super::super::{CellSwap, Claimed, StoreError, Swap, Version, Write};
 use super::evidence;
-use super::row::{Columns, Row, cell, moment, version};
+use super::row::{Row, cell};
 use crate::payment::PaymentKey;
 use crate::primitives::{Secret, Timestamp};
 

@@ -1,0 +1,185 @@
+//! What takes more than one statement, and so a transaction.
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::super::columns::{Columns, moment};
+use super::super::evidence::{Body, Content};
+use super::super::{Claimed, StoreError, Version, Write};
+use super::connections::{Connections, Lent, Tries, within};
+use super::evidence;
+use super::failure::Failure;
+use crate::payment::PaymentKey;
+use crate::primitives::Timestamp;
+
+/// How many entries one step of pruning forgets.
+pub(super) const PRUNED_AT_ONCE: u64 = 1000;
+
+/// Of several who insert one key, one writes a row. The others wait for its commit and write none.
+const INSERT: &str = "
+    INSERT INTO tollhouse_entries (key, version, state, route, payer, network, asset, amount, transaction_hash, created,
+        updated, due, forget_after, entry)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+    ON CONFLICT (key) DO NOTHING";
+
+/// Of several who update one version, one writes a row. The others wait for its commit, and then their `WHERE` is held
+/// against the row as it stands by then, which is what READ COMMITTED means. A database that knows only stricter levels
+/// undoes them instead, and they try again.
+const UPDATE: &str = "
+    UPDATE tollhouse_entries
+    SET version = $2, state = $3, route = $4, payer = $5, network = $6, asset = $7, amount = $8, transaction_hash = $9,
+        created = $10, updated = $11, due = $12, forget_after = $13, entry = $14
+    WHERE key = $1 AND version = $15";
+
+/// How a write ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    Applied,
+    /// What it expected does not stand, or did not at that moment.
+    Beaten,
+    Claimed(PaymentKey),
+}
+
+/// An entry about to be written.
+pub(super) struct Writing<'w> {
+    key: PaymentKey,
+    bytes: &'w [u8],
+    expected: Option<i64>,
+    version: i64,
+    next: Columns,
+    claims: &'w [Claimed],
+    /// What goes on record.
+    said: Content,
+}
+
+impl<'w> Writing<'w> {
+    /// Everything that needs no database is done here.
+    pub(super) fn of(write: &'w Write<'_>) -> Result<Self, StoreError> {
+        let Write { key, expected, claims, .. } = write;
+        let version = expected.map_or(1, |version| version + 1);
+        let next = Columns::of(write.next)?;
+        let said = Body::of(write.step, *key, version, &next.entry)?;
+        let (bytes, expected, version) = (key.as_bytes(), expected.map(Version::cast_signed), version.cast_signed());
+        Ok(Self { key: *key, bytes, expected, version, next, claims, said })
+    }
+
+    /// The version that it gets.
+    pub(super) fn version(&self) -> Version {
+        self.version.unsigned_abs()
+    }
+
+    /// Writes it if what it expects stands, claims its facts and puts it on record: all of it or nothing.
+    pub(super) async fn write(&self, db: &Connections) -> Result<Written, Failure> {
+        let mut tries = Tries::default();
+        loop {
+            let mut lent = db.lend().await?;
+            let written = within(self.write_on(&mut lent)).await;
+            if let Some(written) = lent.judge(written, &mut tries)? {
+                return Ok(written);
+            }
+        }
+    }
+
+    /// One attempt. A transaction that is dropped is rolled back.
+    async fn write_on(&self, lent: &mut Lent) -> Result<Written, Failure> {
+        let transaction = lent.client().transaction().await?;
+        let statement = transaction.prepare_cached(self.sql()).await?;
+        if transaction.execute(&statement, &self.values()).await? == 0 {
+            transaction.rollback().await?;
+            return Ok(Written::Beaten);
+        }
+        let ended = if self.claims.is_empty() { Written::Applied } else { self.take_facts(&transaction).await? };
+        match ended {
+            Written::Applied => {
+                evidence::append(&transaction, self.key, self.version, &self.said).await?;
+                transaction.commit().await?;
+            }
+            Written::Beaten | Written::Claimed(_) => transaction.rollback().await?,
+        }
+        Ok(ended)
+    }
+
+    async fn take_facts(&self, transaction: &Transaction<'_>) -> Result<Written, Failure> {
+        let mut facts: Vec<&[u8]> = self.claims.iter().map(|fact| &fact.0[..]).collect();
+        // In one order for everybody: two that claim the same facts then wait for each other and never crosswise.
+        facts.sort_unstable();
+        facts.dedup();
+        let take = transaction
+            .prepare_cached(
+                "INSERT INTO tollhouse_claims (fact, key) SELECT fact, $2 FROM unnest($1::BYTEA[]) AS fact
+                 ON CONFLICT (fact) DO NOTHING",
+            )
+            .await?;
+        if transaction.execute(&take, &[&facts, &self.bytes]).await? == facts.len() as u64 {
+            return Ok(Written::Applied);
+        }
+        let owners = transaction.prepare_cached("SELECT key FROM tollhouse_claims WHERE fact = ANY($1)").await?;
+        let owners = transaction.query(&owners, &[&facts]).await?;
+        let mut ours = 0;
+        for row in &owners {
+            match key_of(row)? {
+                owner if owner == self.key => ours += 1,
+                owner => return Ok(Written::Claimed(owner)),
+            }
+        }
+        // One that stood in the way may have been forgotten since; then it is free, and not ours yet.
+        Ok(if ours == facts.len() { Written::Applied } else { Written::Beaten })
+    }
+
+    fn sql(&self) -> &'static str {
+        if self.expected.is_none() { INSERT } else { UPDATE }
+    }
+
+    fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let next = &self.next;
+        #[rustfmt::skip]
+        let mut values: Vec<&(dyn ToSql + Sync)> = vec![
+            &self.bytes, &self.version, &next.state, &next.route, &next.payer, &next.network, &next.asset,
+            &next.amount, &next.transaction, &next.created, &next.updated, &next.due, &next.forget_after, &next.entry,
+        ];
+        if let Some(expected) = &self.expected {
+            values.push(expected);
+        }
+        values
+    }
+}
+
+/// One step of pruning. Returns how many entries it forgot.
+pub(super) async fn prune(db: &Connections, before: Timestamp) -> Result<u64, Failure> {
+    let mut tries = Tries::default();
+    loop {
+        let mut lent = db.lend().await?;
+        let forgotten = within(prune_on(&mut lent, before)).await;
+        if let Some(forgotten) = lent.judge(forgotten, &mut tries)? {
+            return Ok(forgotten);
+        }
+    }
+}
+
+/// Entries first, as everywhere: whoever writes one holds its row before it touches a claim.
+async fn prune_on(lent: &mut Lent, before: Timestamp) -> Result<u64, Failure> {
+    let before = moment(before);
+    let transaction = lent.client().transaction().await?;
+    let forget = transaction
+        .prepare_cached(
+            "DELETE FROM tollhouse_entries WHERE forget_after < $1 AND key IN
+                 (SELECT key FROM tollhouse_entries WHERE forget_after < $1 ORDER BY forget_after LIMIT $2)
+             RETURNING key",
+        )
+        .await?;
+    let forgotten = transaction.query(&forget, &[&before, &PRUNED_AT_ONCE.cast_signed()]).await?;
+    let keys: Vec<&[u8]> = forgotten.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let let_go = transaction.prepare_cached("DELETE FROM tollhouse_claims WHERE key = ANY($1)").await?;
+    transaction.execute(&let_go, &[&keys]).await?;
+    evidence::forget(&transaction, &keys).await?;
+    transaction.commit().await?;
+    Ok(keys.len() as u64)
+}
+
+/// The payment key in the first column.
+pub(super) fn key_of(row: &Row) -> Result<PaymentKey, Failure> {
+    let bytes: &[u8] = row.try_get(0)?;
+    let bytes = bytes.try_into().map_err(|_| Failure::other("a payment key in the database has not 32 bytes"))?;
+    Ok(PaymentKey::from_bytes(bytes))
+}

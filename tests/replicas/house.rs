@@ -1,0 +1,155 @@
+//! What two replicas share: a ledger, a facilitator, a backend and a buyer.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use tempfile::TempDir;
+use tollhouse::primitives::{Clock, Timestamp};
+use tollhouse::server::system_clock;
+use tollhouse::testing::client::{Connection, Request};
+use tollhouse::testing::{Backend, Gateway, ManualClock, Postgres, ScriptedFacilitator, Wallet};
+
+const START: Timestamp = Timestamp::from_secs(1_767_225_600);
+/// Nothing that is waited for takes longer: the slowest is a lease of fifteen seconds that has to lapse.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct House {
+    pub facilitator: ScriptedFacilitator,
+    pub backend: Backend,
+    clock: Arc<dyn Clock>,
+    wallet: Wallet,
+    routes: String,
+    folder: TempDir,
+}
+
+impl House {
+    /// Its clock stands still.
+    pub async fn selling(routes: &str) -> Self {
+        Self::at(routes, Arc::new(ManualClock::at(START))).await
+    }
+
+    /// Its clock is the machine's, which a process has too.
+    pub async fn selling_now(routes: &str) -> Self {
+        Self::at(routes, system_clock()).await
+    }
+
+    async fn at(routes: &str, clock: Arc<dyn Clock>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let schema = Postgres::shared().schema().await;
+        let secret = folder.path().join("ledger-url");
+        std::fs::write(&secret, schema.url.expose()).expect("the folder is ours");
+        std::fs::set_permissions(&secret, PermissionsExt::from_mode(0o600)).expect("the file is ours");
+        let (facilitator, backend) = (ScriptedFacilitator::start().await, Backend::start().await);
+        Self { facilitator, backend, clock, wallet: Wallet::random(), routes: routes.to_owned(), folder }
+    }
+
+    /// A gateway in this process.
+    pub async fn replica(&self) -> Gateway {
+        self.replica_selling(&self.routes).await
+    }
+
+    /// The same with a price table of its own.
+    pub async fn replica_selling(&self, routes: &str) -> Gateway {
+        Gateway::start(&self.text(routes), Arc::clone(&self.clock)).await
+    }
+
+    fn text(&self, routes: &str) -> String {
+        let Self { facilitator, backend, .. } = self;
+        let (facilitator, backend) = (facilitator.url(), backend.url());
+        let secret = self.folder.path().join("ledger-url");
+        let routes: String = routes.lines().map(|route| format!("  {route}\n")).collect();
+        format!(
+            "version: 1\npublic_url: http://api.test\nlisten: 127.0.0.1:0\nstatus: none\nupstream: {backend}\n\
+             pay_to: {{base-sepolia: \"0x1111111111111111111111111111111111111111\"}}\n\
+             facilitators: [{{name: scripted, url: \"{facilitator}\", timeout: {{verify: 5s, settle: 1s}}}}]\n\
+             ledger: {{postgres: {{url: {{file: {}}}}}}}\nroutes:\n{routes}",
+            secret.display()
+        )
+    }
+
+    pub fn clock_now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Asks this replica for the price of the weather and signs it.
+    pub async fn payment(&self, replica: &Gateway) -> (HeaderName, HeaderValue) {
+        self.payment_for(replica, "/weather").await
+    }
+
+    pub async fn payment_for(&self, replica: &Gateway, target: &str) -> (HeaderName, HeaderValue) {
+        let challenge = replica.ask(&Request::get(target)).await;
+        assert_eq!(challenge.status, 402, "{}", challenge.text());
+        self.wallet.pay(&challenge.fields, &challenge.body, self.clock.now()).expect("the offer can be paid")
+    }
+}
+
+/// `tollhouse run`, to be killed.
+pub struct Process {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Process {
+    pub async fn start(house: &House) -> Self {
+        let path: PathBuf = house.folder.path().join("gateway.yaml");
+        std::fs::write(&path, house.text(&house.routes)).expect("the folder is ours");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollhouse"));
+        command.env_remove("TOLLHOUSE_LOG").args(["run", "-c"]).arg(&path);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
+        let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let address = tokio::task::spawn_blocking(move || {
+            let address = announced(&mut log);
+            // A log that nobody reads would stop the process when the pipe is full.
+            std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+            address
+        });
+        Self { address: address.await.expect("it says where it listens"), child }
+    }
+
+    /// A connection on which this request has been sent.
+    pub async fn send(&self, request: &Request) -> Connection {
+        let mut connection = Connection::open(self.address).await;
+        connection.send(request).await;
+        connection
+    }
+
+    /// SIGKILL: nothing more is written, said or let go.
+    pub fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The address in the start-up line: the first one in it.
+fn announced(log: &mut impl BufRead) -> SocketAddr {
+    let mut seen = String::new();
+    loop {
+        let before = seen.len();
+        assert!(log.read_line(&mut seen).expect("the log is text") > 0, "it ended before it served:\n{seen}");
+        let Some((_, rest)) = seen[before..].split_once("priced)  http://") else { continue };
+        let address = rest.split([' ', '"']).next().and_then(|address| address.parse().ok());
+        return address.unwrap_or_else(|| panic!("no address in {rest}"));
+    }
+}
+
+/// Waits for something that happens in its own time.
+pub async fn eventually(what: &str, mut happened: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !happened().await {
+        assert!(tokio::time::Instant::now() < deadline, "it never happened that {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
