@@ -1,6 +1,7 @@
 //! Facilitators from their descriptions.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,11 +9,11 @@ use tokio::task::AbortHandle;
 
 use crate::config;
 use crate::facilitator::chain::{Chain, CheckError, Found, Verdict};
-use crate::facilitator::local::{Local, Setup};
+use crate::facilitator::local::{Desk, Held, Local, Notes, Setup, Signer as _};
 use crate::facilitator::sandbox::{Behaviour, Sandbox};
 use crate::facilitator::{self, BoxError, Facilitator, Kind, Remote, Witness, Witnessed};
 use crate::payment::{Payment, TransactionHash};
-use crate::primitives::{Asset, Caip2, Clock, Payee, Timestamp};
+use crate::primitives::{Address, Asset, Caip2, Clock, Payee, Timestamp};
 use crate::tariff::{Charge, Toll};
 
 use super::StartError;
@@ -21,8 +22,30 @@ use super::StartError;
 const CHECK: Duration = Duration::from_secs(10);
 
 /// The facilitators in force, each with the description it was made from.
-#[derive(Default)]
-pub(super) struct Facilitators(Vec<Member>);
+pub(super) struct Facilitators {
+    members: Vec<Member>,
+    desks: Desks,
+}
+
+/// The desks of gas keys. A desk outlives reloads: within a process, everybody who uses a key uses the same one.
+struct Desks {
+    notes: Arc<dyn Notes>,
+    open: HashMap<(Caip2, Address), Weak<Desk>>,
+}
+
+impl Desks {
+    /// The desk of a key on a network.
+    fn of(&mut self, network: &Caip2, signer: Held, clock: &Arc<dyn Clock>) -> Arc<Desk> {
+        self.open.retain(|_, desk| desk.strong_count() > 0);
+        let key = (network.clone(), signer.address());
+        if let Some(desk) = self.open.get(&key).and_then(Weak::upgrade) {
+            return desk;
+        }
+        let desk = Arc::new(Desk::new(network, Arc::new(signer), Arc::clone(&self.notes), Arc::clone(clock)));
+        self.open.insert(key, Arc::downgrade(&desk));
+        desk
+    }
+}
 
 struct Member {
     config: facilitator::Config,
@@ -31,6 +54,23 @@ struct Member {
 }
 
 impl Facilitators {
+    /// None yet. Gas keys take down what they send in these notes.
+    pub(super) fn over(notes: Arc<dyn Notes>) -> Self {
+        Self { members: Vec::new(), desks: Desks { notes, open: HashMap::new() } }
+    }
+
+    /// Lets every gas key go, so that the next process need not wait for the leases to lapse.
+    pub(super) async fn close(&mut self) {
+        for member in &mut self.members {
+            if let Some(refreshing) = member.refreshing.take() {
+                refreshing.abort();
+            }
+        }
+        for desk in self.desks.open.values().filter_map(Weak::upgrade) {
+            desk.close().await;
+        }
+    }
+
     /// Makes what the file describes. One whose description did not change stays as it is, with all it knows; one
     /// that is gone stops refreshing what it knows but can still be asked how its settlements ended.
     pub(super) fn adopt(
@@ -39,17 +79,17 @@ impl Facilitators {
         clock: &Arc<dyn Clock>,
     ) -> Result<Vec<Arc<dyn Facilitator>>, StartError> {
         let witness = Nodes::new(live, clock)?;
-        let mut before = std::mem::take(&mut self.0);
+        let mut before = std::mem::take(&mut self.members);
         let mut now = Vec::new();
         for config in &live.facilitators {
             let kept = before.iter().position(|member| member.config == *config).map(|at| before.swap_remove(at));
             let member = match kept {
                 Some(member) => member,
-                None => match make(config, live, &witness, clock) {
+                None => match make(config, live, &witness, &mut self.desks, clock) {
                     Ok(facilitator) => Member { config: config.clone(), facilitator, refreshing: None },
                     Err(source) => {
                         now.append(&mut before);
-                        self.0 = now;
+                        self.members = now;
                         return Err(StartError::Facilitator { name: config.name.to_string(), source });
                     }
                 },
@@ -65,14 +105,14 @@ impl Facilitators {
             let facilitator = Arc::clone(&member.facilitator);
             member.refreshing = Some(tokio::spawn(async move { facilitator.refresh().await }).abort_handle());
         }
-        self.0 = now;
-        Ok(self.0.iter().map(|member| Arc::clone(&member.facilitator)).collect())
+        self.members = now;
+        Ok(self.members.iter().map(|member| Arc::clone(&member.facilitator)).collect())
     }
 }
 
 impl Drop for Facilitators {
     fn drop(&mut self) {
-        for member in &self.0 {
+        for member in &self.members {
             if let Some(refreshing) = &member.refreshing {
                 refreshing.abort();
             }
@@ -84,6 +124,7 @@ fn make(
     config: &facilitator::Config,
     live: &config::Live,
     witness: &Arc<Nodes>,
+    desks: &mut Desks,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Facilitator>, BoxError> {
     Ok(match &config.kind {
@@ -96,7 +137,7 @@ fn make(
             let setup = Setup {
                 name: Arc::clone(&config.name),
                 chain: Arc::new(Chain::connect(network.clone(), rpc, Arc::clone(clock))?),
-                signer: signer.clone(),
+                desk: desks.of(network, Held::new(signer)?, clock),
                 max_gas_price: *max_gas_price,
                 verify_timeout: config.verify_timeout,
                 settle_timeout: config.settle_timeout,

@@ -2,6 +2,7 @@
 
 mod facilitators;
 mod listener;
+mod notes;
 mod observe;
 pub mod reload;
 mod run;
@@ -35,6 +36,7 @@ use crate::telemetry::{Metrics, Pseudonyms, Telemetry};
 use facilitators::Facilitators;
 pub(crate) use listener::{Connections, Door};
 
+pub use notes::Cells;
 pub use run::{RunError, Stop, run};
 pub use serving::Serving;
 
@@ -121,11 +123,11 @@ impl Server {
         };
         let quotes = QuoteKey::new(secret("quotes").await?.expose());
         let pseudonyms = Pseudonyms::new(&secret("payers").await?);
+        let mut facilitators = Facilitators::over(Cells::of(Arc::clone(&store)));
         let ledger = Ledger::new(store, Arc::clone(&clock), ledger::Limits::default());
 
         let metrics = Arc::new(Metrics::new());
         let telemetry = Arc::new(Telemetry::new(Arc::clone(&metrics), live.log.clone(), pseudonyms));
-        let mut facilitators = Facilitators::default();
         let pool = Arc::new(Pool::new(facilitators.adopt(&live, &clock)?));
         let board = Arc::new(Board::new(Arc::clone(&live.tariff)));
         let gate = Gate::new(Parts {
@@ -243,6 +245,8 @@ impl Server {
         .await
         .is_ok();
         let written = tokio::time::timeout(LAST_WORDS, self.ledger.flush()).await.is_ok();
+        // Best effort: a lease that is not let go lapses by itself.
+        let _ = tokio::time::timeout(LAST_WORDS, self.facilitators.close()).await;
         self.ended.send_replace(true);
         self.background.shutdown().await;
         ended && written

@@ -1,5 +1,6 @@
 //! What our own node and key promise, against a real chain and Circle's own token.
 
+mod desk;
 mod flaky;
 mod world;
 
@@ -260,7 +261,7 @@ async fn s13_a_lost_answer_to_the_broadcast_does_not_lose_the_payment() {
 }
 
 #[tokio::test]
-async fn s13_a_broadcast_that_may_have_been_lost_is_unknown_and_its_nonce_is_used_again() {
+async fn s13_a_broadcast_that_may_have_been_lost_is_unknown_and_is_made_again() {
     let anvil = Anvil::start().await;
     let flaky = Flaky::start(&anvil, "eth_sendRawTransaction", Fault::LoseTheQuestion).await;
     let world = World::on(anvil, &[flaky.url()], |setup| setup.settle_timeout = Duration::from_millis(400)).await;
@@ -272,6 +273,10 @@ async fn s13_a_broadcast_that_may_have_been_lost_is_unknown_and_its_nonce_is_use
     assert!(matches!(world.outcome(&payment, Some(hash), now()).await, Outcome::Unknown { .. }));
 
     flaky.heal();
+    world.clock.advance(Duration::from_secs(15));
+    world.local.tend().await.expect("the desk can be tended");
+    let Outcome::Settled(found) = world.outcome(&payment, Some(hash), now()).await else { panic!("it was not sent") };
+    assert_eq!(found.transaction, hash);
     world.settle(&world.payment(2).await).await.expect("the next payment is not stuck behind a gap");
 }
 

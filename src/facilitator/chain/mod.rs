@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::BoxError;
-use crate::payment::Eip3009;
+use crate::payment::{Eip3009, TransactionHash};
 use crate::primitives::{Asset, Caip2, Clock, Eip712Name, Secret, Timestamp};
 use crate::scheme::exact::eip3009;
 pub use node::{InvalidAddress, RpcError};
@@ -209,6 +209,22 @@ impl Chain {
     /// What an account holds of a token.
     pub(super) async fn balance(&self, token: Address, account: Address) -> Result<U256, RpcError> {
         self.ask(token, &Token::balanceOfCall { account }).await
+    }
+
+    /// How many transactions an account has sent: those in blocks (`latest`), or all that the node has (`pending`).
+    pub(super) async fn count(&self, account: Address, of: &str) -> Result<u64, RpcError> {
+        Ok(self.read::<U64>("eth_getTransactionCount", json!([account, of])).await?.to())
+    }
+
+    /// Whether a node has heard of a transaction.
+    pub(super) async fn knows(&self, transaction: TransactionHash) -> Result<bool, RpcError> {
+        Ok(self.read::<Option<Value>>("eth_getTransactionByHash", json!([transaction])).await?.is_some())
+    }
+
+    /// Whether a transaction is in a block, whatever it did there.
+    pub(super) async fn is_mined(&self, transaction: TransactionHash) -> Result<bool, RpcError> {
+        let receipt = self.read::<Option<Value>>("eth_getTransactionReceipt", json!([transaction])).await?;
+        Ok(receipt.is_some_and(|receipt| receipt.get("blockHash").is_some_and(|block| !block.is_null())))
     }
 
     async fn ask<C: SolCall>(&self, token: Address, call: &C) -> Result<C::Return, RpcError> {
