@@ -58,6 +58,7 @@ codes! {
     UNQUOTED "TH1029" "Other YAML tools read an unquoted 0x1111… as a number and write it back as another one."
     GAS_PRICE "TH1030" "A gas price is an amount and its unit: 0.05 gwei."
     RANGE "TH1031" "The value is outside of what makes sense here."
+    COIN "TH1032" "An amount of a network's coin names its unit: 0.002 ETH."
 
     // The routes, and policy.
     NETWORK "TH2001" "The network is none that tollhouse knows and none of the file's `networks`."

@@ -64,7 +64,7 @@ pub(super) static FACILITATOR: Section =
 pub(super) static AUTH: Section = section("`auth`", &["bearer", "cdp"], &["header", "basic"]);
 pub(super) static CDP: Section = section("`cdp`", &["key_id", "secret"], &[]);
 pub(super) static FACILITATOR_TIMEOUT: Section = section("a facilitator's timeout", &["verify", "settle"], &[]);
-pub(super) static LOCAL: Section = section("`local`", &["rpc", "signer", "max_gas_price"], &["alarm_below"]);
+pub(super) static LOCAL: Section = section("`local`", &["rpc", "signer", "max_gas_price", "alarm_below"], &[]);
 pub(super) static LEDGER: Section = section("`ledger`", &["sqlite", "single_instance"], &["postgres"]);
 pub(super) static DEFAULTS: Section = section(
     "`defaults`",

@@ -153,6 +153,7 @@ fn facilitator() -> Value {
             "rpc": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/node"}},
             "signer": secret(),
             "max_gas_price": {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? (gwei|wei)$"},
+            "alarm_below": {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? (ETH|coin|gwei|wei)$"},
         }),
     );
     object(

@@ -10,10 +10,12 @@
 //! * A reverted transaction is *unknown*: it moved nothing, but the authorization is still good and public. Until it
 //!   is used or lapses, inviting another payment could charge the payer twice (I4).
 
+mod barrier;
 mod book;
 mod broadcast;
 mod desk;
 mod notes;
+mod purse;
 mod signer;
 mod tend;
 mod transaction;
@@ -21,14 +23,16 @@ mod transaction;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::{Address, Bytes, U64, U128};
+use alloy::primitives::{Address, Bytes, U64, U128, U256};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use self::barrier::{Barrier, Turned};
 use self::book::{Attempt, Flight, Raw};
 use self::broadcast::{Broadcast, broadcast};
 use self::desk::{Signed, Unwritten};
+use self::purse::{Purse, affords};
 use self::tend::Tending;
 use self::transaction::{Call, Fees, gas_limit};
 use super::chain::{Chain, Found, NotThere, RpcError, Verdict};
@@ -45,6 +49,10 @@ const BAD_SIGNATURE: &str = "invalid_exact_evm_signature";
 const ALREADY_USED: &str = "invalid_exact_evm_nonce_already_used";
 const INSUFFICIENT_BALANCE: &str = "invalid_exact_evm_insufficient_balance";
 const SIMULATION_FAILED: &str = "invalid_exact_evm_transaction_simulation_failed";
+const LAPSED: &str = "invalid_exact_evm_payload_authorization_valid_before";
+const TOO_EARLY: &str = "invalid_exact_evm_payload_authorization_valid_after";
+/// No code of the SDKs: none of them pays for gas that others waste.
+const SUSPENDED: &str = "payer_suspended";
 
 /// How often a receipt is asked for: soon at first, then less often.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -63,6 +71,8 @@ pub struct Setup {
     pub desk: Arc<Desk>,
     /// Above this gas price (wei per gas) nothing is sent.
     pub max_gas_price: Option<u128>,
+    /// When the key holds less than this (wei), the alarm is raised; by default when it pays for a hundred settlements.
+    pub alarm_below: Option<u128>,
     /// How long `verify` may take.
     pub verify_timeout: Duration,
     /// How long `prepare` may take, and `submit` again.
@@ -88,6 +98,8 @@ pub struct Local {
     max_gas_price: Option<u128>,
     verify_timeout: Duration,
     settle_timeout: Duration,
+    purse: Purse,
+    barrier: Barrier,
     tending: Tending,
     clock: Arc<dyn Clock>,
 }
@@ -102,18 +114,28 @@ enum Obstacle {
     Unavailable(BoxError),
 }
 
+impl From<Turned> for Obstacle {
+    fn from(turned: Turned) -> Self {
+        match turned {
+            Turned::Suspended => Self::Declined(decline(SUSPENDED)),
+            Turned::Empty => Self::Declined(decline(INSUFFICIENT_BALANCE)),
+            Turned::Busy => Self::Unavailable(turned.into()),
+        }
+    }
+}
+
 impl Local {
     /// A facilitator that pays with the key of its desk.
     ///
     /// # Errors
     /// When it is the key of one of the payees.
     pub fn new(setup: Setup, payees: &[Payee], clock: Arc<dyn Clock>) -> Result<Self, KeyError> {
-        let Setup { name, chain, desk, max_gas_price, verify_timeout, settle_timeout } = setup;
+        let Setup { name, chain, desk, max_gas_price, alarm_below, verify_timeout, settle_timeout } = setup;
         if payees.contains(&Payee(desk.address())) {
             return Err(KeyError::IsPayee(desk.address()));
         }
-        let tending = Tending::default();
-        Ok(Self { name, chain, desk, max_gas_price, verify_timeout, settle_timeout, tending, clock })
+        let (purse, barrier, tending) = (Purse::new(alarm_below), Barrier::default(), Tending::default());
+        Ok(Self { name, chain, desk, max_gas_price, verify_timeout, settle_timeout, purse, barrier, tending, clock })
     }
 
     /// The account that pays gas.
@@ -121,8 +143,22 @@ impl Local {
         self.desk.address()
     }
 
-    /// What the chain makes of the transfer at its latest block.
+    /// Does what asks the node about a payment, for whom that may be done, and remembers what it showed of the payer.
+    async fn ask<T>(&self, payment: &Payment, work: impl Future<Output = Result<T, Obstacle>>) -> Result<T, Obstacle> {
+        let signed = signed(payment);
+        let token = payment.offer.asset.address;
+        let _asking = self.barrier.pass(signed.from, token, signed.value.units(), self.clock.now())?;
+        let answer = work.await;
+        if answer.is_ok() {
+            self.barrier.welcome(signed.from, self.clock.now());
+        }
+        answer
+    }
+
+    /// What the chain makes of the transfer at its latest block. A key that cannot pay for it is noticed before the
+    /// backend works for nothing.
     async fn simulate(&self, payment: &Payment) -> Result<(), Obstacle> {
+        self.purse.suffices().map_err(|poor| Obstacle::Unavailable(poor.into()))?;
         let call = self.call_object(payment, &input(payment)?);
         match self.chain.read::<Bytes>("eth_call", json!([call, "latest"])).await {
             Ok(_) => Ok(()),
@@ -130,20 +166,37 @@ impl Local {
         }
     }
 
-    /// Why the chain refuses the transfer, by the state of the chain rather than by the words of a node.
+    /// Why the chain refuses the transfer, by the state of the chain rather than by the words of a node. The contract's
+    /// own words are for the operator.
     async fn diagnose(&self, payment: &Payment, error: RpcError) -> Obstacle {
         if !matches!(error, RpcError::Refused { .. }) {
             return Obstacle::Unavailable(error.into());
         }
         let token = payment.offer.asset.address;
         let signed = signed(payment);
-        match tokio::try_join!(self.chain.is_used(token, signed), self.chain.balance(token, signed.from)) {
-            Ok((true, _)) => Obstacle::Used,
-            Ok((false, balance)) if balance < signed.value.units() => Obstacle::Declined(decline(INSUFFICIENT_BALANCE)),
-            Ok(_) if error.is_revert() => Obstacle::Declined(decline(SIMULATION_FAILED)),
-            Ok(_) => Obstacle::Unavailable(error.into()),
-            Err(error) => Obstacle::Unavailable(error.into()),
+        let state = tokio::try_join!(
+            self.chain.is_used(token, signed),
+            self.chain.balance(token, signed.from),
+            self.chain.head()
+        );
+        let (balance, time) = match state {
+            Ok((true, ..)) => return Obstacle::Used,
+            Ok((false, balance, head)) => (balance, U256::from(head.seconds())),
+            Err(error) => return Obstacle::Unavailable(error.into()),
+        };
+        if balance < signed.value.units() {
+            self.barrier.saw_balance(signed.from, token, balance, self.clock.now());
+            return Obstacle::Declined(decline(INSUFFICIENT_BALANCE));
         }
+        if !error.is_revert() {
+            return Obstacle::Unavailable(error.into());
+        }
+        tracing::info!(facilitator = %self.name, payment = %payment.key(), %error, "the token refuses a payment");
+        Obstacle::Declined(decline(match time {
+            time if time >= signed.valid_before => LAPSED,
+            time if time <= signed.valid_after => TOO_EARLY,
+            _ => SIMULATION_FAILED,
+        }))
     }
 
     /// The transfer as JSON-RPC describes a call.
@@ -189,10 +242,26 @@ impl Local {
         Ok(Fees::dynamic(base_fee.to(), tip, ceiling)?)
     }
 
+    /// Remembers what the key holds, and raises the alarm or ends it.
+    fn note_balance(&self, balance: U256, fees: Fees) {
+        match self.purse.note(balance, fees, self.clock.now()) {
+            Some(true) => tracing::error!(
+                facilitator = %self.name, account = %self.address(), %balance,
+                "the gas key is running low; send it some of the network's coin"
+            ),
+            Some(false) => tracing::info!(facilitator = %self.name, %balance, "the gas key holds enough again"),
+            None => {}
+        }
+    }
+
     /// Signs the settlement and keeps its turn until it is submitted.
     async fn sign(&self, payment: &Payment) -> Result<Prepared, Obstacle> {
-        let call = self.call(payment).await?;
+        let (call, balance) = tokio::join!(self.call(payment), self.chain.coin_balance(self.address()));
+        let (call, balance) = (call?, balance.map_err(|error| Obstacle::Unavailable(error.into()))?);
+        self.note_balance(balance, call.fees);
         let turn = self.desk.turn(&self.chain).await.map_err(|closed| Obstacle::Unavailable(closed.into()))?;
+        affords(balance, call.gas_limit, call.fees, turn.book().flights.len())
+            .map_err(|poor| Obstacle::Unavailable(poor.into()))?;
         let nonce = turn.nonce();
         let (hash, raw) = call.sign(self.desk.signer(), nonce).await.map_err(Obstacle::Unavailable)?;
         let flight = Flight {
@@ -295,6 +364,9 @@ impl Local {
         match timeout_at(deadline, self.chain.find_settlement(payment, sent.signed_at)).await {
             Ok(Verdict::Settled { transaction, .. }) => Ok(self.receipt(payment, transaction)),
             Ok(Verdict::Never(_) | Verdict::CannotTell(_)) | Err(_) => {
+                if why == NotThere::Reverted {
+                    self.barrier.saw_revert(payment.payer().0, self.clock.now());
+                }
                 Err(SettleError::Unknown { transaction: Some(sent.hash), source: why.into() })
             }
         }
@@ -336,7 +408,7 @@ impl Facilitator for Local {
     }
 
     async fn verify(&self, payment: &Payment) -> Result<(), VerifyError> {
-        match timeout(self.verify_timeout, self.simulate(payment)).await {
+        match timeout(self.verify_timeout, self.ask(payment, self.simulate(payment))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Obstacle::Used)) => Err(decline(ALREADY_USED).into()),
             Ok(Err(Obstacle::Declined(decline))) => Err(decline.into()),
@@ -348,7 +420,7 @@ impl Facilitator for Local {
     /// Signs the transaction. When the nonce is spent already there is nothing to sign, but the money may have moved
     /// since the payment was reserved (S18): `submit` reports that as unknown, and `outcome` finds out.
     async fn prepare(&self, payment: &Payment) -> Result<Prepared, SettleError> {
-        match timeout(self.settle_timeout, self.sign(payment)).await {
+        match timeout(self.settle_timeout, self.ask(payment, self.sign(payment))).await {
             Ok(Ok(prepared)) => Ok(prepared),
             Ok(Err(Obstacle::Used)) => Ok(Prepared { transaction: None, raw: None }),
             Ok(Err(Obstacle::Declined(decline))) => Err(decline.into()),
@@ -369,6 +441,10 @@ impl Facilitator for Local {
         let sent = Sent { hash, nonce: signed.flight.nonce, signed_at: signed.at };
         self.send(signed, deadline).await?;
         self.await_transfer(payment, &sent, deadline).await
+    }
+
+    fn purse(&self) -> Option<super::Purse> {
+        self.purse.shown(self.desk.book().flights.len())
     }
 
     /// Tends the desk, until dropped.

@@ -137,9 +137,25 @@ pub trait Facilitator: Send + Sync + 'static {
     /// Whether it answered when it was last asked; true before it ever was. Never calls out.
     fn is_up(&self) -> bool;
 
+    /// How the key that pays its gas is doing, as last seen, if there is one.
+    fn purse(&self) -> Option<Purse> {
+        None
+    }
+
     /// Keeps what is known of it fresh, until dropped: `/supported`, head of the chain. Returns when there is
     /// nothing to keep fresh.
     async fn refresh(&self) {}
+}
+
+/// How a key that pays gas is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purse {
+    /// What it holds, in wei.
+    pub balance: alloy::primitives::U256,
+    /// Whether that is little enough for an alarm.
+    pub is_low: bool,
+    /// How many of its transactions are in no block yet.
+    pub in_flight: usize,
 }
 
 /// A facilitator as the file describes it.
@@ -177,6 +193,8 @@ pub enum Kind {
         signer: crate::primitives::Secret<[u8; 32]>,
         /// Above this gas price (wei per gas) nothing is sent.
         max_gas_price: Option<u128>,
+        /// When the key holds less than this (wei), the alarm is raised.
+        alarm_below: Option<u128>,
     },
     /// Play money in this process.
     Sandbox,

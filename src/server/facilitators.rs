@@ -132,13 +132,14 @@ fn make(
             let witness = Some(Arc::clone(witness) as Arc<dyn Witness>);
             Arc::new(Remote::new(config, witness, Arc::clone(clock))?)
         }
-        Kind::Local { rpc, signer, max_gas_price } => {
+        Kind::Local { rpc, signer, max_gas_price, alarm_below } => {
             let network = config.networks.first().ok_or("it names no network")?;
             let setup = Setup {
                 name: Arc::clone(&config.name),
                 chain: Arc::new(Chain::connect(network.clone(), rpc, Arc::clone(clock))?),
                 desk: desks.of(network, Held::new(signer)?, clock),
                 max_gas_price: *max_gas_price,
+                alarm_below: *alarm_below,
                 verify_timeout: config.verify_timeout,
                 settle_timeout: config.settle_timeout,
             };

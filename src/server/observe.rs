@@ -19,6 +19,7 @@ pub(super) async fn census(store: Arc<dyn Store>, clock: Arc<dyn Clock>, pool: A
             Err(error) => tracing::warn!(%error, "the ledger could not be looked at"),
         }
         metrics.facilitators(pool.active().iter().map(|one| (one.name().to_owned(), one.is_up())));
+        metrics.gas_keys(pool.active().iter().filter_map(|one| Some((one.name().to_owned(), one.purse()?))));
         tokio::time::sleep(EVERY).await;
     }
 }

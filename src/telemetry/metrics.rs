@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::facilitator::Purse;
 use crate::gate::Event;
 use crate::gate::event::Answered;
 use crate::ledger::Census;
@@ -86,6 +87,9 @@ pub struct Metrics {
     entries: Family<ByState, Gauge>,
     oldest_settling: Gauge,
     facilitators: Family<ByFacilitator, Gauge>,
+    gas_balance: Family<ByFacilitator, Gauge<f64, AtomicU64>>,
+    gas_low: Family<ByFacilitator, Gauge>,
+    gas_in_flight: Family<ByFacilitator, Gauge>,
     config: Family<ConfigInfo, Gauge>,
     reloads: Family<ByResult, Counter>,
     restart_needed: Gauge,
@@ -118,6 +122,9 @@ impl Metrics {
             entries: Family::default(),
             oldest_settling: Gauge::default(),
             facilitators: Family::default(),
+            gas_balance: Family::default(),
+            gas_low: Family::default(),
+            gas_in_flight: Family::default(),
             config: Family::default(),
             reloads: Family::default(),
             restart_needed: Gauge::default(),
@@ -150,6 +157,9 @@ impl Metrics {
             self.oldest_settling.clone(),
         );
         to.register("facilitator_up", "Whether a facilitator answers", self.facilitators.clone());
+        to.register("gas_balance_wei", "What a gas key holds", self.gas_balance.clone());
+        to.register("gas_low", "Whether a gas key holds too little", self.gas_low.clone());
+        to.register("gas_in_flight", "Transactions of a gas key that are in no block yet", self.gas_in_flight.clone());
         to.register("config_info", "The configuration in force", self.config.clone());
         to.register("config_reload", "Reloads of the configuration by result", self.reloads.clone());
         to.register(
@@ -234,6 +244,19 @@ impl Metrics {
         self.facilitators.clear();
         for (facilitator, up) in up {
             self.facilitators.get_or_create(&ByFacilitator { facilitator }).set(i64::from(up));
+        }
+    }
+
+    /// Notes how the keys that pay gas are doing.
+    pub fn gas_keys(&self, purses: impl Iterator<Item = (String, Purse)>) {
+        self.gas_balance.clear();
+        self.gas_low.clear();
+        self.gas_in_flight.clear();
+        for (facilitator, purse) in purses {
+            let of = ByFacilitator { facilitator };
+            self.gas_balance.get_or_create(&of).set(f64::from(purse.balance));
+            self.gas_low.get_or_create(&of).set(i64::from(purse.is_low));
+            self.gas_in_flight.get_or_create(&of).set(i64::try_from(purse.in_flight).unwrap_or(i64::MAX));
         }
     }
 

@@ -168,7 +168,10 @@ fn facilitators_keep_their_order_and_their_secrets() {
     assert!(
         matches!(&backup.kind, Kind::Remote { auth: Auth::Bearer(token), trust: Trust::Facilitator, .. } if token.expose() == "s3cret")
     );
-    assert!(matches!(&own.kind, Kind::Local { max_gas_price: Some(50_000_000), .. }));
+    assert!(matches!(
+        &own.kind,
+        Kind::Local { max_gas_price: Some(50_000_000), alarm_below: Some(2_000_000_000_000_000), .. }
+    ));
     assert!(
         matches!(&cdp.kind, Kind::Remote { url, .. } if url.as_str() == "https://api.cdp.coinbase.com/platform/v2/x402")
     );

@@ -50,6 +50,11 @@ impl Flaky {
         Secret::new(self.url.clone())
     }
 
+    /// From here on it fails, again.
+    pub fn fail(&self) {
+        self.healed.store(false, Ordering::SeqCst);
+    }
+
     /// From here on it passes everything on.
     pub fn heal(&self) {
         self.healed.store(true, Ordering::SeqCst);

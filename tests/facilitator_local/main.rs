@@ -6,7 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, U256};
 use serde_json::{Value, json};
 use tollhouse::config;
 use tollhouse::facilitator::chain::{Chain, CheckError, ConnectError, Found, RpcError};
@@ -93,11 +93,80 @@ async fn s30_a_transfer_the_token_refuses_is_not_sent() {
     let world = World::new().await;
     let payment = world.payment(1).await;
     world.anvil.pass(3600).await;
+    let expected = "invalid_exact_evm_payload_authorization_valid_before";
+    assert_eq!(code(world.local.verify(&payment).await), expected);
+    assert!(
+        matches!(world.local.prepare(&payment).await, Err(SettleError::Declined(decline)) if decline.code == expected)
+    );
+}
+
+#[tokio::test]
+async fn s30_a_payer_whom_the_token_blocks_is_not_paid_gas_for() {
+    let world = World::new().await;
+    let payment = world.payment(1).await;
+    world.anvil.block_usdc(payment.payer().0).await;
     let expected = "invalid_exact_evm_transaction_simulation_failed";
     assert_eq!(code(world.local.verify(&payment).await), expected);
     assert!(
         matches!(world.local.prepare(&payment).await, Err(SettleError::Declined(decline)) if decline.code == expected)
     );
+}
+
+#[tokio::test]
+async fn s30_a_payer_who_lets_three_transactions_revert_is_not_served_a_fourth_time() {
+    let world = World::new().await;
+    for nonce in 1..=3 {
+        let payment = world.payment(nonce).await;
+        world.local.verify(&payment).await.expect("he has the money, and a clean record");
+        let prepared = world.local.prepare(&payment).await.expect("it can be signed");
+        world.drain(&payment).await;
+        assert!(matches!(world.local.submit(&payment, prepared).await, Err(SettleError::Unknown { .. })));
+    }
+
+    let payment = world.payment(4).await;
+    assert_eq!(code(world.local.verify(&payment).await), "payer_suspended");
+    assert!(matches!(world.local.prepare(&payment).await, Err(SettleError::Declined(_))));
+
+    world.clock.advance(Duration::from_secs(3600));
+    world.local.verify(&payment).await.expect("an hour has passed");
+}
+
+#[tokio::test]
+async fn s32_an_empty_wallet_makes_no_second_question_for_a_moment() {
+    let anvil = Anvil::start().await;
+    let flaky = Flaky::start(&anvil, "eth_call", Fault::LoseTheQuestion).await;
+    flaky.heal();
+    let world = World::on(anvil, &[flaky.url()], |_| ()).await;
+    let payment = world.unfunded_payment(1);
+    let expected = "invalid_exact_evm_insufficient_balance";
+    assert_eq!(code(world.local.verify(&payment).await), expected);
+
+    flaky.fail();
+    assert_eq!(code(world.local.verify(&payment).await), expected, "the node was not needed");
+    flaky.heal();
+    world.anvil.fund_usdc(payment.payer().0, PRICE).await;
+    world.clock.advance(Duration::from_secs(5));
+    world.local.verify(&payment).await.expect("it is looked at again");
+}
+
+#[tokio::test]
+async fn s30_a_gas_key_that_cannot_pay_takes_no_payments_until_it_can() {
+    let world = World::new().await;
+    let payment = world.payment(1).await;
+    let fund = |wei: U256| world.anvil.rpc::<Value>("anvil_setBalance", json!([world.local.address(), wei]));
+    fund(U256::from(1)).await;
+    world.local.tend().await.expect("the balance can be read");
+
+    assert!(world.local.purse().is_some_and(|purse| purse.is_low && purse.balance == U256::from(1)));
+    assert!(matches!(world.local.verify(&payment).await, Err(VerifyError::Unavailable(_))), "the backend would work");
+    assert!(matches!(world.local.prepare(&payment).await, Err(SettleError::NotSent(_))), "nothing is signed");
+
+    fund(U256::from(10).pow(U256::from(18))).await;
+    world.clock.advance(Duration::from_secs(5));
+    world.local.tend().await.expect("the balance can be read");
+    assert!(world.local.purse().is_some_and(|purse| !purse.is_low));
+    world.local.verify(&payment).await.expect("the key can pay");
+    world.settle(&payment).await.expect("it settles");
 }
 
 #[tokio::test]

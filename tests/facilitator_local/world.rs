@@ -230,6 +230,7 @@ fn setup(chain: Arc<Chain>, notes: &Arc<dyn Notes>, clock: &ManualClock) -> Setu
         desk: desk(notes, clock),
         chain,
         max_gas_price: None,
+        alarm_below: None,
         verify_timeout: Duration::from_secs(10),
         settle_timeout: Duration::from_secs(20),
     }

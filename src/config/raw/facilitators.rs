@@ -35,6 +35,7 @@ pub(in crate::config) struct Local {
     pub rpc: Vec<Reference>,
     pub signer: Option<Reference>,
     pub max_gas_price: Option<Text>,
+    pub alarm_below: Option<Text>,
 }
 
 pub(super) fn facilitators(file: &Fields<'_>, mistakes: &mut Mistakes) -> Option<Vec<Facilitator>> {
@@ -108,5 +109,6 @@ fn local(fields: &Fields<'_>, span: Span, mistakes: &mut Mistakes) -> Local {
         rpc: rpc.iter().filter_map(|node| reference(node, mistakes)).collect(),
         signer: fields.node("signer", mistakes).and_then(|node| reference(node, mistakes)),
         max_gas_price: fields.text("max_gas_price", mistakes),
+        alarm_below: fields.text("alarm_below", mistakes),
     }
 }

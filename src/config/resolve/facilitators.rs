@@ -10,7 +10,7 @@ use super::facilitator_url::facilitator_url;
 use super::network::Chains;
 use super::payees::Payees;
 use super::scalar::{duration, shown, word};
-use super::signer::{gas_price, signing_key};
+use super::signer::{coin, gas_price, signing_key};
 use super::{Surroundings, first_of, reference};
 use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
@@ -237,6 +237,10 @@ impl Reader<'_> {
             Some(text) => Some(gas_price(text, mistakes)?),
             None => None,
         };
+        let alarm_below = match &local.alarm_below {
+            Some(text) => Some(coin(text, mistakes)?),
+            None => None,
+        };
         let key = local.signer.as_ref()?;
         let text = reference::secret(key, self.around, mistakes)?;
         let Some((signer, address)) = signing_key(&text) else {
@@ -246,7 +250,7 @@ impl Reader<'_> {
             );
             return None;
         };
-        Some((Kind::Local { rpc, signer, max_gas_price }, Some(address)))
+        Some((Kind::Local { rpc, signer, max_gas_price, alarm_below }, Some(address)))
     }
 }
 

@@ -35,22 +35,33 @@ pub(super) fn refuse_own_payees(facilitators: &[Resolved], payees: &Payees, rout
 
 /// A price of gas in wei: `0.05 gwei`.
 pub(super) fn gas_price(text: &Text, mistakes: &mut Mistakes) -> Option<u128> {
-    let (amount, unit) = text.text.split_once(' ').unwrap_or((&text.text, ""));
-    let places = match unit {
-        "gwei" => Some(9),
-        "wei" => Some(0),
-        _ => None,
-    };
-    let wei = places
-        .and_then(|places| Decimals::new(places).ok())
-        .and_then(|places| AtomicAmount::from_decimal(amount, places).ok())
-        .and_then(|amount| u128::try_from(amount.units()).ok())
-        .filter(|wei| *wei > 0);
+    let wei = wei(text, &[("gwei", 9), ("wei", 0)]);
     if wei.is_none() {
         let message = format!("`{}` is not a gas price", shown(&text.text));
         mistakes.add(Mistake::error(&codes::GAS_PRICE, text.span, message).help("write an amount in gwei: 0.05 gwei"));
     }
     wei
+}
+
+/// An amount of a network's own coin in wei: `0.002 ETH`. `coin` stands for it where it has another name.
+pub(super) fn coin(text: &Text, mistakes: &mut Mistakes) -> Option<u128> {
+    let wei = wei(text, &[("ETH", 18), ("coin", 18), ("gwei", 9), ("wei", 0)]);
+    if wei.is_none() {
+        let message = format!("`{}` is not an amount of the network's coin", shown(&text.text));
+        mistakes.add(
+            Mistake::error(&codes::COIN, text.span, message)
+                .help("write 0.002 ETH, or 0.002 coin where the coin has another name"),
+        );
+    }
+    wei
+}
+
+/// An amount with one of these units, which have so many decimal places; more than nothing.
+fn wei(text: &Text, units: &[(&str, u8)]) -> Option<u128> {
+    let (amount, unit) = text.text.split_once(' ')?;
+    let (_, places) = units.iter().find(|(name, _)| *name == unit)?;
+    let amount = AtomicAmount::from_decimal(amount, Decimals::new(*places).ok()?).ok()?;
+    u128::try_from(amount.units()).ok().filter(|wei| *wei > 0)
 }
 
 /// The key in a file that the command line names: 32 bytes in hex, in a file that not everybody can read (S60).

@@ -120,7 +120,7 @@ impl Block {
         self.number.to()
     }
 
-    fn seconds(&self) -> u64 {
+    pub(super) fn seconds(&self) -> u64 {
         self.timestamp.to()
     }
 
@@ -214,6 +214,11 @@ impl Chain {
     /// How many transactions an account has sent: those in blocks (`latest`), or all that the node has (`pending`).
     pub(super) async fn count(&self, account: Address, of: &str) -> Result<u64, RpcError> {
         Ok(self.read::<U64>("eth_getTransactionCount", json!([account, of])).await?.to())
+    }
+
+    /// What an account holds of the chain's own coin, in wei.
+    pub(super) async fn coin_balance(&self, account: Address) -> Result<U256, RpcError> {
+        self.read("eth_getBalance", json!([account, "latest"])).await
     }
 
     /// Whether a node has heard of a transaction.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use alloy::primitives::hex;
+use alloy::sol_types::decode_revert_reason;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -197,8 +199,7 @@ fn result<T: DeserializeOwned>(mut answer: Value) -> Result<T, RpcError> {
         let Some(code) = error.get("code").and_then(Value::as_i64) else {
             return Err(RpcError::unusable("the error has no code"));
         };
-        let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
-        return Err(RpcError::Refused { code, message: message.chars().take(MAX_MESSAGE).collect() });
+        return Err(RpcError::Refused { code, message: complaint(error).chars().take(MAX_MESSAGE).collect() });
     }
     match answer.get_mut("result") {
         Some(result) => serde_json::from_value(result.take()).map_err(RpcError::unusable),
@@ -206,9 +207,21 @@ fn result<T: DeserializeOwned>(mut answer: Value) -> Result<T, RpcError> {
     }
 }
 
+/// A node's words, and a contract's own where it gave some: nodes differ in whether they repeat them.
+fn complaint(error: &Value) -> String {
+    let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
+    let data = error.get("data").and_then(|data| data.as_str().or_else(|| data.get("data")?.as_str()));
+    let reason = data.and_then(|data| hex::decode(data).ok()).and_then(|data| decode_revert_reason(&data));
+    match reason.as_deref().map(|reason| reason.trim_start_matches("revert: ")) {
+        Some(reason) if !reason.is_empty() && !message.contains(reason) => format!("{message}: {reason}"),
+        _ => message.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use alloy::primitives::U64;
+    use alloy::sol_types::{Revert, SolError as _};
 
     use super::*;
 
@@ -229,6 +242,24 @@ mod tests {
         assert!(refusal(3, "execution reverted: used").is_err_and(|error| error.is_revert()));
         assert!(refusal(-32000, "execution reverted").is_err_and(|error| error.is_revert()));
         assert!(refusal(-32005, "rate limit exceeded").is_err_and(|error| !error.is_revert()));
+    }
+
+    #[test]
+    fn s30_a_contract_is_heard_in_its_own_words() {
+        let own = "FiatTokenV2: authorization is used or canceled";
+        let data = hex::encode_prefixed(Revert::from(own).abi_encode());
+        for error in [
+            json!({ "code": 3, "message": "execution reverted", "data": data }),
+            json!({ "code": -32000, "message": "execution reverted", "data": { "data": data } }),
+            json!({ "code": 3, "message": format!("execution reverted: {own}"), "data": data }),
+        ] {
+            let Err(RpcError::Refused { message, .. }) = result::<U64>(json!({ "error": error })) else {
+                panic!("it was refused");
+            };
+            assert_eq!(message.matches(own).count(), 1, "{message}");
+        }
+        let odd = result::<U64>(json!({ "error": { "code": 3, "message": "reverted", "data": "0x1234zz" } }));
+        assert!(matches!(odd, Err(RpcError::Refused { message, .. }) if message == "reverted"));
     }
 
     #[test]

@@ -89,7 +89,19 @@ impl Local {
     /// # Errors
     /// When the notes or the chain do not answer.
     pub async fn tend(&self) -> Result<(), BoxError> {
-        tokio::time::timeout(DEADLINE, self.look_after_flights()).await?
+        tokio::time::timeout(DEADLINE, async {
+            self.look_after_balance().await?;
+            self.look_after_flights().await
+        })
+        .await?
+    }
+
+    async fn look_after_balance(&self) -> Result<(), BoxError> {
+        if self.purse.is_due(self.clock.now()) {
+            let balance = self.chain.coin_balance(self.address()).await?;
+            self.note_balance(balance, self.market(None).await?);
+        }
+        Ok(())
     }
 
     async fn look_after_flights(&self) -> Result<(), BoxError> {
