@@ -159,6 +159,7 @@ impl Local {
     /// backend works for nothing.
     async fn simulate(&self, payment: &Payment) -> Result<(), Obstacle> {
         self.purse.suffices().map_err(|poor| Obstacle::Unavailable(poor.into()))?;
+        self.check_time(payment)?;
         let call = self.call_object(payment, &input(payment)?);
         match self.chain.read::<Bytes>("eth_call", json!([call, "latest"])).await {
             Ok(_) => Ok(()),
@@ -199,6 +200,15 @@ impl Local {
         }))
     }
 
+    /// What has lapsed by our clock or by the chain's is not sent (S28, S29). What is not good yet by the chain's clock
+    /// fails the simulation.
+    fn check_time(&self, payment: &Payment) -> Result<(), Obstacle> {
+        match self.chain.now().as_secs() >= payment.authorization.valid_before() {
+            true => Err(Obstacle::Declined(decline(LAPSED))),
+            false => Ok(()),
+        }
+    }
+
     /// The transfer as JSON-RPC describes a call.
     fn call_object(&self, payment: &Payment, input: &Bytes) -> Value {
         json!({ "from": self.address(), "to": payment.offer.asset.address, "data": input })
@@ -207,6 +217,7 @@ impl Local {
     /// The transaction that settles the payment, but for its nonce. Estimating its gas simulates it once more, so
     /// what would revert is not sent (S30).
     async fn call(&self, payment: &Payment) -> Result<Call, Obstacle> {
+        self.check_time(payment)?;
         let input = input(payment)?;
         let simulated = json!([self.call_object(payment, &input), "latest"]);
         let (estimate, fees) = tokio::join!(self.chain.read::<U64>("eth_estimateGas", simulated), self.fees());

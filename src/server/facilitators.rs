@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use tokio::task::AbortHandle;
 
@@ -25,6 +26,18 @@ const CHECK: Duration = Duration::from_secs(10);
 pub(super) struct Facilitators {
     members: Vec<Member>,
     desks: Desks,
+    chains: Chains,
+}
+
+/// The chains that are looked at, one for each set of nodes. Whoever surveys them reads this.
+pub(super) type Chains = Arc<ArcSwap<Vec<Watched>>>;
+
+/// A set of nodes, and which part of the file names it.
+#[derive(Clone)]
+pub(super) struct Watched {
+    /// `networks`, or a facilitator's name.
+    pub(super) named_in: Arc<str>,
+    pub(super) chain: Arc<Chain>,
 }
 
 /// The desks of gas keys. A desk outlives reloads: within a process, everybody who uses a key uses the same one.
@@ -50,13 +63,20 @@ impl Desks {
 struct Member {
     config: facilitator::Config,
     facilitator: Arc<dyn Facilitator>,
+    /// The chain it looks at itself.
+    chain: Option<Arc<Chain>>,
     refreshing: Option<AbortHandle>,
 }
 
 impl Facilitators {
     /// None yet. Gas keys take down what they send in these notes.
     pub(super) fn over(notes: Arc<dyn Notes>) -> Self {
-        Self { members: Vec::new(), desks: Desks { notes, open: HashMap::new() } }
+        Self { members: Vec::new(), desks: Desks { notes, open: HashMap::new() }, chains: Chains::default() }
+    }
+
+    /// The chains of the configuration in force.
+    pub(super) fn chains(&self) -> Chains {
+        Arc::clone(&self.chains)
     }
 
     /// Lets every gas key go, so that the next process need not wait for the leases to lapse.
@@ -86,7 +106,7 @@ impl Facilitators {
             let member = match kept {
                 Some(member) => member,
                 None => match make(config, live, &witness, &mut self.desks, clock) {
-                    Ok(facilitator) => Member { config: config.clone(), facilitator, refreshing: None },
+                    Ok((facilitator, chain)) => Member { config: config.clone(), facilitator, chain, refreshing: None },
                     Err(source) => {
                         now.append(&mut before);
                         self.members = now;
@@ -106,6 +126,14 @@ impl Facilitators {
             member.refreshing = Some(tokio::spawn(async move { facilitator.refresh().await }).abort_handle());
         }
         self.members = now;
+        let named = |named_in: &Arc<str>, chain: &Arc<Chain>| Watched {
+            named_in: Arc::clone(named_in),
+            chain: Arc::clone(chain),
+        };
+        let networks: Arc<str> = "networks".into();
+        let own = self.members.iter().filter_map(|member| Some(named(&member.config.name, member.chain.as_ref()?)));
+        let all = witness.0.iter().map(|chain| named(&networks, chain)).chain(own).collect();
+        self.chains.store(Arc::new(all));
         Ok(self.members.iter().map(|member| Arc::clone(&member.facilitator)).collect())
     }
 }
@@ -120,34 +148,38 @@ impl Drop for Facilitators {
     }
 }
 
+/// A facilitator, and the chain that it looks at itself.
+type Made = (Arc<dyn Facilitator>, Option<Arc<Chain>>);
+
 fn make(
     config: &facilitator::Config,
     live: &config::Live,
     witness: &Arc<Nodes>,
     desks: &mut Desks,
     clock: &Arc<dyn Clock>,
-) -> Result<Arc<dyn Facilitator>, BoxError> {
+) -> Result<Made, BoxError> {
     Ok(match &config.kind {
         Kind::Remote { .. } => {
             let witness = Some(Arc::clone(witness) as Arc<dyn Witness>);
-            Arc::new(Remote::new(config, witness, Arc::clone(clock))?)
+            (Arc::new(Remote::new(config, witness, Arc::clone(clock))?), None)
         }
         Kind::Local { rpc, signer, max_gas_price, alarm_below } => {
             let network = config.networks.first().ok_or("it names no network")?;
+            let chain = Arc::new(Chain::connect(network.clone(), rpc, Arc::clone(clock))?);
             let setup = Setup {
                 name: Arc::clone(&config.name),
-                chain: Arc::new(Chain::connect(network.clone(), rpc, Arc::clone(clock))?),
+                chain: Arc::clone(&chain),
                 desk: desks.of(network, Held::new(signer)?, clock),
                 max_gas_price: *max_gas_price,
                 alarm_below: *alarm_below,
                 verify_timeout: config.verify_timeout,
                 settle_timeout: config.settle_timeout,
             };
-            Arc::new(Local::new(setup, &payees(live), Arc::clone(clock))?)
+            (Arc::new(Local::new(setup, &payees(live), Arc::clone(clock))?), Some(chain))
         }
         Kind::Sandbox => {
             let behaviour = Behaviour { settle_timeout: config.settle_timeout, ..Behaviour::default() };
-            Arc::new(Sandbox::new(Arc::clone(&config.name), Arc::clone(clock), behaviour))
+            (Arc::new(Sandbox::new(Arc::clone(&config.name), Arc::clone(clock), behaviour)), None)
         }
     })
 }
@@ -202,20 +234,21 @@ fn tolls(live: &config::Live) -> impl Iterator<Item = &Arc<Toll>> {
 }
 
 /// Our own nodes, for a look at what a facilitator says it did (S16).
-struct Nodes(Vec<Chain>);
+struct Nodes(Vec<Arc<Chain>>);
 
 impl Nodes {
     fn new(live: &config::Live, clock: &Arc<dyn Clock>) -> Result<Arc<Self>, StartError> {
         let chains = live.nodes.iter().map(|(network, addresses)| {
             let connected = Chain::connect(network.clone(), addresses, Arc::clone(clock));
             connected
+                .map(Arc::new)
                 .map_err(|error| StartError::Facilitator { name: format!("rpc of {network}"), source: error.into() })
         });
         Ok(Arc::new(Self(chains.collect::<Result<_, _>>()?)))
     }
 
     fn of(&self, network: &Caip2) -> Option<&Chain> {
-        self.0.iter().find(|chain| chain.network() == network)
+        self.0.iter().find(|chain| chain.network() == network).map(|chain| &**chain)
     }
 }
 

@@ -200,6 +200,7 @@ impl Server {
             Arc::clone(&self.pool),
             Arc::clone(&self.metrics),
         ));
+        self.background.spawn(observe::survey(self.facilitators.chains(), Arc::clone(&self.metrics)));
         let live = Arc::clone(&self.live);
         self.background.spawn(async move {
             loop {

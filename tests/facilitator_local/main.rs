@@ -2,6 +2,7 @@
 
 mod desk;
 mod flaky;
+mod nodes;
 mod world;
 
 use std::time::Duration;
@@ -123,7 +124,7 @@ async fn s30_a_payer_who_lets_three_transactions_revert_is_not_served_a_fourth_t
         assert!(matches!(world.local.submit(&payment, prepared).await, Err(SettleError::Unknown { .. })));
     }
 
-    let payment = world.payment(4).await;
+    let payment = world.lasting(&world.payment(4).await, now().after(Duration::from_secs(7200)));
     assert_eq!(code(world.local.verify(&payment).await), "payer_suspended");
     assert!(matches!(world.local.prepare(&payment).await, Err(SettleError::Declined(_))));
 

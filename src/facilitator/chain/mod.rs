@@ -6,9 +6,11 @@
 mod node;
 mod proof;
 mod search;
+mod survey;
 mod token;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use alloy::primitives::{Address, B256, Bytes, U64, U128, U256};
 use alloy::sol_types::SolCall;
@@ -23,6 +25,7 @@ use crate::scheme::exact::eip3009;
 pub use node::{InvalidAddress, RpcError};
 pub use proof::{Found, NotThere};
 pub use search::{Never, Verdict};
+pub use survey::Health;
 
 use node::Node;
 use token::Token;
@@ -31,6 +34,11 @@ use token::Token;
 pub struct Chain {
     network: Caip2,
     nodes: Vec<Node>,
+    clock: Arc<dyn Clock>,
+    /// The time of the latest block that was seen, in milliseconds since the epoch.
+    head_seen: AtomicU64,
+    /// By how many milliseconds the chain's clock and ours disagree.
+    skew: AtomicU64,
 }
 
 /// Why a chain cannot be spoken to at all.
@@ -142,7 +150,7 @@ impl Chain {
         let client = node::client().map_err(ConnectError::Client)?;
         let node = |address| Node::new(address, client.clone(), chain_id, clock.clone());
         let nodes = addresses.iter().map(node).collect::<Result<_, _>>()?;
-        Ok(Self { network, nodes })
+        Ok(Self { network, nodes, clock, head_seen: AtomicU64::new(0), skew: AtomicU64::new(0) })
     }
 
     /// Which chain it is.
@@ -257,15 +265,15 @@ impl Chain {
         Err(failure)
     }
 
-    /// Whether a node is left that has not failed a moment ago.
+    /// Whether a node is left that answered when it was last asked.
     pub(super) fn answers(&self) -> bool {
-        self.nodes.iter().any(|node| !node.failed_lately())
+        self.nodes.iter().any(Node::is_up)
     }
 
-    /// The nodes in the order of preference; those that failed a moment ago come last.
+    /// The nodes in the order of preference; those that are behind, and then those that gave no answer, come last.
     pub(super) fn nodes(&self) -> Vec<&Node> {
         let mut nodes: Vec<&Node> = self.nodes.iter().collect();
-        nodes.sort_by_key(|node| node.failed_lately());
+        nodes.sort_by_key(|node| Self::rank(node));
         nodes
     }
 }

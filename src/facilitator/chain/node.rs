@@ -4,7 +4,7 @@
 //! size and a deadline, proxies and redirects are not followed, and an address never reaches a log or an error.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use alloy::primitives::hex;
@@ -23,8 +23,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a node's word about which chain it serves is believed (S27).
 const CHAIN_ID_TTL: Duration = Duration::from_secs(60);
-/// How long a node that gave no answer is asked after the others.
-const GRUDGE: Duration = Duration::from_secs(30);
 
 /// Why a node gave no answer to a question.
 #[derive(Debug, thiserror::Error)]
@@ -85,8 +83,10 @@ pub(in crate::facilitator) struct Node {
     clock: Arc<dyn Clock>,
     /// When it last named the right chain, in milliseconds since the epoch; zero for never.
     chain_checked: AtomicU64,
-    /// When it last gave no answer, likewise.
-    failed: AtomicU64,
+    /// Whether it gave no answer when it was last asked.
+    down: AtomicBool,
+    /// How many milliseconds its head was behind the best one's.
+    pub(super) behind: AtomicU64,
 }
 
 impl Node {
@@ -107,7 +107,8 @@ impl Node {
             chain_id,
             clock,
             chain_checked: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            down: AtomicBool::new(false),
+            behind: AtomicU64::new(0),
         })
     }
 
@@ -121,15 +122,14 @@ impl Node {
             Ok(()) => self.ask(method, params).await,
             Err(error) => Err(error),
         };
-        if matches!(&answer, Err(error) if !matches!(error, RpcError::Refused { .. })) {
-            self.failed.store(self.clock.now().as_millis(), Ordering::Relaxed);
-        }
+        let is_down = matches!(&answer, Err(error) if !matches!(error, RpcError::Refused { .. }));
+        self.down.store(is_down, Ordering::Relaxed);
         answer
     }
 
-    /// Whether it gave no answer a moment ago.
-    pub(super) fn failed_lately(&self) -> bool {
-        self.within(GRUDGE, &self.failed)
+    /// Whether it gave an answer when it was last asked; true before it ever was.
+    pub(super) fn is_up(&self) -> bool {
+        !self.down.load(Ordering::Relaxed)
     }
 
     fn within(&self, span: Duration, moment: &AtomicU64) -> bool {

@@ -225,7 +225,7 @@ impl Local {
 
     /// Whether the transaction would still move the payment's money.
     async fn can_settle(&self, flight: &Flight, call: &Call) -> Result<bool, BoxError> {
-        if self.clock.now().as_secs() >= flight.good_until {
+        if self.chain.now().as_secs() >= flight.good_until {
             return Ok(false);
         }
         let asked = json!([{ "from": self.address(), "to": call.to, "data": call.input }, "latest"]);
