@@ -77,7 +77,7 @@ codes! {
     HOST "TH2014" "A host is a DNS name or address without a port, and each has one table."
     NETWORK_TWICE "TH2015" "A network is described or paid on twice."
     LISTEN_TWICE "TH2016" "Two listeners cannot share an address."
-    NO_NODE "TH2017" "`trust: verify` looks transfers up, and that needs a node of the network."
+    NO_NODE "TH2017" "`trust: verify` and `confirmations` look at the chain, and that needs a node of the network."
     NO_ROUTES "TH2018" "What is not listed is not for sale, and nothing is listed."
     CROSSING "TH2101" "Two routes match a common request and neither is more specific, so the price would be a matter of taste."
     DUPLICATE_ROUTE "TH2102" "Two lines name the same route."

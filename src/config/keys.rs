@@ -56,7 +56,8 @@ pub(super) static UPSTREAM: Section = section(
 pub(super) static UPSTREAM_TIMEOUTS: Section = section("an upstream's timeouts", &["connect", "idle"], &["first_byte"]);
 pub(super) static PAYEE: Section = section("`pay_to`", &["address", "assets"], &[]);
 pub(super) static NETWORK: Section =
-    section("a network", &["chain", "testnet", "explorer", "rpc", "assets"], &["confirmations"]);
+    section("a network", &["chain", "testnet", "explorer", "rpc", "confirmations", "assets"], &[]);
+pub(super) static CONFIRMATIONS: Section = section("`confirmations`", &["blocks", "safe_above"], &[]);
 pub(super) static ASSET: Section = section("an asset", &["address", "decimals", "peg", "eip712"], &["permit2"]);
 pub(super) static EIP712: Section = section("`eip712`", &["name", "version"], &[]);
 pub(super) static FACILITATOR: Section =
@@ -89,13 +90,14 @@ pub(super) static COMPUTED_PRICE: [&str; 4] = ["cel", "up_to", "min", "max"];
 
 /// All of them, for the tests that keep reader and schema together.
 #[cfg(test)]
-pub(super) static ALL: [&Section; 19] = [
+pub(super) static ALL: [&Section; 20] = [
     &FILE,
     &LISTENER,
     &UPSTREAM,
     &UPSTREAM_TIMEOUTS,
     &PAYEE,
     &NETWORK,
+    &CONFIRMATIONS,
     &ASSET,
     &EIP712,
     &FACILITATOR,

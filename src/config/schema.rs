@@ -136,6 +136,14 @@ fn network() -> Value {
             "testnet": {"type": "boolean", "description": "Money on it is not real."},
             "explorer": {"type": "string", "description": "Where a person can look at a transaction; with {tx}."},
             "rpc": {"type": "array", "items": {"$ref": "#/$defs/node"}},
+            "confirmations": object(
+                &keys::CONFIRMATIONS,
+                &[],
+                json!({
+                    "blocks": {"type": "integer", "minimum": 1, "maximum": 600},
+                    "safe_above": described("#/$defs/money", "From above this on, only a safe block counts."),
+                }),
+            ),
             "assets": mapping_of(asset),
         }),
     )

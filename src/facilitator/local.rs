@@ -36,7 +36,7 @@ use self::purse::{Purse, affords};
 use self::tend::Tending;
 use self::transaction::{Call, Fees, gas_limit};
 use super::chain::{Chain, Found, NotThere, RpcError, Verdict};
-use super::{BoxError, Decline, Facilitator, Outcome, Prepared, SettleError, Unresolved, VerifyError};
+use super::{BoxError, Decline, Facilitator, Holds, Outcome, Prepared, SettleError, Unresolved, VerifyError};
 use crate::payment::{Authorization, Dialect, Eip3009, Offer, Payment, Receipt, TransactionHash};
 use crate::primitives::{Clock, Payee, Timestamp};
 use crate::scheme::exact::eip3009::calldata_vrs;
@@ -53,6 +53,8 @@ const LAPSED: &str = "invalid_exact_evm_payload_authorization_valid_before";
 const TOO_EARLY: &str = "invalid_exact_evm_payload_authorization_valid_after";
 /// No code of the SDKs: none of them pays for gas that others waste.
 const SUSPENDED: &str = "payer_suspended";
+/// Likewise: a payment of the payer was undone.
+const HELD: &str = "payer_held";
 
 /// How often a receipt is asked for: soon at first, then less often.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -73,6 +75,8 @@ pub struct Setup {
     pub max_gas_price: Option<u128>,
     /// When the key holds less than this (wei), the alarm is raised; by default when it pays for a hundred settlements.
     pub alarm_below: Option<u128>,
+    /// Payers who are not served for now.
+    pub holds: Arc<Holds>,
     /// How long `verify` may take.
     pub verify_timeout: Duration,
     /// How long `prepare` may take, and `submit` again.
@@ -96,6 +100,7 @@ pub struct Local {
     chain: Arc<Chain>,
     desk: Arc<Desk>,
     max_gas_price: Option<u128>,
+    holds: Arc<Holds>,
     verify_timeout: Duration,
     settle_timeout: Duration,
     purse: Purse,
@@ -130,12 +135,24 @@ impl Local {
     /// # Errors
     /// When it is the key of one of the payees.
     pub fn new(setup: Setup, payees: &[Payee], clock: Arc<dyn Clock>) -> Result<Self, KeyError> {
-        let Setup { name, chain, desk, max_gas_price, alarm_below, verify_timeout, settle_timeout } = setup;
+        let Setup { name, chain, desk, max_gas_price, alarm_below, holds, verify_timeout, settle_timeout } = setup;
         if payees.contains(&Payee(desk.address())) {
             return Err(KeyError::IsPayee(desk.address()));
         }
         let (purse, barrier, tending) = (Purse::new(alarm_below), Barrier::default(), Tending::default());
-        Ok(Self { name, chain, desk, max_gas_price, verify_timeout, settle_timeout, purse, barrier, tending, clock })
+        Ok(Self {
+            name,
+            chain,
+            desk,
+            max_gas_price,
+            holds,
+            verify_timeout,
+            settle_timeout,
+            purse,
+            barrier,
+            tending,
+            clock,
+        })
     }
 
     /// The account that pays gas.
@@ -145,6 +162,9 @@ impl Local {
 
     /// Does what asks the node about a payment, for whom that may be done, and remembers what it showed of the payer.
     async fn ask<T>(&self, payment: &Payment, work: impl Future<Output = Result<T, Obstacle>>) -> Result<T, Obstacle> {
+        if self.holds.holds(payment.payer()) {
+            return Err(Obstacle::Declined(decline(HELD)));
+        }
         let signed = signed(payment);
         let token = payment.offer.asset.address;
         let _asking = self.barrier.pass(signed.from, token, signed.value.units(), self.clock.now())?;
@@ -352,6 +372,10 @@ impl Local {
                     self.desk.landed(sent.nonce);
                     return self.after_failure(payment, sent, why, deadline).await;
                 }
+                Ok(Ok((_, Found::Shallow { .. }))) => {
+                    self.desk.landed(sent.nonce);
+                    obstacle = "the transfer is not deep enough yet for its amount".into();
+                }
                 Ok(Ok((_, Found::NotYet))) => {}
                 Ok(Err(error)) => obstacle = error.into(),
                 Err(_) => break,
@@ -483,6 +507,9 @@ impl Facilitator for Local {
         for hash in self.candidates(payment, *transaction) {
             match self.chain.transfer_in(hash, payment).await {
                 Ok(Found::Yes { .. }) => return Outcome::Settled(self.receipt(payment, hash)),
+                Ok(Found::Shallow { .. }) => {
+                    return unknown("the transfer is not deep enough yet for its amount".into());
+                }
                 Ok(Found::No(_) | Found::NotYet) => {}
                 Err(error) => return unknown(error.into()),
             }

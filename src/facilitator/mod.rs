@@ -2,11 +2,13 @@
 
 mod cdp;
 pub mod chain;
+mod holds;
 pub mod local;
 mod pool;
 mod remote;
 pub mod sandbox;
 
+pub use holds::Holds;
 pub use pool::Pool;
 pub use remote::{Contradiction, Misconfigured, Remote, Witness, Witnessed};
 
@@ -195,6 +197,8 @@ pub enum Kind {
         max_gas_price: Option<u128>,
         /// When the key holds less than this (wei), the alarm is raised.
         alarm_below: Option<u128>,
+        /// How deep a transfer has to lie before it counts.
+        confirmations: chain::Confirmations,
     },
     /// Play money in this process.
     Sandbox,
@@ -224,6 +228,9 @@ pub enum Trust {
     /// Its word is taken.
     Facilitator,
 }
+
+/// How deep transfers have to lie before they count, by network. Networks that are not in it take one block.
+pub type Depths = std::collections::HashMap<crate::primitives::Caip2, chain::Confirmations>;
 
 /// Nodes to look a transfer up on, by network.
 pub type Nodes = std::collections::HashMap<crate::primitives::Caip2, Vec<crate::primitives::Secret<String>>>;

@@ -12,7 +12,7 @@ use crate::config;
 use crate::facilitator::chain::{Chain, CheckError, Found, Verdict};
 use crate::facilitator::local::{Desk, Held, Local, Notes, Setup, Signer as _};
 use crate::facilitator::sandbox::{Behaviour, Sandbox};
-use crate::facilitator::{self, BoxError, Facilitator, Kind, Remote, Witness, Witnessed};
+use crate::facilitator::{self, BoxError, Facilitator, Holds, Kind, Remote, Witness, Witnessed};
 use crate::payment::{Payment, TransactionHash};
 use crate::primitives::{Address, Asset, Caip2, Clock, Payee, Timestamp};
 use crate::tariff::{Charge, Toll};
@@ -27,6 +27,7 @@ pub(super) struct Facilitators {
     members: Vec<Member>,
     desks: Desks,
     chains: Chains,
+    holds: Arc<Holds>,
 }
 
 /// The chains that are looked at, one for each set of nodes. Whoever surveys them reads this.
@@ -65,13 +66,21 @@ struct Member {
     facilitator: Arc<dyn Facilitator>,
     /// The chain it looks at itself.
     chain: Option<Arc<Chain>>,
+    /// The nodes that its word is checked on, and how deep transfers have to lie there.
+    witness: Option<(facilitator::Nodes, facilitator::Depths)>,
     refreshing: Option<AbortHandle>,
 }
 
 impl Facilitators {
     /// None yet. Gas keys take down what they send in these notes.
     pub(super) fn over(notes: Arc<dyn Notes>) -> Self {
-        Self { members: Vec::new(), desks: Desks { notes, open: HashMap::new() }, chains: Chains::default() }
+        let desks = Desks { notes, open: HashMap::new() };
+        Self { members: Vec::new(), desks, chains: Chains::default(), holds: Arc::default() }
+    }
+
+    /// Payers whom nobody here settles for at present.
+    pub(super) fn holds(&self) -> Arc<Holds> {
+        Arc::clone(&self.holds)
     }
 
     /// The chains of the configuration in force.
@@ -102,11 +111,19 @@ impl Facilitators {
         let mut before = std::mem::take(&mut self.members);
         let mut now = Vec::new();
         for config in &live.facilitators {
-            let kept = before.iter().position(|member| member.config == *config).map(|at| before.swap_remove(at));
+            let unchanged = |member: &Member| {
+                let sees_as_before = |(nodes, depths): &(_, _)| *nodes == live.nodes && *depths == live.confirmations;
+                member.config == *config && member.witness.as_ref().is_none_or(sees_as_before)
+            };
+            let kept = before.iter().position(unchanged).map(|at| before.swap_remove(at));
             let member = match kept {
                 Some(member) => member,
-                None => match make(config, live, &witness, &mut self.desks, clock) {
-                    Ok((facilitator, chain)) => Member { config: config.clone(), facilitator, chain, refreshing: None },
+                None => match make(config, live, &witness, &mut self.desks, &self.holds, clock) {
+                    Ok((facilitator, chain)) => {
+                        let checked = matches!(config.kind, Kind::Remote { .. });
+                        let witness = checked.then(|| (live.nodes.clone(), live.confirmations.clone()));
+                        Member { config: config.clone(), facilitator, chain, witness, refreshing: None }
+                    }
                     Err(source) => {
                         now.append(&mut before);
                         self.members = now;
@@ -156,6 +173,7 @@ fn make(
     live: &config::Live,
     witness: &Arc<Nodes>,
     desks: &mut Desks,
+    holds: &Arc<Holds>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Made, BoxError> {
     Ok(match &config.kind {
@@ -163,15 +181,17 @@ fn make(
             let witness = Some(Arc::clone(witness) as Arc<dyn Witness>);
             (Arc::new(Remote::new(config, witness, Arc::clone(clock))?), None)
         }
-        Kind::Local { rpc, signer, max_gas_price, alarm_below } => {
+        Kind::Local { rpc, signer, max_gas_price, alarm_below, confirmations } => {
             let network = config.networks.first().ok_or("it names no network")?;
-            let chain = Arc::new(Chain::connect(network.clone(), rpc, Arc::clone(clock))?);
+            let chain = Chain::connect(network.clone(), rpc, Arc::clone(clock))?.confirming(confirmations.clone());
+            let chain = Arc::new(chain);
             let setup = Setup {
                 name: Arc::clone(&config.name),
                 chain: Arc::clone(&chain),
                 desk: desks.of(network, Held::new(signer)?, clock),
                 max_gas_price: *max_gas_price,
                 alarm_below: *alarm_below,
+                holds: Arc::clone(holds),
                 verify_timeout: config.verify_timeout,
                 settle_timeout: config.settle_timeout,
             };
@@ -240,8 +260,9 @@ impl Nodes {
     fn new(live: &config::Live, clock: &Arc<dyn Clock>) -> Result<Arc<Self>, StartError> {
         let chains = live.nodes.iter().map(|(network, addresses)| {
             let connected = Chain::connect(network.clone(), addresses, Arc::clone(clock));
+            let depth = live.confirmations.get(network).cloned().unwrap_or_default();
             connected
-                .map(Arc::new)
+                .map(|chain| Arc::new(chain.confirming(depth)))
                 .map_err(|error| StartError::Facilitator { name: format!("rpc of {network}"), source: error.into() })
         });
         Ok(Arc::new(Self(chains.collect::<Result<_, _>>()?)))
@@ -263,7 +284,7 @@ impl Witness for Nodes {
         Ok(match chain.transfer_in(transaction, payment).await? {
             Found::Yes { .. } => Witnessed::Yes,
             Found::No(why) => Witnessed::No(why.to_string()),
-            Found::NotYet => Witnessed::NotYet,
+            Found::Shallow { .. } | Found::NotYet => Witnessed::NotYet,
         })
     }
 

@@ -5,6 +5,7 @@ mod listener;
 mod notes;
 mod observe;
 pub mod reload;
+mod reorg;
 mod run;
 mod serving;
 
@@ -35,6 +36,7 @@ use crate::telemetry::{Metrics, Pseudonyms, Telemetry};
 
 use facilitators::Facilitators;
 pub(crate) use listener::{Connections, Door};
+use reorg::Lookout;
 
 pub use notes::Cells;
 pub use run::{RunError, Stop, run};
@@ -128,6 +130,7 @@ impl Server {
 
         let metrics = Arc::new(Metrics::new());
         let telemetry = Arc::new(Telemetry::new(Arc::clone(&metrics), live.log.clone(), pseudonyms));
+        let lookout = Lookout::before(Arc::clone(&telemetry) as Arc<dyn crate::gate::Observer>);
         let pool = Arc::new(Pool::new(facilitators.adopt(&live, &clock)?));
         let board = Arc::new(Board::new(Arc::clone(&live.tariff)));
         let gate = Gate::new(Parts {
@@ -138,7 +141,7 @@ impl Server {
             board: Arc::clone(&board),
             quotes,
             clock: Arc::clone(&clock),
-            observer: Arc::clone(&telemetry) as Arc<dyn crate::gate::Observer>,
+            observer: Arc::clone(&lookout) as Arc<dyn crate::gate::Observer>,
         });
         let picture = picture(&live, &HashMap::new()).await;
         let live_picture = Arc::new(ArcSwap::from_pointee(picture));
@@ -165,6 +168,12 @@ impl Server {
             ended: watch::Sender::new(false),
         };
         server.tend();
+        server.background.spawn(reorg::watch(
+            lookout,
+            Arc::clone(server.ledger.store()),
+            server.facilitators.chains(),
+            server.facilitators.holds(),
+        ));
         server.open_doors().await?;
         server.readiness.set(true);
         Ok(server)

@@ -181,7 +181,11 @@ impl Metrics {
             "Paid answers of which no byte reached the client",
             self.undelivered.clone(),
         );
-        to.register("alarms", "Words of a facilitator that do not add up", self.alarms.clone());
+        to.register(
+            "alarms",
+            "Words of a facilitator that do not add up, and settled payments that were undone",
+            self.alarms.clone(),
+        );
         to.register_with_unit("phase", "Time of a step of a request", Unit::Seconds, self.phases.clone());
         to.register("at_risk_units", "Asked for and not known to be settled, in smallest units", self.at_risk.clone());
         to.register("ledger_entries", "Entries of the ledger by state", self.entries.clone());

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy::primitives::U256;
 use tollhouse::config::Config;
+use tollhouse::facilitator::chain::Confirmations;
 use tollhouse::facilitator::{self, Auth, Kind, Trust};
 use tollhouse::ledger;
 use tollhouse::payment::Replay;
@@ -176,6 +178,12 @@ fn facilitators_keep_their_order_and_their_secrets() {
         matches!(&cdp.kind, Kind::Remote { url, .. } if url.as_str() == "https://api.cdp.coinbase.com/platform/v2/x402")
     );
     assert_eq!(config.live.nodes[&Caip2::evm(4242)].len(), 2);
+    let units = |depth: &Confirmations| depth.safe_above.values().map(|above| above.units()).collect::<Vec<_>>();
+    let base = &config.live.confirmations[&Caip2::evm(8453)];
+    assert_eq!((base.blocks, units(base)), (2, vec![U256::from(100_000_000)]));
+    let own_chain = &config.live.confirmations[&Caip2::evm(4242)];
+    assert_eq!((own_chain.blocks, units(own_chain)), (1, vec![U256::from(500)]));
+    assert!(matches!(&own.kind, Kind::Local { confirmations, .. } if confirmations == own_chain));
 }
 
 #[test]

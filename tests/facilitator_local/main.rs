@@ -3,6 +3,7 @@
 mod desk;
 mod flaky;
 mod nodes;
+mod reorg;
 mod world;
 
 use std::time::Duration;

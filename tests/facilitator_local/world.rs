@@ -9,7 +9,7 @@ use alloy::signers::local::PrivateKeySigner;
 use alloy::sol;
 use alloy::sol_types::{SolCall, SolStruct, eip712_domain};
 use serde_json::{Value, json};
-use tollhouse::facilitator::chain::Chain;
+use tollhouse::facilitator::chain::{Chain, Confirmations};
 use tollhouse::facilitator::local::{Desk, Held, Local, Notes, Setup, Signer};
 use tollhouse::facilitator::{Facilitator, Outcome, SettleError, Unresolved, VerifyError};
 use tollhouse::ledger::Memory;
@@ -80,6 +80,14 @@ impl World {
         let mut setup = setup(chain(addresses, &self.clock), &self.notes, &self.clock);
         change(&mut setup);
         local(&setup, &self.clock)
+    }
+
+    /// A facilitator that waits this long for a block, and whose transfers have to lie this deep.
+    pub async fn confirming(confirmations: Confirmations, settle_timeout: Duration) -> Self {
+        let world = Self::new().await;
+        let chain = unconfirmed(&[world.anvil.rpc_url()], &world.clock).confirming(confirmations);
+        let setup = Setup { chain: Arc::new(chain), settle_timeout, ..world.setup };
+        Self { local: local(&setup, &world.clock), chain: setup.chain.clone(), setup, ..world }
     }
 
     /// What of the gas key waits to be mined: nonce, the most it pays for gas, and what it calls.
@@ -220,8 +228,12 @@ impl World {
 }
 
 fn chain(addresses: &[Secret<String>], clock: &ManualClock) -> Arc<Chain> {
+    Arc::new(unconfirmed(addresses, clock))
+}
+
+fn unconfirmed(addresses: &[Secret<String>], clock: &ManualClock) -> Chain {
     let chain = Chain::connect(Caip2::evm(CHAIN_ID), addresses, Arc::new(clock.clone()));
-    Arc::new(chain.expect("the addresses are fine"))
+    chain.expect("the addresses are fine")
 }
 
 fn setup(chain: Arc<Chain>, notes: &Arc<dyn Notes>, clock: &ManualClock) -> Setup {
@@ -231,6 +243,7 @@ fn setup(chain: Arc<Chain>, notes: &Arc<dyn Notes>, clock: &ManualClock) -> Setu
         chain,
         max_gas_price: None,
         alarm_below: None,
+        holds: Arc::default(),
         verify_timeout: Duration::from_secs(10),
         settle_timeout: Duration::from_secs(20),
     }

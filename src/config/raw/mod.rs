@@ -7,7 +7,7 @@ mod routes;
 
 pub(super) use facilitators::{Auth, Facilitator, Local};
 pub(super) use fields::{either, listed, nearest, not_supported};
-pub(super) use networks::{Asset, Network, PayTo, Payee};
+pub(super) use networks::{Asset, Confirmations, Network, PayTo, Payee};
 pub(super) use routes::{Charge, Defaults, Host, Limits, Price, Route, RoutePayTo};
 
 use super::codes;

@@ -59,6 +59,7 @@ pub(super) fn resolve(
             }
         }
     }
+    refuse_blind_confirmations(chains, &resolved, mistakes);
     let all_read = file.facilitators.as_ref().is_none_or(|raw| raw.len() == resolved.len());
     if all_read {
         refuse_unserved_networks(&resolved, payees, mistakes);
@@ -103,6 +104,18 @@ fn refuse_second_name(raw: &raw::Facilitator, names: &mut HashMap<Arc<str>, Span
                 .related(first, "first here")
                 .help("the ledger remembers payments by this name; give each its own"),
         );
+    }
+}
+
+/// Whoever writes how deep a transfer has to lie expects somebody to look.
+fn refuse_blind_confirmations(chains: &Chains, facilitators: &[Resolved], mistakes: &mut Mistakes) {
+    let looks = |config: &Config, id: &Caip2| matches!(config.kind, Kind::Local { .. }) && config.networks.contains(id);
+    for (chain, span) in chains.confirming() {
+        let network = &chain.network;
+        if chain.rpc.is_empty() && !facilitators.iter().any(|resolved| looks(&resolved.config, &network.id)) {
+            let message = format!("`confirmations` needs a node of `{}`", network.name);
+            mistakes.add(Mistake::error(&codes::NO_NODE, span, message).help("add rpc: [https://…] beside it"));
+        }
     }
 }
 
@@ -250,7 +263,9 @@ impl Reader<'_> {
             );
             return None;
         };
-        Some((Kind::Local { rpc, signer, max_gas_price, alarm_below }, Some(address)))
+        let network = networks.and_then(<[Caip2]>::first);
+        let confirmations = network.and_then(|network| self.chains.depths().remove(network)).unwrap_or_default();
+        Some((Kind::Local { rpc, signer, max_gas_price, alarm_below, confirmations }, Some(address)))
     }
 }
 

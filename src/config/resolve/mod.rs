@@ -61,6 +61,7 @@ pub(super) fn resolve(
         upstreams: upstreams.into_configs(),
         facilitators: facilitators.into_iter().map(|facilitator| facilitator.config).collect(),
         nodes: chains.nodes(),
+        confirmations: chains.depths(),
         log,
         live_networks: payees.live_networks(),
         sandbox: payees.sandbox(),

@@ -3,11 +3,13 @@
 //! Everything read here is a stranger's word: an answer that is missing, odd or late is no answer (S14), and a
 //! transfer counts only as the exact log the token wrote (S17).
 
+mod confirm;
 mod node;
 mod proof;
 mod search;
 mod survey;
 mod token;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -22,10 +24,12 @@ use super::BoxError;
 use crate::payment::{Eip3009, TransactionHash};
 use crate::primitives::{Asset, Caip2, Clock, Eip712Name, Secret, Timestamp};
 use crate::scheme::exact::eip3009;
+pub use confirm::Confirmations;
 pub use node::{InvalidAddress, RpcError};
 pub use proof::{Found, NotThere};
 pub use search::{Never, Verdict};
 pub use survey::Health;
+pub use watch::{Sighting, Watch, Watched};
 
 use node::Node;
 use token::Token;
@@ -35,6 +39,7 @@ pub struct Chain {
     network: Caip2,
     nodes: Vec<Node>,
     clock: Arc<dyn Clock>,
+    confirmations: Confirmations,
     /// The time of the latest block that was seen, in milliseconds since the epoch.
     head_seen: AtomicU64,
     /// By how many milliseconds the chain's clock and ours disagree.
@@ -150,7 +155,14 @@ impl Chain {
         let client = node::client().map_err(ConnectError::Client)?;
         let node = |address| Node::new(address, client.clone(), chain_id, clock.clone());
         let nodes = addresses.iter().map(node).collect::<Result<_, _>>()?;
-        Ok(Self { network, nodes, clock, head_seen: AtomicU64::new(0), skew: AtomicU64::new(0) })
+        Ok(Self {
+            network,
+            nodes,
+            clock,
+            confirmations: Confirmations::default(),
+            head_seen: AtomicU64::new(0),
+            skew: AtomicU64::new(0),
+        })
     }
 
     /// Which chain it is.
