@@ -66,6 +66,7 @@ pub(super) static AUTH: Section = section("`auth`", &["bearer", "cdp"], &["heade
 pub(super) static CDP: Section = section("`cdp`", &["key_id", "secret"], &[]);
 pub(super) static FACILITATOR_TIMEOUT: Section = section("a facilitator's timeout", &["verify", "settle"], &[]);
 pub(super) static LOCAL: Section = section("`local`", &["rpc", "signer", "max_gas_price", "alarm_below"], &[]);
+pub(super) static KEYSTORE: Section = section("`signer`", &["keystore", "password"], &[]);
 pub(super) static LEDGER: Section = section("`ledger`", &["sqlite", "single_instance"], &["postgres"]);
 pub(super) static DEFAULTS: Section = section(
     "`defaults`",
@@ -90,7 +91,7 @@ pub(super) static COMPUTED_PRICE: [&str; 4] = ["cel", "up_to", "min", "max"];
 
 /// All of them, for the tests that keep reader and schema together.
 #[cfg(test)]
-pub(super) static ALL: [&Section; 20] = [
+pub(super) static ALL: [&Section; 21] = [
     &FILE,
     &LISTENER,
     &UPSTREAM,
@@ -105,6 +106,7 @@ pub(super) static ALL: [&Section; 20] = [
     &CDP,
     &FACILITATOR_TIMEOUT,
     &LOCAL,
+    &KEYSTORE,
     &LEDGER,
     &DEFAULTS,
     &LIMITS,

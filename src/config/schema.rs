@@ -78,6 +78,7 @@ fn definitions() -> Value {
         "upstream_name": {"type": "string", "examples": ["http://127.0.0.1:3000"]},
         "reference": either([json!({"type": "string"}), from("env")]),
         "secret": either([from("env"), from("file")]),
+        "secret_file": from("file"),
         "node": either([json!({"type": "string"}), from("env"), from("file")]),
         "settle": {"enum": ["on_response", "before_forward"]},
         "replay": {"enum": ["refuse", "redeliver", "same_answer"]},
@@ -154,12 +155,17 @@ fn facilitator() -> Value {
     let duration = || json!({"$ref": "#/$defs/duration"});
     let cdp = object(&keys::CDP, &["key_id", "secret"], json!({"key_id": secret(), "secret": secret()}));
     let timeout = object(&keys::FACILITATOR_TIMEOUT, &[], json!({"verify": duration(), "settle": duration()}));
+    let keystore = object(
+        &keys::KEYSTORE,
+        &["keystore", "password"],
+        json!({"keystore": {"$ref": "#/$defs/secret_file"}, "password": secret()}),
+    );
     let local = object(
         &keys::LOCAL,
         &["rpc", "signer"],
         json!({
             "rpc": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/node"}},
-            "signer": secret(),
+            "signer": either([secret(), keystore]),
             "max_gas_price": {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? (gwei|wei)$"},
             "alarm_below": {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? (ETH|coin|gwei|wei)$"},
         }),

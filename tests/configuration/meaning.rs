@@ -234,3 +234,11 @@ fn live_money_is_loud() {
         "gateway.yaml is valid: 7 routes, 4 priced.  LIVE: real money on base, polygon."
     );
 }
+
+#[test]
+fn a_gas_key_may_stand_in_an_encrypted_keystore() {
+    let config = meaning_of(include_str!("../fixtures/config/valid/keystore.yaml"));
+    let Kind::Local { signer, .. } = &config.live.facilitators[0].kind else { panic!("it is local") };
+    let expected = "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d";
+    assert_eq!(alloy::primitives::hex::encode(signer.expose()), expected);
+}

@@ -5,7 +5,7 @@ mod fields;
 mod networks;
 mod routes;
 
-pub(super) use facilitators::{Auth, Facilitator, Local};
+pub(super) use facilitators::{Auth, Facilitator, Local, Signer};
 pub(super) use fields::{either, listed, nearest, not_supported};
 pub(super) use networks::{Asset, Confirmations, Network, PayTo, Payee};
 pub(super) use routes::{Charge, Defaults, Host, Limits, Price, Route, RoutePayTo};

@@ -10,7 +10,7 @@ use super::facilitator_url::facilitator_url;
 use super::network::Chains;
 use super::payees::Payees;
 use super::scalar::{duration, shown, word};
-use super::signer::{coin, gas_price, signing_key};
+use super::signer::{coin, gas_key, gas_price};
 use super::{Surroundings, first_of, reference};
 use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
@@ -254,15 +254,7 @@ impl Reader<'_> {
             Some(text) => Some(coin(text, mistakes)?),
             None => None,
         };
-        let key = local.signer.as_ref()?;
-        let text = reference::secret(key, self.around, mistakes)?;
-        let Some((signer, address)) = signing_key(&text) else {
-            mistakes.add(
-                Mistake::error(&codes::BAD_SECRET, key.span(), "this is not a signing key")
-                    .help("it is 32 bytes, written as 64 hexadecimal digits"),
-            );
-            return None;
-        };
+        let (signer, address) = gas_key(local.signer.as_ref()?, self.around, mistakes)?;
         let network = networks.and_then(<[Caip2]>::first);
         let confirmations = network.and_then(|network| self.chains.depths().remove(network)).unwrap_or_default();
         Some((Kind::Local { rpc, signer, max_gas_price, alarm_below, confirmations }, Some(address)))

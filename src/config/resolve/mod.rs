@@ -4,6 +4,7 @@ mod boot;
 mod facilitator_url;
 mod facilitators;
 mod hosts;
+mod keystore;
 mod network;
 mod offers;
 mod payees;

@@ -7,11 +7,13 @@ use alloy::primitives::hex;
 use alloy::signers::local::PrivateKeySigner;
 
 use super::facilitators::Resolved;
+use super::keystore::{self, Locked};
 use super::payees::{Payees, Whose};
-use super::reference;
 use super::scalar::shown;
+use super::{Surroundings, reference};
 use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
+use crate::config::raw;
 use crate::config::source::Span;
 use crate::config::tree::Text;
 use crate::primitives::{Address, AtomicAmount, Decimals, Payee, Secret};
@@ -73,6 +75,42 @@ pub fn key_file(path: &Path) -> Result<Secret<[u8; 32]>, String> {
     signing_key(&text)
         .map(|(key, _)| key)
         .ok_or_else(|| format!("`{}` does not hold a key of 32 bytes in hex", path.display()))
+}
+
+/// The key of a local facilitator, and its account.
+pub(super) fn gas_key(
+    signer: &raw::Signer,
+    around: &Surroundings<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<(Secret<[u8; 32]>, Address)> {
+    match signer {
+        raw::Signer::Key(key) => {
+            let found = signing_key(&reference::secret(key, around, mistakes)?);
+            if found.is_none() {
+                mistakes.add(
+                    Mistake::error(&codes::BAD_SECRET, key.span(), "this is not a signing key")
+                        .help("it is 32 bytes, written as 64 hexadecimal digits"),
+                );
+            }
+            found
+        }
+        raw::Signer::Keystore { file, password } => {
+            let password = reference::secret(password, around, mistakes);
+            let (path, text) = reference::secret_file(file, around, mistakes)?;
+            let locked = match keystore::open(&path, &text, &password?) {
+                Ok(found) => return Some(found),
+                Err(locked) => locked,
+            };
+            let refuse = |message| Mistake::error(&codes::BAD_SECRET, file.span(), message);
+            mistakes.add(match locked {
+                Locked::Strange => refuse("this is not a keystore that can be opened")
+                    .help("it is JSON of version 3, as `geth account new` and `cast wallet new` write it"),
+                Locked::WrongPassword => refuse("the keystore does not open with this password")
+                    .help("check the password; a line break at the end of its file does not count"),
+            });
+            None
+        }
+    }
 }
 
 /// A key in hex, and its account.
