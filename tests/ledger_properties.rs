@@ -54,6 +54,7 @@ fn events() -> impl Strategy<Value = Event> {
         (sales(), seconds()).prop_map(|(sold, until)| Event::Reserve { sale: Arc::new(sold), until }),
         any::<bool>().prop_map(|counted| Event::Release { counted, max_releases: MAX_RELEASES }),
         seconds().prop_map(|check_at| Event::Begin { facilitator: "cdp".into(), transaction: None, check_at }),
+        seconds().prop_map(|until| Event::Look { until }),
         seconds().prop_map(|check_at| Event::StillUnknown { transaction: None, check_at }),
         (proptest::option::of(seconds()), seconds()).prop_map(|(delivering, collect_by)| Event::Settle {
             receipt: receipt(&sale(1), collect_by),
@@ -90,7 +91,9 @@ fn check_step(before: Option<&Entry>, event: &Event, after: &Entry, now: Timesta
     match (&before.state, &after.state) {
         (State::Settled { .. }, State::Settled { .. }) => check_delivery(before, event, after, now),
         (State::Settled { .. }, _) => panic!("{event:?} forgot a payment"),
-        (State::Settling { .. }, State::Settling { .. }) => assert!(matches!(event, Event::StillUnknown { .. })),
+        (State::Settling { .. }, State::Settling { .. }) => {
+            assert!(matches!(event, Event::Look { .. } | Event::StillUnknown { .. }));
+        }
         (State::Settling { .. }, State::Settled { .. }) => assert!(matches!(event, Event::Settle { .. })),
         (State::Settling { .. }, _) => assert!(matches!(event, Event::Decline { .. }), "{event:?} ended a settlement"),
         (State::Exhausted, _) => panic!("{event:?} revived an exhausted payment"),

@@ -31,12 +31,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::barrier::{Barrier, Turned};
 use self::book::{Attempt, Flight, Raw};
 use self::broadcast::{Broadcast, broadcast};
-use self::desk::{Signed, Unwritten};
+use self::desk::{Closed, Signed, Unwritten};
 use self::purse::{Purse, affords};
 use self::tend::Tending;
 use self::transaction::{Call, Fees, gas_limit};
 use super::chain::{Chain, Found, NotThere, RpcError, Verdict};
-use super::{BoxError, Decline, Facilitator, Holds, Outcome, Prepared, SettleError, Unresolved, VerifyError};
+use super::{BoxError, Decline, Facilitator, Holds, Outcome, Prepared, SettleError, Shed, Unresolved, VerifyError};
 use crate::payment::{Authorization, Dialect, Eip3009, Offer, Payment, Receipt, TransactionHash};
 use crate::primitives::{Clock, Payee, Timestamp};
 use crate::scheme::exact::eip3009::calldata_vrs;
@@ -124,7 +124,7 @@ impl From<Turned> for Obstacle {
         match turned {
             Turned::Suspended => Self::Declined(decline(SUSPENDED)),
             Turned::Empty => Self::Declined(decline(INSUFFICIENT_BALANCE)),
-            Turned::Busy => Self::Unavailable(turned.into()),
+            Turned::Busy => Self::Unavailable(Shed(turned.into()).into()),
         }
     }
 }
@@ -290,7 +290,12 @@ impl Local {
         let (call, balance) = tokio::join!(self.call(payment), self.chain.coin_balance(self.address()));
         let (call, balance) = (call?, balance.map_err(|error| Obstacle::Unavailable(error.into()))?);
         self.note_balance(balance, call.fees);
-        let turn = self.desk.turn(&self.chain).await.map_err(|closed| Obstacle::Unavailable(closed.into()))?;
+        let turn = self.desk.turn(&self.chain).await.map_err(|closed| {
+            Obstacle::Unavailable(match closed {
+                Closed::Full => Shed(closed.into()).into(),
+                Closed::Notes(_) | Closed::Chain(_) => closed.into(),
+            })
+        })?;
         affords(balance, call.gas_limit, call.fees, turn.book().flights.len())
             .map_err(|poor| Obstacle::Unavailable(poor.into()))?;
         let nonce = turn.nonce();

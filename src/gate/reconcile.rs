@@ -23,6 +23,8 @@ const ROUND: usize = 64;
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a facilitator or a chain may take over one question.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// How long a look belongs to whoever began it. One that is cut short is begun again this much later.
+const LOOK: Duration = DEADLINE.saturating_add(Duration::from_secs(5));
 
 impl Gate {
     /// Asks about unknown settlements until dropped.
@@ -60,9 +62,20 @@ impl Gate {
     }
 
     async fn look(&self, unsettled: Unsettled) {
+        // Looking may ask for the settlement again. Before that, whoever asked first, and every other replica, must be
+        // able to see it: their *no* no longer proves that nothing moves.
+        let unsettled = match self.ledger.look(unsettled, self.clock.now().after(LOOK)).await {
+            Ok(Some(unsettled)) => unsettled,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(cause = %chain(&error), "an open settlement could not be taken up");
+                return;
+            }
+        };
         let entry = &unsettled.entry;
         let State::Settling { since, facilitator, transaction, checks, .. } = &entry.state else { return };
-        let (transaction, checks) = (*transaction, *checks);
+        // Looks before this one.
+        let (transaction, checks) = (*transaction, checks.saturating_sub(1));
         let unresolved =
             Unresolved { payment: entry.sale.payment.clone(), transaction, reserved_at: entry.created, since: *since };
         let found = match self.pool.named(facilitator) {

@@ -29,8 +29,9 @@ pub enum FileError {
     /// The receipt rests on a transaction of another payment (S5): the entry stays in settlement.
     #[error("the transaction already settled payment {0}")]
     ClaimedBy(PaymentKey),
-    /// Reconciliation had already ended the settlement; if it ended it as declined, somebody was wrong about money.
-    #[error("the settlement was ended by somebody else")]
+    /// Reconciliation has taken the settlement up or ended it; if it ended it as declined and a receipt was to be
+    /// filed, somebody was wrong about money.
+    #[error("the settlement is in somebody else's hands")]
     Overtaken,
 }
 
@@ -209,13 +210,17 @@ impl InSettlement {
         }
     }
 
-    /// It is proven that nothing moved: the payment may be presented again.
+    /// It is proven that nothing moved by what was asked: the payment may be presented again.
     ///
     /// # Errors
-    /// When that could not be written; it is queued.
-    pub async fn declined(self) -> Result<(), StoreError> {
+    /// When that could not be written, and is queued. Or when reconciliation has taken the question up: it may have
+    /// asked for the settlement again, so it alone can say how that ended.
+    pub async fn declined(self) -> Result<(), FileError> {
         let max_releases = self.ledger.limits.max_releases;
-        self.conclude(Event::Decline { max_releases }).await
+        match self.conclude(Event::Decline { max_releases }).await? {
+            Written::Applied(_) => Ok(()),
+            Written::Unfit | Written::Claimed(_) => Err(FileError::Overtaken),
+        }
     }
 
     /// Nobody knows: copies hear so from now on, and reconciliation looks at `check_at`.
@@ -223,19 +228,17 @@ impl InSettlement {
     /// # Errors
     /// When that could not be written; it is queued.
     pub async fn unknown(self, transaction: Option<TransactionHash>, check_at: Timestamp) -> Result<(), StoreError> {
-        self.conclude(Event::StillUnknown { transaction, check_at }).await
+        self.conclude(Event::StillUnknown { transaction, check_at }).await.map(|_| ())
     }
 
-    async fn conclude(mut self, event: Event) -> Result<(), StoreError> {
-        let since = self.since;
-        self.outcome = Some(self.errand(event.clone(), Vec::new()));
-        let still_ours = |found: &Versioned| match &found.entry.state {
-            State::Settling { since: current, .. } if *current == since => Some(event.clone()),
-            _ => None,
-        };
-        self.ledger.write(self.key, self.seen.clone(), &[], still_ours).await?;
+    /// Writes down how it ended under the rule by which it would be written later.
+    async fn conclude(mut self, event: Event) -> Result<Written, StoreError> {
+        let errand = &*self.outcome.insert(self.errand(event, Vec::new()));
+        let max_releases = self.ledger.limits.max_releases;
+        let still_ours = |found: &Versioned| errand.event(found, max_releases);
+        let written = self.ledger.write(self.key, self.seen.clone(), &[], still_ours).await?;
         self.outcome = None;
-        Ok(())
+        Ok(written)
     }
 
     fn errand(&self, event: Event, claims: Vec<Claimed>) -> Errand {

@@ -147,7 +147,7 @@ impl Ledger {
 
 impl Errand {
     /// The event for the entry as it stands; `None` when it is no longer this errand's.
-    fn event(&self, found: &Versioned, max_releases: u32) -> Option<Event> {
+    pub(super) fn event(&self, found: &Versioned, max_releases: u32) -> Option<Event> {
         match &self.what {
             What::Release { counted, .. } if found.version == self.seen.version => {
                 Some(Event::Release { counted: *counted, max_releases })
@@ -160,11 +160,12 @@ impl Errand {
                 Some(Event::Decline { max_releases })
             }
             What::Release { .. } => None,
-            What::Settlement { since, event, .. } => match &found.entry.state {
-                // That money moved is true whoever asked; that it did not, only of the settlement that was asked for.
-                State::Settling { since: current, .. } if current == since || matches!(event, Event::Settle { .. }) => {
-                    Some(event.clone())
-                }
+            What::Settlement { since, event, .. } => match (&found.entry.state, event) {
+                // That money moved is true whoever asked.
+                (State::Settling { .. }, Event::Settle { .. }) => Some(event.clone()),
+                // That it did not, only of what was asked: from the moment somebody sets out to ask again, it may.
+                (State::Settling { .. }, Event::Decline { .. }) if found.version != self.seen.version => None,
+                (State::Settling { since: current, .. }, _) if current == since => Some(event.clone()),
                 _ => None,
             },
             What::Delivery { turn, delivered } => Some(Event::Deliver { turn: *turn, delivered: delivered.clone() }),

@@ -31,6 +31,20 @@ impl Ledger {
             .collect())
     }
 
+    /// Takes the question over until then. Before anyone is asked: whoever asked before must be able to see that their
+    /// answer is no longer the last word. `None` when somebody was faster.
+    ///
+    /// # Errors
+    /// When the store fails. Then nobody may be asked.
+    pub async fn look(&self, unsettled: Unsettled, until: Timestamp) -> Result<Option<Unsettled>, StoreError> {
+        let Unsettled { key, version, entry } = unsettled;
+        let Ok(entry) = Entry::apply(Some(entry), Event::Look { until }, self.clock.now()) else { return Ok(None) };
+        match self.store.swap(key, Some(version), &entry, &[]).await? {
+            Swap::Applied(version) => Ok(Some(Unsettled { key, version, entry })),
+            Swap::Stale(_) | Swap::Claimed(_) => Ok(None),
+        }
+    }
+
     /// The money moved: files the receipt, for whoever collects the answer. `None` when somebody was faster.
     ///
     /// # Errors

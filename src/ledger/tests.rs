@@ -173,6 +173,23 @@ async fn s13_a_declined_settlement_frees_the_payment() {
 }
 
 #[tokio::test]
+async fn s13_a_no_proves_nothing_once_somebody_has_set_out_to_ask_again() {
+    let desk = Desk::new();
+    let slow = desk.in_settlement(&sale(1)).await;
+    desk.clock.advance(Duration::from_secs(30));
+    let unsettled = desk.ledger.overdue_settlements(9).await.unwrap().remove(0);
+    let until = desk.clock.now().after(HOLD);
+    let looking = desk.ledger.look(unsettled.clone(), until).await.unwrap().expect("nobody was faster");
+    assert!(desk.ledger.look(unsettled, until).await.unwrap().is_none(), "one asks at a time");
+    assert!(desk.ledger.overdue_settlements(9).await.unwrap().is_empty());
+
+    assert!(matches!(slow.declined().await, Err(FileError::Overtaken)), "the other may have moved money by now");
+    assert!(matches!(desk.claim(&sale(1)).await, Claim::Unresolved { .. }));
+    desk.ledger.file(looking, receipt(&sale(1), START), &[]).await.unwrap().expect("it knows");
+    assert_eq!(desk.state(&sale(1)).await, "undelivered");
+}
+
+#[tokio::test]
 async fn s21_a_settlement_left_behind_waits_for_reconciliation() {
     let desk = Desk::new();
     drop(desk.in_settlement(&sale(1)).await);

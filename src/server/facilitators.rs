@@ -12,7 +12,9 @@ use crate::config;
 use crate::facilitator::chain::{Chain, CheckError, Found, Verdict};
 use crate::facilitator::local::{Desk, Held, Local, Notes, Setup, Signer as _};
 use crate::facilitator::sandbox::{Behaviour, Sandbox};
-use crate::facilitator::{self, BoxError, Facilitator, Holds, Kind, Remote, Witness, Witnessed};
+use crate::facilitator::{
+    self, BoxError, BreakerConfig, Facilitator, Guarded, Holds, Kind, Remote, Tell, Witness, Witnessed,
+};
 use crate::payment::{Payment, TransactionHash};
 use crate::primitives::{Address, Asset, Caip2, Clock, Payee, Timestamp};
 use crate::tariff::{Charge, Toll};
@@ -28,6 +30,7 @@ pub(super) struct Facilitators {
     desks: Desks,
     chains: Chains,
     holds: Arc<Holds>,
+    tell: Tell,
 }
 
 /// The chains that are looked at, one for each set of nodes. Whoever surveys them reads this.
@@ -63,19 +66,22 @@ impl Desks {
 
 struct Member {
     config: facilitator::Config,
+    breaker: BreakerConfig,
+    /// Without its breakers.
+    bare: Arc<dyn Facilitator>,
     facilitator: Arc<dyn Facilitator>,
     /// The chain it looks at itself.
     chain: Option<Arc<Chain>>,
     /// The nodes that its word is checked on, and how deep transfers have to lie there.
-    witness: Option<(facilitator::Nodes, facilitator::Depths)>,
+    witness: (facilitator::Nodes, facilitator::Depths),
     refreshing: Option<AbortHandle>,
 }
 
 impl Facilitators {
-    /// None yet. Gas keys take down what they send in these notes.
-    pub(super) fn over(notes: Arc<dyn Notes>) -> Self {
+    /// None yet. Gas keys take down what they send in these notes; `tell` hears what happens to those to come.
+    pub(super) fn over(notes: Arc<dyn Notes>, tell: Tell) -> Self {
         let desks = Desks { notes, open: HashMap::new() };
-        Self { members: Vec::new(), desks, chains: Chains::default(), holds: Arc::default() }
+        Self { members: Vec::new(), desks, chains: Chains::default(), holds: Arc::default(), tell }
     }
 
     /// Payers whom nobody here settles for at present.
@@ -111,18 +117,20 @@ impl Facilitators {
         let mut before = std::mem::take(&mut self.members);
         let mut now = Vec::new();
         for config in &live.facilitators {
-            let unchanged = |member: &Member| {
-                let sees_as_before = |(nodes, depths): &(_, _)| *nodes == live.nodes && *depths == live.confirmations;
-                member.config == *config && member.witness.as_ref().is_none_or(sees_as_before)
-            };
-            let kept = before.iter().position(unchanged).map(|at| before.swap_remove(at));
-            let member = match kept {
-                Some(member) => member,
+            let witness_of = witness_of(config, live);
+            let same = |member: &Member| member.config == *config && member.witness == witness_of;
+            let member = match before.iter().position(same).map(|at| before.swap_remove(at)) {
+                Some(member) if member.breaker == live.breaker => member,
+                Some(member) => Member {
+                    breaker: live.breaker,
+                    facilitator: self.guarded(&member.bare, config, live.breaker, clock),
+                    ..member
+                },
                 None => match make(config, live, &witness, &mut self.desks, &self.holds, clock) {
-                    Ok((facilitator, chain)) => {
-                        let checked = matches!(config.kind, Kind::Remote { .. });
-                        let witness = checked.then(|| (live.nodes.clone(), live.confirmations.clone()));
-                        Member { config: config.clone(), facilitator, chain, witness, refreshing: None }
+                    Ok((bare, chain)) => {
+                        let facilitator = self.guarded(&bare, config, live.breaker, clock);
+                        let (config, breaker) = (config.clone(), live.breaker);
+                        Member { config, witness: witness_of, breaker, bare, facilitator, chain, refreshing: None }
                     }
                     Err(source) => {
                         now.append(&mut before);
@@ -153,6 +161,35 @@ impl Facilitators {
         self.chains.store(Arc::new(all));
         Ok(self.members.iter().map(|member| Arc::clone(&member.facilitator)).collect())
     }
+
+    /// The same behind breakers. Play money needs none: it depends on nothing outside this process.
+    fn guarded(
+        &self,
+        bare: &Arc<dyn Facilitator>,
+        config: &facilitator::Config,
+        breaker: BreakerConfig,
+        clock: &Arc<dyn Clock>,
+    ) -> Arc<dyn Facilitator> {
+        match config.kind {
+            Kind::Sandbox => Arc::clone(bare),
+            Kind::Remote { .. } | Kind::Local { .. } => {
+                let (bare, clock, tell) = (Arc::clone(bare), Arc::clone(clock), Arc::clone(&self.tell));
+                Arc::new(Guarded::new(bare, config, breaker, clock, tell))
+            }
+        }
+    }
+}
+
+/// What a facilitator elsewhere is held against: with other nodes its word is worth something else.
+fn witness_of(config: &facilitator::Config, live: &config::Live) -> (facilitator::Nodes, facilitator::Depths) {
+    if !matches!(config.kind, Kind::Remote { .. }) {
+        return Default::default();
+    }
+    let own = |network: &Caip2| config.networks.contains(network);
+    let (mut nodes, mut depths) = (live.nodes.clone(), live.confirmations.clone());
+    nodes.retain(|network, _| own(network));
+    depths.retain(|network, _| own(network));
+    (nodes, depths)
 }
 
 impl Drop for Facilitators {

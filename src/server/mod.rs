@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config;
-use crate::facilitator::Pool;
-use crate::gate::{Gate, Parts};
+use crate::facilitator::{Pool, Tell};
+use crate::gate::{Gate, Observer, Parts};
 use crate::ledger::{self, Ledger, Store};
 use crate::payment::QuoteKey;
 use crate::primitives::{Clock, SystemClock};
@@ -125,12 +125,14 @@ impl Server {
         };
         let quotes = QuoteKey::new(secret("quotes").await?.expose());
         let pseudonyms = Pseudonyms::new(&secret("payers").await?);
-        let mut facilitators = Facilitators::over(Cells::of(Arc::clone(&store)));
         let ledger = Ledger::new(store, Arc::clone(&clock), ledger::Limits::default());
 
         let metrics = Arc::new(Metrics::new());
         let telemetry = Arc::new(Telemetry::new(Arc::clone(&metrics), live.log.clone(), pseudonyms));
-        let lookout = Lookout::before(Arc::clone(&telemetry) as Arc<dyn crate::gate::Observer>);
+        let lookout = Lookout::before(Arc::clone(&telemetry) as Arc<dyn Observer>);
+        let hears = Arc::clone(&telemetry);
+        let tell: Tell = Arc::new(move |notice| hears.observe(&notice.into()));
+        let mut facilitators = Facilitators::over(Cells::of(Arc::clone(ledger.store())), tell);
         let pool = Arc::new(Pool::new(facilitators.adopt(&live, &clock)?));
         let board = Arc::new(Board::new(Arc::clone(&live.tariff)));
         let gate = Gate::new(Parts {
@@ -141,7 +143,7 @@ impl Server {
             board: Arc::clone(&board),
             quotes,
             clock: Arc::clone(&clock),
-            observer: Arc::clone(&lookout) as Arc<dyn crate::gate::Observer>,
+            observer: Arc::clone(&lookout) as Arc<dyn Observer>,
         });
         let picture = picture(&live, &HashMap::new()).await;
         let live_picture = Arc::new(ArcSwap::from_pointee(picture));

@@ -20,8 +20,12 @@ pub(super) async fn census(store: Arc<dyn Store>, clock: Arc<dyn Clock>, pool: A
             Ok(census) => metrics.take_census(&census),
             Err(error) => tracing::warn!(%error, "the ledger could not be looked at"),
         }
-        metrics.facilitators(pool.active().iter().map(|one| (one.name().to_owned(), one.is_up())));
-        metrics.gas_keys(pool.active().iter().filter_map(|one| Some((one.name().to_owned(), one.purse()?))));
+        let active = pool.active();
+        metrics.facilitators(active.iter().map(|one| (one.name().to_owned(), one.is_up())));
+        metrics.breakers(active.iter().flat_map(|one| {
+            one.breakers().into_iter().map(|(network, state)| (one.name().to_owned(), network, state))
+        }));
+        metrics.gas_keys(active.iter().filter_map(|one| Some((one.name().to_owned(), one.purse()?))));
         tokio::time::sleep(EVERY).await;
     }
 }

@@ -15,7 +15,7 @@ use super::world::{PRICE, World, now, settle_at};
 
 /// How long a lease lives, and how long a transaction may be in no block before something is done.
 const LAPSE: Duration = Duration::from_secs(15);
-const SOON: Duration = Duration::from_millis(400);
+const SOON: Duration = Duration::from_secs(2);
 
 fn settling(local: &Arc<Local>, payment: &Payment) -> tokio::task::JoinHandle<Result<Receipt, SettleError>> {
     let (local, payment) = (local.clone(), payment.clone());

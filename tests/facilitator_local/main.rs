@@ -335,7 +335,7 @@ async fn s13_a_lost_answer_to_the_broadcast_does_not_lose_the_payment() {
 async fn s13_a_broadcast_that_may_have_been_lost_is_unknown_and_is_made_again() {
     let anvil = Anvil::start().await;
     let flaky = Flaky::start(&anvil, "eth_sendRawTransaction", Fault::LoseTheQuestion).await;
-    let world = World::on(anvil, &[flaky.url()], |setup| setup.settle_timeout = Duration::from_millis(400)).await;
+    let world = World::on(anvil, &[flaky.url()], |setup| setup.settle_timeout = Duration::from_secs(2)).await;
     let payment = world.payment(1).await;
 
     let Err(SettleError::Unknown { transaction: Some(hash), .. }) = world.settle(&payment).await else {

@@ -14,7 +14,7 @@ use tollhouse::testing::anvil::USDC;
 
 use super::world::{PRICE, World, code, now};
 
-const SOON: Duration = Duration::from_millis(400);
+const SOON: Duration = Duration::from_secs(2);
 
 /// The latest blocks are replaced by empty ones.
 async fn undo(world: &World, blocks: u64) {

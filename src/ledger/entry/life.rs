@@ -32,6 +32,12 @@ pub enum Event {
         /// When reconciliation may look.
         check_at: Timestamp,
     },
+    /// Somebody is about to find out how the settlement ended, perhaps by asking for it again. Nobody else does until
+    /// then, and from now on a *no* to what was asked before proves nothing (I4).
+    Look {
+        /// Until when it is theirs to find out.
+        until: Timestamp,
+    },
     /// Somebody looked and still cannot tell.
     StillUnknown {
         /// The transaction, when it has become known.
@@ -130,16 +136,22 @@ impl Entry {
             (State::Reserved { .. }, Event::Begin { facilitator, transaction, check_at }) => {
                 State::Settling { since: now, facilitator, transaction, check_at, checks: 0 }
             }
+            (State::Settling { since, facilitator, transaction, checks, .. }, Event::Look { until }) => {
+                State::Settling { since, facilitator, transaction, check_at: until, checks: checks.saturating_add(1) }
+            }
             (
                 State::Settling { since, facilitator, transaction: known, checks, .. },
                 Event::StillUnknown { transaction, check_at },
-            ) => State::Settling {
-                since,
-                facilitator,
-                transaction: transaction.or(known),
-                check_at,
-                checks: checks.saturating_add(1),
-            },
+            ) => {
+                // A look was counted when it began; the request that asked for the settlement has not looked before.
+                State::Settling {
+                    since,
+                    facilitator,
+                    transaction: transaction.or(known),
+                    check_at,
+                    checks: checks.max(1),
+                }
+            }
             (State::Settling { .. }, Event::Decline { max_releases }) => {
                 let served = entry.sale.payment.offer.settle == SettleMode::OnResponse;
                 entry.releases = entry.releases.saturating_add(u32::from(served));

@@ -119,6 +119,19 @@ async fn s66_a_settlement_that_cannot_be_written_does_not_begin() {
 }
 
 #[tokio::test]
+async fn s13_a_no_that_is_written_late_is_not_written_over_a_newer_question() {
+    let (store, desk) = moody();
+    let settling = desk.in_settlement(&sale(1)).await;
+    store.turns(Mood::Refuses);
+    assert!(settling.declined().await.is_err(), "it is queued");
+    store.turns(Mood::Good);
+    desk.clock.advance(Duration::from_secs(30));
+    let unsettled = desk.ledger.overdue_settlements(9).await.unwrap().remove(0);
+    desk.ledger.look(unsettled, desk.clock.now().after(HOLD)).await.unwrap().expect("nobody was faster");
+    assert_eq!(desk.state(&sale(1)).await, "settling");
+}
+
+#[tokio::test]
 async fn i3_a_receipt_that_cannot_be_written_is_kept_until_it_can() {
     for mood in [Mood::Refuses, Mood::Lies] {
         let (store, desk) = moody();
