@@ -58,6 +58,7 @@ codes! {
     UNQUOTED "TH1029" "Other YAML tools read an unquoted 0x1111… as a number and write it back as another one."
     GAS_PRICE "TH1030" "A gas price is an amount and its unit: 0.05 gwei."
     RANGE "TH1031" "The value is outside of what makes sense here."
+    COIN "TH1032" "An amount of a network's coin names its unit: 0.002 ETH."
 
     // The routes, and policy.
     NETWORK "TH2001" "The network is none that tollhouse knows and none of the file's `networks`."
@@ -76,7 +77,7 @@ codes! {
     HOST "TH2014" "A host is a DNS name or address without a port, and each has one table."
     NETWORK_TWICE "TH2015" "A network is described or paid on twice."
     LISTEN_TWICE "TH2016" "Two listeners cannot share an address."
-    NO_NODE "TH2017" "`trust: verify` looks transfers up, and that needs a node of the network."
+    NO_NODE "TH2017" "`trust: verify` and `confirmations` look at the chain, and that needs a node of the network."
     NO_ROUTES "TH2018" "What is not listed is not for sale, and nothing is listed."
     LEDGER "TH2019" "A ledger is a file or a database, and only a file can have a single user."
     CROSSING "TH2101" "Two routes match a common request and neither is more specific, so the price would be a matter of taste."

@@ -56,7 +56,8 @@ pub(super) static UPSTREAM: Section = section(
 pub(super) static UPSTREAM_TIMEOUTS: Section = section("an upstream's timeouts", &["connect", "idle"], &["first_byte"]);
 pub(super) static PAYEE: Section = section("`pay_to`", &["address", "assets"], &[]);
 pub(super) static NETWORK: Section =
-    section("a network", &["chain", "testnet", "explorer", "rpc", "assets"], &["confirmations"]);
+    section("a network", &["chain", "testnet", "explorer", "rpc", "confirmations", "assets"], &[]);
+pub(super) static CONFIRMATIONS: Section = section("`confirmations`", &["blocks", "safe_above"], &[]);
 pub(super) static ASSET: Section = section("an asset", &["address", "decimals", "peg", "eip712"], &["permit2"]);
 pub(super) static EIP712: Section = section("`eip712`", &["name", "version"], &[]);
 pub(super) static FACILITATOR: Section =
@@ -64,7 +65,8 @@ pub(super) static FACILITATOR: Section =
 pub(super) static AUTH: Section = section("`auth`", &["bearer", "cdp"], &["header", "basic"]);
 pub(super) static CDP: Section = section("`cdp`", &["key_id", "secret"], &[]);
 pub(super) static FACILITATOR_TIMEOUT: Section = section("a facilitator's timeout", &["verify", "settle"], &[]);
-pub(super) static LOCAL: Section = section("`local`", &["rpc", "signer", "max_gas_price"], &["alarm_below"]);
+pub(super) static LOCAL: Section = section("`local`", &["rpc", "signer", "max_gas_price", "alarm_below"], &[]);
+pub(super) static KEYSTORE: Section = section("`signer`", &["keystore", "password"], &[]);
 pub(super) static BREAKER: Section = section("`breaker`", &["open_after", "half_open_after"], &[]);
 pub(super) static LEDGER: Section = section("`ledger`", &["sqlite", "single_instance", "postgres"], &[]);
 pub(super) static POSTGRES: Section = section("`postgres`", &["url"], &[]);
@@ -91,13 +93,14 @@ pub(super) static COMPUTED_PRICE: [&str; 4] = ["cel", "up_to", "min", "max"];
 
 /// All of them, for the tests that keep reader and schema together.
 #[cfg(test)]
-pub(super) static ALL: [&Section; 21] = [
+pub(super) static ALL: [&Section; 23] = [
     &FILE,
     &LISTENER,
     &UPSTREAM,
     &UPSTREAM_TIMEOUTS,
     &PAYEE,
     &NETWORK,
+    &CONFIRMATIONS,
     &ASSET,
     &EIP712,
     &FACILITATOR,
@@ -105,6 +108,7 @@ pub(super) static ALL: [&Section; 21] = [
     &CDP,
     &FACILITATOR_TIMEOUT,
     &LOCAL,
+    &KEYSTORE,
     &BREAKER,
     &LEDGER,
     &POSTGRES,

@@ -67,6 +67,8 @@ pub struct Live {
     pub breaker: facilitator::BreakerConfig,
     /// Nodes for looking transfers up.
     pub nodes: facilitator::Nodes,
+    /// How deep transfers have to lie before they count.
+    pub confirmations: facilitator::Depths,
     /// How much the log tells.
     pub log: telemetry::Config,
     /// Names of the networks with real money on them that somebody is paid on.

@@ -86,6 +86,7 @@ fn definitions() -> Value {
         "upstream_name": {"type": "string", "examples": ["http://127.0.0.1:3000"]},
         "reference": either([json!({"type": "string"}), from("env")]),
         "secret": either([from("env"), from("file")]),
+        "secret_file": from("file"),
         "node": either([json!({"type": "string"}), from("env"), from("file")]),
         "settle": {"enum": ["on_response", "before_forward"]},
         "replay": {"enum": ["refuse", "redeliver", "same_answer"]},
@@ -144,6 +145,14 @@ fn network() -> Value {
             "testnet": {"type": "boolean", "description": "Money on it is not real."},
             "explorer": {"type": "string", "description": "Where a person can look at a transaction; with {tx}."},
             "rpc": {"type": "array", "items": {"$ref": "#/$defs/node"}},
+            "confirmations": object(
+                &keys::CONFIRMATIONS,
+                &[],
+                json!({
+                    "blocks": {"type": "integer", "minimum": 1, "maximum": 600},
+                    "safe_above": described("#/$defs/money", "From above this on, only a safe block counts."),
+                }),
+            ),
             "assets": mapping_of(asset),
         }),
     )
@@ -154,13 +163,19 @@ fn facilitator() -> Value {
     let duration = || json!({"$ref": "#/$defs/duration"});
     let cdp = object(&keys::CDP, &["key_id", "secret"], json!({"key_id": secret(), "secret": secret()}));
     let timeout = object(&keys::FACILITATOR_TIMEOUT, &[], json!({"verify": duration(), "settle": duration()}));
+    let keystore = object(
+        &keys::KEYSTORE,
+        &["keystore", "password"],
+        json!({"keystore": {"$ref": "#/$defs/secret_file"}, "password": secret()}),
+    );
     let local = object(
         &keys::LOCAL,
         &["rpc", "signer"],
         json!({
             "rpc": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/node"}},
-            "signer": secret(),
+            "signer": either([secret(), keystore]),
             "max_gas_price": {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? (gwei|wei)$"},
+            "alarm_below": {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? (ETH|coin|gwei|wei)$"},
         }),
     );
     object(

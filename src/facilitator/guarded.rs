@@ -10,7 +10,7 @@ use super::breaker::{Breaker, BreakerConfig, BreakerState, Call, Change, End};
 use super::chain::NotThere;
 use super::remote::Inconclusive;
 use super::{
-    BoxError, Config, Decline, Facilitator, Outcome, Prepared, SettleError, Unresolved, VerifyError, is_behind,
+    BoxError, Config, Decline, Facilitator, Outcome, Prepared, SettleError, Shed, Unresolved, VerifyError, is_behind,
 };
 use crate::payment::{Dialect, Offer, Payment, PaymentKey, Receipt};
 use crate::primitives::{Caip2, Clock, Payer};
@@ -187,6 +187,10 @@ impl Facilitator for Guarded {
         self.inner.is_up()
     }
 
+    fn purse(&self) -> Option<super::Purse> {
+        self.inner.purse()
+    }
+
     fn breakers(&self) -> Vec<(Caip2, BreakerState)> {
         let now = self.clock.now();
         self.breakers.iter().map(|(network, breaker)| (network.clone(), breaker.standing(now))).collect()
@@ -259,6 +263,7 @@ impl Call {
 fn failed(error: &SettleError) -> (End, &'static str) {
     match error {
         SettleError::Declined(_) => (End::Answered, "declined"),
+        SettleError::NotSent(cause) if is_behind::<Shed>(&**cause) => (End::Abandoned, "not_sent"),
         SettleError::NotSent(_) => (End::Silent, "not_sent"),
         SettleError::Unknown { source, .. } => (silent_or_in_doubt(source), "unknown"),
     }
@@ -267,6 +272,9 @@ fn failed(error: &SettleError) -> (End, &'static str) {
 /// Whether somebody was there and said so. A payer can bring such answers about; silence he cannot.
 fn silent_or_in_doubt(cause: &BoxError) -> End {
     let cause = &**cause;
+    if is_behind::<Shed>(cause) {
+        return End::Abandoned;
+    }
     let said = is_behind::<Inconclusive>(cause) || is_behind::<Decline>(cause) || is_behind::<NotThere>(cause);
     if said { End::Doubted } else { End::Silent }
 }

@@ -10,32 +10,51 @@
 //! * A reverted transaction is *unknown*: it moved nothing, but the authorization is still good and public. Until it
 //!   is used or lapses, inviting another payment could charge the payer twice (I4).
 
+mod barrier;
+mod book;
 mod broadcast;
+mod desk;
+mod notes;
+mod purse;
+mod signer;
+mod tend;
 mod transaction;
-mod turn;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::{Address, Bytes, U64, U128};
-use alloy::signers::local::PrivateKeySigner;
+use alloy::primitives::{Address, Bytes, U64, U128, U256};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use self::barrier::{Barrier, Turned};
+use self::book::{Attempt, Flight, Raw};
 use self::broadcast::{Broadcast, broadcast};
+use self::desk::{Closed, Signed, Unwritten};
+use self::purse::{Purse, affords};
+use self::tend::Tending;
 use self::transaction::{Call, Fees, gas_limit};
-use self::turn::{Signed, Turns};
 use super::chain::{Chain, Found, NotThere, RpcError, Verdict};
-use super::{BoxError, Decline, Facilitator, Outcome, Prepared, SettleError, Unresolved, VerifyError};
+use super::{BoxError, Decline, Facilitator, Holds, Outcome, Prepared, SettleError, Shed, Unresolved, VerifyError};
 use crate::payment::{Authorization, Dialect, Eip3009, Offer, Payment, Receipt, TransactionHash};
-use crate::primitives::{Clock, Payee, Secret, Timestamp};
+use crate::primitives::{Clock, Payee, Timestamp};
 use crate::scheme::exact::eip3009::calldata_vrs;
+
+pub use self::desk::Desk;
+pub use self::notes::{Note, Noted, Notes};
+pub use self::signer::{Held, Signer};
 
 const BAD_SIGNATURE: &str = "invalid_exact_evm_signature";
 const ALREADY_USED: &str = "invalid_exact_evm_nonce_already_used";
 const INSUFFICIENT_BALANCE: &str = "invalid_exact_evm_insufficient_balance";
 const SIMULATION_FAILED: &str = "invalid_exact_evm_transaction_simulation_failed";
+const LAPSED: &str = "invalid_exact_evm_payload_authorization_valid_before";
+const TOO_EARLY: &str = "invalid_exact_evm_payload_authorization_valid_after";
+/// No code of the SDKs: none of them pays for gas that others waste.
+const SUSPENDED: &str = "payer_suspended";
+/// Likewise: a payment of the payer was undone.
+const HELD: &str = "payer_held";
 
 /// How often a receipt is asked for: soon at first, then less often.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -50,10 +69,14 @@ pub struct Setup {
     pub name: Arc<str>,
     /// The one chain it settles on.
     pub chain: Arc<Chain>,
-    /// The key that pays gas.
-    pub signer: Secret<[u8; 32]>,
+    /// Where its key sends from; the same for everybody who uses this key on this chain.
+    pub desk: Arc<Desk>,
     /// Above this gas price (wei per gas) nothing is sent.
     pub max_gas_price: Option<u128>,
+    /// When the key holds less than this (wei), the alarm is raised; by default when it pays for a hundred settlements.
+    pub alarm_below: Option<u128>,
+    /// Payers who are not served for now.
+    pub holds: Arc<Holds>,
     /// How long `verify` may take.
     pub verify_timeout: Duration,
     /// How long `prepare` may take, and `submit` again.
@@ -71,27 +94,18 @@ pub enum KeyError {
     IsPayee(Address),
 }
 
-/// The address of a signing key, so that `config` can compare it with every payee.
-///
-/// # Errors
-/// When the bytes are no key.
-pub fn address_of(key: &Secret<[u8; 32]>) -> Result<Address, KeyError> {
-    signer(key).map(|signer| signer.address())
-}
-
-fn signer(key: &Secret<[u8; 32]>) -> Result<PrivateKeySigner, KeyError> {
-    PrivateKeySigner::from_slice(key.expose()).map_err(|_| KeyError::Invalid)
-}
-
 /// A facilitator that submits payments itself.
 pub struct Local {
     name: Arc<str>,
     chain: Arc<Chain>,
-    signer: PrivateKeySigner,
+    desk: Arc<Desk>,
     max_gas_price: Option<u128>,
+    holds: Arc<Holds>,
     verify_timeout: Duration,
     settle_timeout: Duration,
-    turns: Turns,
+    purse: Purse,
+    barrier: Barrier,
+    tending: Tending,
     clock: Arc<dyn Clock>,
 }
 
@@ -105,27 +119,67 @@ enum Obstacle {
     Unavailable(BoxError),
 }
 
+impl From<Turned> for Obstacle {
+    fn from(turned: Turned) -> Self {
+        match turned {
+            Turned::Suspended => Self::Declined(decline(SUSPENDED)),
+            Turned::Empty => Self::Declined(decline(INSUFFICIENT_BALANCE)),
+            Turned::Busy => Self::Unavailable(Shed(turned.into()).into()),
+        }
+    }
+}
+
 impl Local {
-    /// A facilitator that pays with this key.
+    /// A facilitator that pays with the key of its desk.
     ///
     /// # Errors
-    /// When the key is unusable, or is the key of one of the payees.
+    /// When it is the key of one of the payees.
     pub fn new(setup: Setup, payees: &[Payee], clock: Arc<dyn Clock>) -> Result<Self, KeyError> {
-        let Setup { name, chain, signer: key, max_gas_price, verify_timeout, settle_timeout } = setup;
-        let signer = signer(&key)?;
-        if payees.contains(&Payee(signer.address())) {
-            return Err(KeyError::IsPayee(signer.address()));
+        let Setup { name, chain, desk, max_gas_price, alarm_below, holds, verify_timeout, settle_timeout } = setup;
+        if payees.contains(&Payee(desk.address())) {
+            return Err(KeyError::IsPayee(desk.address()));
         }
-        Ok(Self { name, chain, signer, max_gas_price, verify_timeout, settle_timeout, turns: Turns::default(), clock })
+        let (purse, barrier, tending) = (Purse::new(alarm_below), Barrier::default(), Tending::default());
+        Ok(Self {
+            name,
+            chain,
+            desk,
+            max_gas_price,
+            holds,
+            verify_timeout,
+            settle_timeout,
+            purse,
+            barrier,
+            tending,
+            clock,
+        })
     }
 
     /// The account that pays gas.
     pub fn address(&self) -> Address {
-        self.signer.address()
+        self.desk.address()
     }
 
-    /// What the chain makes of the transfer at its latest block.
+    /// Does what asks the node about a payment, for whom that may be done, and remembers what it showed of the payer.
+    async fn ask<T>(&self, payment: &Payment, work: impl Future<Output = Result<T, Obstacle>>) -> Result<T, Obstacle> {
+        if self.holds.holds(payment.payer()) {
+            return Err(Obstacle::Declined(decline(HELD)));
+        }
+        let signed = signed(payment);
+        let token = payment.offer.asset.address;
+        let _asking = self.barrier.pass(signed.from, token, signed.value.units(), self.clock.now())?;
+        let answer = work.await;
+        if answer.is_ok() {
+            self.barrier.welcome(signed.from, self.clock.now());
+        }
+        answer
+    }
+
+    /// What the chain makes of the transfer at its latest block. A key that cannot pay for it is noticed before the
+    /// backend works for nothing.
     async fn simulate(&self, payment: &Payment) -> Result<(), Obstacle> {
+        self.purse.suffices().map_err(|poor| Obstacle::Unavailable(poor.into()))?;
+        self.check_time(payment)?;
         let call = self.call_object(payment, &input(payment)?);
         match self.chain.read::<Bytes>("eth_call", json!([call, "latest"])).await {
             Ok(_) => Ok(()),
@@ -133,19 +187,45 @@ impl Local {
         }
     }
 
-    /// Why the chain refuses the transfer, by the state of the chain rather than by the words of a node.
+    /// Why the chain refuses the transfer, by the state of the chain rather than by the words of a node. The contract's
+    /// own words are for the operator.
     async fn diagnose(&self, payment: &Payment, error: RpcError) -> Obstacle {
         if !matches!(error, RpcError::Refused { .. }) {
             return Obstacle::Unavailable(error.into());
         }
         let token = payment.offer.asset.address;
         let signed = signed(payment);
-        match tokio::try_join!(self.chain.is_used(token, signed), self.chain.balance(token, signed.from)) {
-            Ok((true, _)) => Obstacle::Used,
-            Ok((false, balance)) if balance < signed.value.units() => Obstacle::Declined(decline(INSUFFICIENT_BALANCE)),
-            Ok(_) if error.is_revert() => Obstacle::Declined(decline(SIMULATION_FAILED)),
-            Ok(_) => Obstacle::Unavailable(error.into()),
-            Err(error) => Obstacle::Unavailable(error.into()),
+        let state = tokio::try_join!(
+            self.chain.is_used(token, signed),
+            self.chain.balance(token, signed.from),
+            self.chain.head()
+        );
+        let (balance, time) = match state {
+            Ok((true, ..)) => return Obstacle::Used,
+            Ok((false, balance, head)) => (balance, U256::from(head.seconds())),
+            Err(error) => return Obstacle::Unavailable(error.into()),
+        };
+        if balance < signed.value.units() {
+            self.barrier.saw_balance(signed.from, token, balance, self.clock.now());
+            return Obstacle::Declined(decline(INSUFFICIENT_BALANCE));
+        }
+        if !error.is_revert() {
+            return Obstacle::Unavailable(error.into());
+        }
+        tracing::info!(facilitator = %self.name, payment = %payment.key(), %error, "the token refuses a payment");
+        Obstacle::Declined(decline(match time {
+            time if time >= signed.valid_before => LAPSED,
+            time if time <= signed.valid_after => TOO_EARLY,
+            _ => SIMULATION_FAILED,
+        }))
+    }
+
+    /// What has lapsed by our clock or by the chain's is not sent (S28, S29). What is not good yet by the chain's clock
+    /// fails the simulation.
+    fn check_time(&self, payment: &Payment) -> Result<(), Obstacle> {
+        match self.chain.now().as_secs() >= payment.authorization.valid_before() {
+            true => Err(Obstacle::Declined(decline(LAPSED))),
+            false => Ok(()),
         }
     }
 
@@ -157,6 +237,7 @@ impl Local {
     /// The transaction that settles the payment, but for its nonce. Estimating its gas simulates it once more, so
     /// what would revert is not sent (S30).
     async fn call(&self, payment: &Payment) -> Result<Call, Obstacle> {
+        self.check_time(payment)?;
         let input = input(payment)?;
         let simulated = json!([self.call_object(payment, &input), "latest"]);
         let (estimate, fees) = tokio::join!(self.chain.read::<U64>("eth_estimateGas", simulated), self.fees());
@@ -166,57 +247,141 @@ impl Local {
         };
         Ok(Call {
             chain_id: self.chain.chain_id(),
-            token: payment.offer.asset.address,
+            to: payment.offer.asset.address,
             input,
             gas_limit: gas_limit(estimate).map_err(|dear| Obstacle::Unavailable(dear.into()))?,
             fees: fees.map_err(Obstacle::Unavailable)?,
         })
     }
 
+    /// What gas costs now, unless that is more than the operator pays.
     async fn fees(&self) -> Result<Fees, BoxError> {
+        self.market(self.max_gas_price).await
+    }
+
+    /// What gas costs now, up to a ceiling.
+    async fn market(&self, ceiling: Option<u128>) -> Result<Fees, BoxError> {
         let Some(base_fee) = self.chain.head().await?.base_fee_per_gas else {
             let price: U128 = self.chain.read("eth_gasPrice", json!([])).await?;
-            return Ok(Fees::legacy(price.to(), self.max_gas_price)?);
+            return Ok(Fees::legacy(price.to(), ceiling)?);
         };
         let tip = match self.chain.read::<U128>("eth_maxPriorityFeePerGas", json!([])).await {
             Ok(tip) => tip.to(),
             Err(RpcError::Refused { .. }) => DEFAULT_TIP,
             Err(error) => return Err(error.into()),
         };
-        Ok(Fees::dynamic(base_fee.to(), tip, self.max_gas_price)?)
+        Ok(Fees::dynamic(base_fee.to(), tip, ceiling)?)
+    }
+
+    /// Remembers what the key holds, and raises the alarm or ends it.
+    fn note_balance(&self, balance: U256, fees: Fees) {
+        match self.purse.note(balance, fees, self.clock.now()) {
+            Some(true) => tracing::error!(
+                facilitator = %self.name, account = %self.address(), %balance,
+                "the gas key is running low; send it some of the network's coin"
+            ),
+            Some(false) => tracing::info!(facilitator = %self.name, %balance, "the gas key holds enough again"),
+            None => {}
+        }
     }
 
     /// Signs the settlement and keeps its turn until it is submitted.
     async fn sign(&self, payment: &Payment) -> Result<Prepared, Obstacle> {
-        let call = self.call(payment).await?;
-        let turn = self.turns.wait().await;
-        let nonce = match self.turns.known_nonce(&turn) {
-            Some(nonce) => nonce,
-            None => {
-                let count = self.chain.read::<U64>("eth_getTransactionCount", json!([self.address(), "pending"])).await;
-                self.turns.nonce_from(count.map_err(|error| Obstacle::Unavailable(error.into()))?.to())
-            }
+        let (call, balance) = tokio::join!(self.call(payment), self.chain.coin_balance(self.address()));
+        let (call, balance) = (call?, balance.map_err(|error| Obstacle::Unavailable(error.into()))?);
+        self.note_balance(balance, call.fees);
+        let turn = self.desk.turn(&self.chain).await.map_err(|closed| {
+            Obstacle::Unavailable(match closed {
+                Closed::Full => Shed(closed.into()).into(),
+                Closed::Notes(_) | Closed::Chain(_) => closed.into(),
+            })
+        })?;
+        affords(balance, call.gas_limit, call.fees, turn.book().flights.len())
+            .map_err(|poor| Obstacle::Unavailable(poor.into()))?;
+        let nonce = turn.nonce();
+        let (hash, raw) = call.sign(self.desk.signer(), nonce).await.map_err(Obstacle::Unavailable)?;
+        let flight = Flight {
+            nonce,
+            payment: Some(payment.key()),
+            good_until: payment.authorization.valid_before(),
+            attempts: vec![Attempt { hash, fees: call.fees, at: self.clock.now() }],
+            raw: Raw(raw.clone()),
+            empty: false,
         };
-        let (hash, raw) = call.sign(&self.signer, nonce).map_err(|error| Obstacle::Unavailable(error.into()))?;
-        self.turns.keep(turn, nonce, hash, self.clock.now());
+        self.desk.keep(turn, flight);
         Ok(Prepared { transaction: Some(hash), raw: Some(raw) })
     }
 
-    /// Waits until the transaction is in a block, and looks at what it did there.
+    /// Writes the transaction down and hands it to the network. An error other than *unknown* is proof that it was
+    /// not sent and will not be.
+    async fn send(&self, signed: Signed, deadline: Instant) -> Result<(), SettleError> {
+        let hash = signed.flight.latest().hash;
+        let unknown = |source: BoxError| SettleError::Unknown { transaction: Some(hash), source };
+        let raw = signed.raw().clone();
+        let Signed { mut turn, flight, .. } = signed;
+        let nonce = flight.nonce;
+        match timeout_at(deadline, self.desk.write(&mut turn, |book| book.put(flight))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(lost @ Unwritten::Lost)) => return Err(SettleError::NotSent(lost.into())),
+            // If it stands in the notes after all, whoever tends the desk sends it.
+            Ok(Err(error)) => return Err(unknown(error.into())),
+            Err(late) => return Err(unknown(late.into())),
+        }
+        match timeout_at(deadline, broadcast(&self.chain, hash, &raw)).await {
+            Ok(Broadcast::Sent) => self.desk.finish(turn).await,
+            Ok(Broadcast::NotSent(error)) => {
+                let withdrawn = timeout_at(deadline, self.desk.write(&mut turn, |book| book.withdraw(nonce))).await;
+                // While it stands in the notes, somebody may still send it.
+                return match withdrawn {
+                    Ok(Ok(())) => Err(SettleError::NotSent(error.into())),
+                    Ok(Err(_)) | Err(_) => Err(unknown(error.into())),
+                };
+            }
+            Ok(Broadcast::Perhaps) | Err(_) => {
+                self.desk.finish(turn).await;
+                self.desk.trouble.notify_one();
+            }
+        }
+        Ok(())
+    }
+
+    /// Every transaction that may have settled the payment, the one that is known from elsewhere included.
+    fn candidates(&self, payment: &Payment, known: Option<TransactionHash>) -> Vec<TransactionHash> {
+        let mut hashes = self.desk.hashes(&payment.key());
+        hashes.extend(known.filter(|known| !hashes.contains(known)));
+        hashes
+    }
+
+    /// Looks at every transaction that may have settled the payment, until one of them is in a block.
+    async fn mined(&self, payment: &Payment, known: TransactionHash) -> Result<(TransactionHash, Found), RpcError> {
+        for hash in self.candidates(payment, Some(known)) {
+            match self.chain.transfer_in(hash, payment).await? {
+                Found::NotYet => {}
+                found => return Ok((hash, found)),
+            }
+        }
+        Ok((known, Found::NotYet))
+    }
+
+    /// Waits until the transaction, or a dearer one that took its place, is in a block, and looks at what it did.
     async fn await_transfer(&self, payment: &Payment, sent: &Sent, deadline: Instant) -> Result<Receipt, SettleError> {
         let mut pause = FIRST_PAUSE;
         let mut obstacle: BoxError = "the transaction is in no block yet".into();
         while Instant::now() < deadline {
-            match timeout_at(deadline, self.chain.transfer_in(sent.hash, payment)).await {
-                Ok(Ok(Found::Yes { .. })) => {
-                    self.turns.mined(sent.nonce);
-                    return Ok(self.receipt(payment, sent.hash));
+            match timeout_at(deadline, self.mined(payment, sent.hash)).await {
+                Ok(Ok((hash, Found::Yes { .. }))) => {
+                    self.desk.landed(sent.nonce);
+                    return Ok(self.receipt(payment, hash));
                 }
-                Ok(Ok(Found::No(why))) => {
-                    self.turns.mined(sent.nonce);
+                Ok(Ok((_, Found::No(why)))) => {
+                    self.desk.landed(sent.nonce);
                     return self.after_failure(payment, sent, why, deadline).await;
                 }
-                Ok(Ok(Found::NotYet)) => {}
+                Ok(Ok((_, Found::Shallow { .. }))) => {
+                    self.desk.landed(sent.nonce);
+                    obstacle = "the transfer is not deep enough yet for its amount".into();
+                }
+                Ok(Ok((_, Found::NotYet))) => {}
                 Ok(Err(error)) => obstacle = error.into(),
                 Err(_) => break,
             }
@@ -239,6 +404,9 @@ impl Local {
         match timeout_at(deadline, self.chain.find_settlement(payment, sent.signed_at)).await {
             Ok(Verdict::Settled { transaction, .. }) => Ok(self.receipt(payment, transaction)),
             Ok(Verdict::Never(_) | Verdict::CannotTell(_)) | Err(_) => {
+                if why == NotThere::Reverted {
+                    self.barrier.saw_revert(payment.payer().0, self.clock.now());
+                }
                 Err(SettleError::Unknown { transaction: Some(sent.hash), source: why.into() })
             }
         }
@@ -280,7 +448,7 @@ impl Facilitator for Local {
     }
 
     async fn verify(&self, payment: &Payment) -> Result<(), VerifyError> {
-        match timeout(self.verify_timeout, self.simulate(payment)).await {
+        match timeout(self.verify_timeout, self.ask(payment, self.simulate(payment))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Obstacle::Used)) => Err(decline(ALREADY_USED).into()),
             Ok(Err(Obstacle::Declined(decline))) => Err(decline.into()),
@@ -292,7 +460,7 @@ impl Facilitator for Local {
     /// Signs the transaction. When the nonce is spent already there is nothing to sign, but the money may have moved
     /// since the payment was reserved (S18): `submit` reports that as unknown, and `outcome` finds out.
     async fn prepare(&self, payment: &Payment) -> Result<Prepared, SettleError> {
-        match timeout(self.settle_timeout, self.sign(payment)).await {
+        match timeout(self.settle_timeout, self.ask(payment, self.sign(payment))).await {
             Ok(Ok(prepared)) => Ok(prepared),
             Ok(Err(Obstacle::Used)) => Ok(Prepared { transaction: None, raw: None }),
             Ok(Err(Obstacle::Declined(decline))) => Err(decline.into()),
@@ -303,29 +471,50 @@ impl Facilitator for Local {
 
     async fn submit(&self, payment: &Payment, prepared: Prepared) -> Result<Receipt, SettleError> {
         let deadline = Instant::now() + self.settle_timeout;
-        let Prepared { transaction: Some(hash), raw: Some(raw) } = prepared else {
+        let Prepared { transaction: Some(hash), .. } = prepared else {
             let source = "the nonce was used before our transaction was signed".into();
             return Err(SettleError::Unknown { transaction: None, source });
         };
-        let Some(Signed { mut turn, nonce, at, .. }) = self.turns.take(hash) else {
+        let Some(signed) = self.desk.take(hash) else {
             return Err(SettleError::NotSent("the transaction was signed too long ago to be sent".into()));
         };
-        let _in_flight = self.turns.depart();
-        turn.forget();
-        match timeout_at(deadline, broadcast(&self.chain, hash, &raw)).await {
-            Ok(Broadcast::Sent) => turn.taken(nonce),
-            Ok(Broadcast::NotSent(error)) => return Err(SettleError::NotSent(error.into())),
-            Ok(Broadcast::Perhaps) | Err(_) => drop(turn),
+        let sent = Sent { hash, nonce: signed.flight.nonce, signed_at: signed.at };
+        self.send(signed, deadline).await?;
+        self.await_transfer(payment, &sent, deadline).await
+    }
+
+    fn purse(&self) -> Option<super::Purse> {
+        self.purse.shown(self.desk.book().flights.len())
+    }
+
+    /// Tends the desk, until dropped.
+    async fn refresh(&self) {
+        loop {
+            let woken = timeout(tend::EVERY, self.desk.trouble.notified()).await.is_ok();
+            if woken {
+                // A node that has just failed gets a moment.
+                tokio::time::sleep(tend::EVERY / 4).await;
+            }
+            if let Err(error) = self.tend().await {
+                tracing::warn!(facilitator = %self.name, %error, "the gas key could not be looked after");
+            }
         }
-        self.await_transfer(payment, &Sent { hash, nonce, signed_at: at }, deadline).await
     }
 
     async fn outcome(&self, unresolved: &Unresolved) -> Outcome {
         let Unresolved { payment, transaction, reserved_at, .. } = unresolved;
         let unknown = |source| Outcome::Unknown { transaction: *transaction, source };
-        if let Some(hash) = *transaction {
+        // Dearer attempts of other processes stand in the notes. When those cannot be read, the search by the
+        // authorization's nonce below still finds whichever transaction used it.
+        if let Err(error) = self.desk.look().await {
+            tracing::debug!(facilitator = %self.name, %error, "the notes of the gas key could not be read");
+        }
+        for hash in self.candidates(payment, *transaction) {
             match self.chain.transfer_in(hash, payment).await {
                 Ok(Found::Yes { .. }) => return Outcome::Settled(self.receipt(payment, hash)),
+                Ok(Found::Shallow { .. }) => {
+                    return unknown("the transfer is not deep enough yet for its amount".into());
+                }
                 Ok(Found::No(_) | Found::NotYet) => {}
                 Err(error) => return unknown(error.into()),
             }

@@ -4,6 +4,7 @@ mod breaker;
 mod cdp;
 pub mod chain;
 mod guarded;
+mod holds;
 pub mod local;
 mod pool;
 mod remote;
@@ -11,6 +12,7 @@ pub mod sandbox;
 
 pub use breaker::{BreakerConfig, BreakerState};
 pub use guarded::{Guarded, Notice, Tell};
+pub use holds::Holds;
 pub use pool::Pool;
 pub use remote::{Contradiction, Misconfigured, Remote, Witness, Witnessed, check_url};
 
@@ -27,6 +29,12 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 fn is_behind<E: std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<E>())
 }
+
+/// A limit of our own turned a payment away, for payers to bring about. It says nothing about whoever would have been
+/// asked, so breakers do not count it: or a flood of strangers could close the shop for everybody (S32).
+#[derive(Debug, thiserror::Error)]
+#[error("a limit of the gateway is reached")]
+struct Shed(#[source] BoxError);
 
 /// The payer's to fix: it is proven that nothing moved. `code` is the facilitator's, for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -152,6 +160,11 @@ pub trait Facilitator: Send + Sync + 'static {
     /// Whether it answered when it was last asked; true before it ever was. Never calls out.
     fn is_up(&self) -> bool;
 
+    /// How the key that pays its gas is doing, as last seen, if there is one.
+    fn purse(&self) -> Option<Purse> {
+        None
+    }
+
     /// What its breakers let through, by network; empty where there are none.
     fn breakers(&self) -> Vec<(crate::primitives::Caip2, BreakerState)> {
         Vec::new()
@@ -160,6 +173,17 @@ pub trait Facilitator: Send + Sync + 'static {
     /// Keeps what is known of it fresh, until dropped: `/supported`, head of the chain. Returns when there is
     /// nothing to keep fresh.
     async fn refresh(&self) {}
+}
+
+/// How a key that pays gas is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purse {
+    /// What it holds, in wei.
+    pub balance: alloy::primitives::U256,
+    /// Whether that is little enough for an alarm.
+    pub is_low: bool,
+    /// How many of its transactions are in no block yet.
+    pub in_flight: usize,
 }
 
 /// A facilitator as the file describes it.
@@ -197,6 +221,10 @@ pub enum Kind {
         signer: crate::primitives::Secret<[u8; 32]>,
         /// Above this gas price (wei per gas) nothing is sent.
         max_gas_price: Option<u128>,
+        /// When the key holds less than this (wei), the alarm is raised.
+        alarm_below: Option<u128>,
+        /// How deep a transfer has to lie before it counts.
+        confirmations: chain::Confirmations,
     },
     /// Play money in this process.
     Sandbox,
@@ -226,6 +254,9 @@ pub enum Trust {
     /// Its word is taken.
     Facilitator,
 }
+
+/// How deep transfers have to lie before they count, by network. Networks that are not in it take one block.
+pub type Depths = std::collections::HashMap<crate::primitives::Caip2, chain::Confirmations>;
 
 /// Nodes to look a transfer up on, by network.
 pub type Nodes = std::collections::HashMap<crate::primitives::Caip2, Vec<crate::primitives::Secret<String>>>;

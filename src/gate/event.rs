@@ -108,7 +108,8 @@ pub enum Event {
         /// The payment.
         key: PaymentKey,
     },
-    /// Something about a facilitator's word does not add up (S5, S15, S16): an alarm.
+    /// Something about a facilitator's word does not add up (S5, S15, S16), or a settled payment was undone (S26): an
+    /// alarm.
     Alarm {
         /// The payment, when there is one.
         key: Option<PaymentKey>,

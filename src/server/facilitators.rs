@@ -1,18 +1,22 @@
 //! Facilitators from their descriptions.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use tokio::task::AbortHandle;
 
 use crate::config;
 use crate::facilitator::chain::{Chain, CheckError, Found, Verdict};
-use crate::facilitator::local::{Local, Setup};
+use crate::facilitator::local::{Desk, Held, Local, Notes, Setup, Signer as _};
 use crate::facilitator::sandbox::{Behaviour, Sandbox};
-use crate::facilitator::{self, BoxError, BreakerConfig, Facilitator, Guarded, Kind, Remote, Tell, Witness, Witnessed};
+use crate::facilitator::{
+    self, BoxError, BreakerConfig, Facilitator, Guarded, Holds, Kind, Remote, Tell, Witness, Witnessed,
+};
 use crate::payment::{Payment, TransactionHash};
-use crate::primitives::{Asset, Caip2, Clock, Payee, Timestamp};
+use crate::primitives::{Address, Asset, Caip2, Clock, Payee, Timestamp};
 use crate::tariff::{Charge, Toll};
 
 use super::StartError;
@@ -23,24 +27,83 @@ const CHECK: Duration = Duration::from_secs(10);
 /// The facilitators in force, each with the description it was made from.
 pub(super) struct Facilitators {
     members: Vec<Member>,
+    desks: Desks,
+    chains: Chains,
+    holds: Arc<Holds>,
     tell: Tell,
+}
+
+/// The chains that are looked at, one for each set of nodes. Whoever surveys them reads this.
+pub(super) type Chains = Arc<ArcSwap<Vec<Watched>>>;
+
+/// A set of nodes, and which part of the file names it.
+#[derive(Clone)]
+pub(super) struct Watched {
+    /// `networks`, or a facilitator's name.
+    pub(super) named_in: Arc<str>,
+    pub(super) chain: Arc<Chain>,
+}
+
+/// The desks of gas keys. A desk outlives reloads: within a process, everybody who uses a key uses the same one.
+struct Desks {
+    notes: Arc<dyn Notes>,
+    open: HashMap<(Caip2, Address), Weak<Desk>>,
+}
+
+impl Desks {
+    /// The desk of a key on a network.
+    fn of(&mut self, network: &Caip2, signer: Held, clock: &Arc<dyn Clock>) -> Arc<Desk> {
+        self.open.retain(|_, desk| desk.strong_count() > 0);
+        let key = (network.clone(), signer.address());
+        if let Some(desk) = self.open.get(&key).and_then(Weak::upgrade) {
+            return desk;
+        }
+        let desk = Arc::new(Desk::new(network, Arc::new(signer), Arc::clone(&self.notes), Arc::clone(clock)));
+        self.open.insert(key, Arc::downgrade(&desk));
+        desk
+    }
 }
 
 struct Member {
     config: facilitator::Config,
-    /// The nodes it looks transfers up on.
-    nodes: facilitator::Nodes,
     breaker: BreakerConfig,
     /// Without its breakers.
     bare: Arc<dyn Facilitator>,
     facilitator: Arc<dyn Facilitator>,
+    /// The chain it looks at itself.
+    chain: Option<Arc<Chain>>,
+    /// The nodes that its word is checked on, and how deep transfers have to lie there.
+    witness: (facilitator::Nodes, facilitator::Depths),
     refreshing: Option<AbortHandle>,
 }
 
 impl Facilitators {
-    /// None yet; `tell` hears what happens to those to come.
-    pub(super) fn new(tell: Tell) -> Self {
-        Self { members: Vec::new(), tell }
+    /// None yet. Gas keys take down what they send in these notes; `tell` hears what happens to those to come.
+    pub(super) fn over(notes: Arc<dyn Notes>, tell: Tell) -> Self {
+        let desks = Desks { notes, open: HashMap::new() };
+        Self { members: Vec::new(), desks, chains: Chains::default(), holds: Arc::default(), tell }
+    }
+
+    /// Payers whom nobody here settles for at present.
+    pub(super) fn holds(&self) -> Arc<Holds> {
+        Arc::clone(&self.holds)
+    }
+
+    /// The chains of the configuration in force.
+    pub(super) fn chains(&self) -> Chains {
+        Arc::clone(&self.chains)
+    }
+
+    /// Lets every gas key go, so that the next process need not wait for the leases to lapse.
+    pub(super) async fn close(&mut self) {
+        for member in &mut self.members {
+            if let Some(refreshing) = member.refreshing.take() {
+                refreshing.abort();
+            }
+        }
+        for desk in self.desks.open.values().filter_map(Weak::upgrade) {
+            desk.close().await;
+        }
     }
 
     /// Makes what the file describes. One whose description did not change stays as it is, with all it knows; one
@@ -54,8 +117,8 @@ impl Facilitators {
         let mut before = std::mem::take(&mut self.members);
         let mut now = Vec::new();
         for config in &live.facilitators {
-            let nodes = nodes_of(config, live);
-            let same = |member: &Member| member.config == *config && member.nodes == nodes;
+            let witness_of = witness_of(config, live);
+            let same = |member: &Member| member.config == *config && member.witness == witness_of;
             let member = match before.iter().position(same).map(|at| before.swap_remove(at)) {
                 Some(member) if member.breaker == live.breaker => member,
                 Some(member) => Member {
@@ -63,11 +126,11 @@ impl Facilitators {
                     facilitator: self.guarded(&member.bare, config, live.breaker, clock),
                     ..member
                 },
-                None => match make(config, live, &witness, clock) {
-                    Ok(bare) => {
+                None => match make(config, live, &witness, &mut self.desks, &self.holds, clock) {
+                    Ok((bare, chain)) => {
                         let facilitator = self.guarded(&bare, config, live.breaker, clock);
                         let (config, breaker) = (config.clone(), live.breaker);
-                        Member { config, nodes, breaker, bare, facilitator, refreshing: None }
+                        Member { config, witness: witness_of, breaker, bare, facilitator, chain, refreshing: None }
                     }
                     Err(source) => {
                         now.append(&mut before);
@@ -88,6 +151,14 @@ impl Facilitators {
             member.refreshing = Some(tokio::spawn(async move { facilitator.refresh().await }).abort_handle());
         }
         self.members = now;
+        let named = |named_in: &Arc<str>, chain: &Arc<Chain>| Watched {
+            named_in: Arc::clone(named_in),
+            chain: Arc::clone(chain),
+        };
+        let networks: Arc<str> = "networks".into();
+        let own = self.members.iter().filter_map(|member| Some(named(&member.config.name, member.chain.as_ref()?)));
+        let all = witness.0.iter().map(|chain| named(&networks, chain)).chain(own).collect();
+        self.chains.store(Arc::new(all));
         Ok(self.members.iter().map(|member| Arc::clone(&member.facilitator)).collect())
     }
 
@@ -109,13 +180,16 @@ impl Facilitators {
     }
 }
 
-/// The nodes that a facilitator elsewhere is held against: with other nodes its word is worth something else.
-fn nodes_of(config: &facilitator::Config, live: &config::Live) -> facilitator::Nodes {
+/// What a facilitator elsewhere is held against: with other nodes its word is worth something else.
+fn witness_of(config: &facilitator::Config, live: &config::Live) -> (facilitator::Nodes, facilitator::Depths) {
     if !matches!(config.kind, Kind::Remote { .. }) {
-        return facilitator::Nodes::new();
+        return Default::default();
     }
-    let own = live.nodes.iter().filter(|(network, _)| config.networks.contains(network));
-    own.map(|(network, addresses)| (network.clone(), addresses.clone())).collect()
+    let own = |network: &Caip2| config.networks.contains(network);
+    let (mut nodes, mut depths) = (live.nodes.clone(), live.confirmations.clone());
+    nodes.retain(|network, _| own(network));
+    depths.retain(|network, _| own(network));
+    (nodes, depths)
 }
 
 impl Drop for Facilitators {
@@ -128,32 +202,41 @@ impl Drop for Facilitators {
     }
 }
 
+/// A facilitator, and the chain that it looks at itself.
+type Made = (Arc<dyn Facilitator>, Option<Arc<Chain>>);
+
 fn make(
     config: &facilitator::Config,
     live: &config::Live,
     witness: &Arc<Nodes>,
+    desks: &mut Desks,
+    holds: &Arc<Holds>,
     clock: &Arc<dyn Clock>,
-) -> Result<Arc<dyn Facilitator>, BoxError> {
+) -> Result<Made, BoxError> {
     Ok(match &config.kind {
         Kind::Remote { .. } => {
             let witness = Some(Arc::clone(witness) as Arc<dyn Witness>);
-            Arc::new(Remote::new(config, witness, Arc::clone(clock))?)
+            (Arc::new(Remote::new(config, witness, Arc::clone(clock))?), None)
         }
-        Kind::Local { rpc, signer, max_gas_price } => {
+        Kind::Local { rpc, signer, max_gas_price, alarm_below, confirmations } => {
             let network = config.networks.first().ok_or("it names no network")?;
+            let chain = Chain::connect(network.clone(), rpc, Arc::clone(clock))?.confirming(confirmations.clone());
+            let chain = Arc::new(chain);
             let setup = Setup {
                 name: Arc::clone(&config.name),
-                chain: Arc::new(Chain::connect(network.clone(), rpc, Arc::clone(clock))?),
-                signer: signer.clone(),
+                chain: Arc::clone(&chain),
+                desk: desks.of(network, Held::new(signer)?, clock),
                 max_gas_price: *max_gas_price,
+                alarm_below: *alarm_below,
+                holds: Arc::clone(holds),
                 verify_timeout: config.verify_timeout,
                 settle_timeout: config.settle_timeout,
             };
-            Arc::new(Local::new(setup, &payees(live), Arc::clone(clock))?)
+            (Arc::new(Local::new(setup, &payees(live), Arc::clone(clock))?), Some(chain))
         }
         Kind::Sandbox => {
             let behaviour = Behaviour { settle_timeout: config.settle_timeout, ..Behaviour::default() };
-            Arc::new(Sandbox::new(Arc::clone(&config.name), Arc::clone(clock), behaviour))
+            (Arc::new(Sandbox::new(Arc::clone(&config.name), Arc::clone(clock), behaviour)), None)
         }
     })
 }
@@ -208,20 +291,22 @@ fn tolls(live: &config::Live) -> impl Iterator<Item = &Arc<Toll>> {
 }
 
 /// Our own nodes, for a look at what a facilitator says it did (S16).
-struct Nodes(Vec<Chain>);
+struct Nodes(Vec<Arc<Chain>>);
 
 impl Nodes {
     fn new(live: &config::Live, clock: &Arc<dyn Clock>) -> Result<Arc<Self>, StartError> {
         let chains = live.nodes.iter().map(|(network, addresses)| {
             let connected = Chain::connect(network.clone(), addresses, Arc::clone(clock));
+            let depth = live.confirmations.get(network).cloned().unwrap_or_default();
             connected
+                .map(|chain| Arc::new(chain.confirming(depth)))
                 .map_err(|error| StartError::Facilitator { name: format!("rpc of {network}"), source: error.into() })
         });
         Ok(Arc::new(Self(chains.collect::<Result<_, _>>()?)))
     }
 
     fn of(&self, network: &Caip2) -> Option<&Chain> {
-        self.0.iter().find(|chain| chain.network() == network)
+        self.0.iter().find(|chain| chain.network() == network).map(|chain| &**chain)
     }
 }
 
@@ -236,7 +321,7 @@ impl Witness for Nodes {
         Ok(match chain.transfer_in(transaction, payment).await? {
             Found::Yes { .. } => Witnessed::Yes,
             Found::No(why) => Witnessed::No(why.to_string()),
-            Found::NotYet => Witnessed::NotYet,
+            Found::Shallow { .. } | Found::NotYet => Witnessed::NotYet,
         })
     }
 

@@ -2,8 +2,10 @@
 
 mod facilitators;
 mod listener;
+mod notes;
 mod observe;
 pub mod reload;
+mod reorg;
 mod run;
 mod serving;
 
@@ -19,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config;
-use crate::facilitator::Pool;
+use crate::facilitator::{Pool, Tell};
 use crate::gate::{Gate, Observer, Parts};
 use crate::ledger::{self, Ledger, Store};
 use crate::payment::QuoteKey;
@@ -34,7 +36,9 @@ use crate::telemetry::{Metrics, Pseudonyms, Telemetry};
 
 use facilitators::Facilitators;
 pub(crate) use listener::{Connections, Door};
+use reorg::Lookout;
 
+pub use notes::Cells;
 pub use run::{RunError, Stop, run};
 pub use serving::Serving;
 
@@ -131,8 +135,10 @@ impl Server {
 
         let metrics = Arc::new(Metrics::new());
         let telemetry = Arc::new(Telemetry::new(Arc::clone(&metrics), live.log.clone(), pseudonyms));
+        let lookout = Lookout::before(Arc::clone(&telemetry) as Arc<dyn Observer>);
         let hears = Arc::clone(&telemetry);
-        let mut facilitators = Facilitators::new(Arc::new(move |notice| hears.observe(&notice.into())));
+        let tell: Tell = Arc::new(move |notice| hears.observe(&notice.into()));
+        let mut facilitators = Facilitators::over(Cells::of(Arc::clone(ledger.store())), tell);
         let pool = Arc::new(Pool::new(facilitators.adopt(&live, &clock)?));
         let board = Arc::new(Board::new(Arc::clone(&live.tariff)));
         let gate = Gate::new(Parts {
@@ -143,7 +149,7 @@ impl Server {
             board: Arc::clone(&board),
             quotes,
             clock: Arc::clone(&clock),
-            observer: Arc::clone(&telemetry) as Arc<dyn Observer>,
+            observer: Arc::clone(&lookout) as Arc<dyn Observer>,
         });
         let picture = picture(&live, &HashMap::new()).await;
         let live_picture = Arc::new(ArcSwap::from_pointee(picture));
@@ -171,6 +177,12 @@ impl Server {
             ended: watch::Sender::new(false),
         };
         server.tend();
+        server.background.spawn(reorg::watch(
+            lookout,
+            Arc::clone(server.ledger.store()),
+            server.facilitators.chains(),
+            server.facilitators.holds(),
+        ));
         server.open_doors().await?;
         server.readiness.set(true);
         Ok(server)
@@ -206,6 +218,7 @@ impl Server {
             Arc::clone(&self.pool),
             Arc::clone(&self.metrics),
         ));
+        self.background.spawn(observe::survey(self.facilitators.chains(), Arc::clone(&self.metrics)));
         let live = Arc::clone(&self.live);
         self.background.spawn(async move {
             loop {
@@ -251,6 +264,8 @@ impl Server {
         .await
         .is_ok();
         let written = tokio::time::timeout(LAST_WORDS, self.ledger.flush()).await.is_ok();
+        // Best effort: a lease that is not let go lapses by itself.
+        let _ = tokio::time::timeout(LAST_WORDS, self.facilitators.close()).await;
         self.ended.send_replace(true);
         self.background.shutdown().await;
         ended && written

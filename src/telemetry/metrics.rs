@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -12,7 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::facilitator::BreakerState;
+use crate::facilitator::chain::Health;
+use crate::facilitator::{BreakerState, Purse};
 use crate::gate::Event;
 use crate::gate::event::{Answered, PHASES};
 use crate::ledger::Census;
@@ -67,6 +69,20 @@ struct ByFacilitator {
     facilitator: String,
 }
 
+/// A node is known by its place in the file: its address may hold a key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByNode {
+    network: String,
+    named_in: String,
+    node: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByNodes {
+    network: String,
+    named_in: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByCall {
     facilitator: Arc<str>,
@@ -92,6 +108,19 @@ struct ConfigInfo {
     version: &'static str,
 }
 
+/// How a set of nodes is doing.
+#[derive(Debug, Clone)]
+pub struct NodesOf {
+    /// The chain they serve.
+    pub network: String,
+    /// Which part of the file names them: `networks`, or a facilitator.
+    pub named_in: String,
+    /// How far the chain's clock and ours are apart, above what is usual.
+    pub skew: Duration,
+    /// Each of them, in the order of the file.
+    pub health: Vec<Health>,
+}
+
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
@@ -108,6 +137,12 @@ pub struct Metrics {
     entries: Family<ByState, Gauge>,
     oldest_settling: Gauge,
     facilitators: Family<ByFacilitator, Gauge>,
+    gas_balance: Family<ByFacilitator, Gauge<f64, AtomicU64>>,
+    gas_low: Family<ByFacilitator, Gauge>,
+    gas_in_flight: Family<ByFacilitator, Gauge>,
+    node_up: Family<ByNode, Gauge>,
+    node_behind: Family<ByNode, Gauge<f64, AtomicU64>>,
+    chain_skew: Family<ByNodes, Gauge<f64, AtomicU64>>,
     calls: Family<ByCallOutcome, Counter>,
     call_times: Family<ByCall, Histogram>,
     breakers: Family<ByBreaker, Gauge>,
@@ -142,6 +177,12 @@ impl Metrics {
             entries: Family::default(),
             oldest_settling: Gauge::default(),
             facilitators: Family::default(),
+            gas_balance: Family::default(),
+            gas_low: Family::default(),
+            gas_in_flight: Family::default(),
+            node_up: Family::default(),
+            node_behind: Family::default(),
+            chain_skew: Family::default(),
             calls: Family::default(),
             call_times,
             breakers: Family::default(),
@@ -166,7 +207,11 @@ impl Metrics {
             "Paid answers of which no byte reached the client",
             self.undelivered.clone(),
         );
-        to.register("alarms", "Words of a facilitator that do not add up", self.alarms.clone());
+        to.register(
+            "alarms",
+            "Words of a facilitator that do not add up, and settled payments that were undone",
+            self.alarms.clone(),
+        );
         let phases = Family::<ByPhase, Histogram>::new_with_constructor(|| {
             Histogram::new(exponential_buckets(0.000_05, 2.5, 14))
         });
@@ -181,6 +226,22 @@ impl Metrics {
             self.oldest_settling.clone(),
         );
         to.register("facilitator_up", "Whether a facilitator answers", self.facilitators.clone());
+        to.register("gas_balance_wei", "What a gas key holds", self.gas_balance.clone());
+        to.register("gas_low", "Whether a gas key holds too little", self.gas_low.clone());
+        to.register("gas_in_flight", "Transactions of a gas key that are in no block yet", self.gas_in_flight.clone());
+        to.register("node_up", "Whether a node answers, for the right chain", self.node_up.clone());
+        to.register_with_unit(
+            "node_behind",
+            "How far a node's head is behind the best one's",
+            Unit::Seconds,
+            self.node_behind.clone(),
+        );
+        to.register_with_unit(
+            "chain_skew",
+            "How far the chain's clock and ours are apart, above what is usual",
+            Unit::Seconds,
+            self.chain_skew.clone(),
+        );
         to.register("facilitator_calls", "Calls to facilitators by outcome", self.calls.clone());
         to.register_with_unit(
             "facilitator_call",
@@ -282,6 +343,34 @@ impl Metrics {
         self.facilitators.clear();
         for (facilitator, up) in up {
             self.facilitators.get_or_create(&ByFacilitator { facilitator }).set(i64::from(up));
+        }
+    }
+
+    /// Notes how the keys that pay gas are doing.
+    pub fn gas_keys(&self, purses: impl Iterator<Item = (String, Purse)>) {
+        self.gas_balance.clear();
+        self.gas_low.clear();
+        self.gas_in_flight.clear();
+        for (facilitator, purse) in purses {
+            let of = ByFacilitator { facilitator };
+            self.gas_balance.get_or_create(&of).set(f64::from(purse.balance));
+            self.gas_low.get_or_create(&of).set(i64::from(purse.is_low));
+            self.gas_in_flight.get_or_create(&of).set(i64::try_from(purse.in_flight).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Notes how the nodes of each chain are doing.
+    pub fn nodes(&self, sets: impl Iterator<Item = NodesOf>) {
+        self.node_up.clear();
+        self.node_behind.clear();
+        self.chain_skew.clear();
+        for NodesOf { network, named_in, skew, health } in sets {
+            for (node, health) in (1..).zip(health) {
+                let of = ByNode { network: network.clone(), named_in: named_in.clone(), node };
+                self.node_up.get_or_create(&of).set(i64::from(health.up));
+                self.node_behind.get_or_create(&of).set(health.behind.as_secs_f64());
+            }
+            self.chain_skew.get_or_create(&ByNodes { network, named_in }).set(skew.as_secs_f64());
         }
     }
 

@@ -79,6 +79,13 @@ impl Anvil {
         self.send(RICH, USDC, mint.abi_encode()).await;
     }
 
+    /// Has USDC refuse everything to or from an account.
+    pub async fn block_usdc(&self, account: Address) {
+        let block = FiatToken::blacklistCall { _account: account };
+        self.rpc::<Value>("anvil_setBalance", json!([usdc::NOBODY, U256::from(10).pow(U256::from(18))])).await;
+        self.send(usdc::NOBODY, USDC, block.abi_encode()).await;
+    }
+
     /// Gives an account some of the chain's coin, to pay gas with: one whole unit.
     pub async fn fund_gas(&self, account: Address) {
         self.rpc::<Value>("anvil_setBalance", json!([account, U256::from(10).pow(U256::from(18))])).await;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy::primitives::U256;
 use tollhouse::config::Config;
+use tollhouse::facilitator::chain::Confirmations;
 use tollhouse::facilitator::{self, Auth, Kind, Trust};
 use tollhouse::ledger;
 use tollhouse::payment::Replay;
@@ -168,11 +170,20 @@ fn facilitators_keep_their_order_and_their_secrets() {
     assert!(
         matches!(&backup.kind, Kind::Remote { auth: Auth::Bearer(token), trust: Trust::Facilitator, .. } if token.expose() == "s3cret")
     );
-    assert!(matches!(&own.kind, Kind::Local { max_gas_price: Some(50_000_000), .. }));
+    assert!(matches!(
+        &own.kind,
+        Kind::Local { max_gas_price: Some(50_000_000), alarm_below: Some(2_000_000_000_000_000), .. }
+    ));
     assert!(
         matches!(&cdp.kind, Kind::Remote { url, .. } if url.as_str() == "https://api.cdp.coinbase.com/platform/v2/x402")
     );
     assert_eq!(config.live.nodes[&Caip2::evm(4242)].len(), 2);
+    let units = |depth: &Confirmations| depth.safe_above.values().map(|above| above.units()).collect::<Vec<_>>();
+    let base = &config.live.confirmations[&Caip2::evm(8453)];
+    assert_eq!((base.blocks, units(base)), (2, vec![U256::from(100_000_000)]));
+    let own_chain = &config.live.confirmations[&Caip2::evm(4242)];
+    assert_eq!((own_chain.blocks, units(own_chain)), (1, vec![U256::from(500)]));
+    assert!(matches!(&own.kind, Kind::Local { confirmations, .. } if confirmations == own_chain));
 }
 
 #[test]
@@ -222,4 +233,12 @@ fn live_money_is_loud() {
         loaded.report.summary(),
         "gateway.yaml is valid: 7 routes, 4 priced.  LIVE: real money on base, polygon."
     );
+}
+
+#[test]
+fn a_gas_key_may_stand_in_an_encrypted_keystore() {
+    let config = meaning_of(include_str!("../fixtures/config/valid/keystore.yaml"));
+    let Kind::Local { signer, .. } = &config.live.facilitators[0].kind else { panic!("it is local") };
+    let expected = "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d";
+    assert_eq!(alloy::primitives::hex::encode(signer.expose()), expected);
 }

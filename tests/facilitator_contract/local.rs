@@ -46,7 +46,7 @@ impl Stage for LocalStage {
         let world = World::new().await;
         let payable = world.payment(1).await;
         let World { anvil, setup, local, .. } = world;
-        Self { anvil: Some(anvil), setup, local: Arc::new(local), payable, losing: None }
+        Self { anvil: Some(anvil), setup, local, payable, losing: None }
     }
 
     fn facilitator(&self) -> Arc<dyn Facilitator> {

@@ -1,7 +1,7 @@
 //! A node that fails at one method, and passes everything else on to anvil.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -26,6 +26,7 @@ pub enum Fault {
 pub struct Flaky {
     url: String,
     healed: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
     serving: JoinHandle<()>,
 }
 
@@ -34,20 +35,32 @@ impl Flaky {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let healed = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(AtomicUsize::new(0));
         let upstream = anvil.rpc_url().expose().clone();
         let serving = tokio::spawn({
-            let healed = healed.clone();
+            let (healed, asked) = (healed.clone(), asked.clone());
             async move {
                 while let Ok((socket, _)) = listener.accept().await {
+                    asked.fetch_add(1, Ordering::SeqCst);
                     tokio::spawn(serve(socket, upstream.clone(), method, fault, healed.clone()));
                 }
             }
         });
-        Self { url, healed, serving }
+        Self { url, healed, asked, serving }
     }
 
     pub fn url(&self) -> Secret<String> {
         Secret::new(self.url.clone())
+    }
+
+    /// How many questions it was asked since the last time somebody wanted to know.
+    pub fn asked(&self) -> usize {
+        self.asked.swap(0, Ordering::SeqCst)
+    }
+
+    /// From here on it fails, again.
+    pub fn fail(&self) {
+        self.healed.store(false, Ordering::SeqCst);
     }
 
     /// From here on it passes everything on.

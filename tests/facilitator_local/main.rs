@@ -1,11 +1,14 @@
 //! What our own node and key promise, against a real chain and Circle's own token.
 
+mod desk;
 mod flaky;
+mod nodes;
+mod reorg;
 mod world;
 
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, U256};
 use serde_json::{Value, json};
 use tollhouse::config;
 use tollhouse::facilitator::chain::{Chain, CheckError, ConnectError, Found, RpcError};
@@ -92,11 +95,80 @@ async fn s30_a_transfer_the_token_refuses_is_not_sent() {
     let world = World::new().await;
     let payment = world.payment(1).await;
     world.anvil.pass(3600).await;
+    let expected = "invalid_exact_evm_payload_authorization_valid_before";
+    assert_eq!(code(world.local.verify(&payment).await), expected);
+    assert!(
+        matches!(world.local.prepare(&payment).await, Err(SettleError::Declined(decline)) if decline.code == expected)
+    );
+}
+
+#[tokio::test]
+async fn s30_a_payer_whom_the_token_blocks_is_not_paid_gas_for() {
+    let world = World::new().await;
+    let payment = world.payment(1).await;
+    world.anvil.block_usdc(payment.payer().0).await;
     let expected = "invalid_exact_evm_transaction_simulation_failed";
     assert_eq!(code(world.local.verify(&payment).await), expected);
     assert!(
         matches!(world.local.prepare(&payment).await, Err(SettleError::Declined(decline)) if decline.code == expected)
     );
+}
+
+#[tokio::test]
+async fn s30_a_payer_who_lets_three_transactions_revert_is_not_served_a_fourth_time() {
+    let world = World::new().await;
+    for nonce in 1..=3 {
+        let payment = world.payment(nonce).await;
+        world.local.verify(&payment).await.expect("he has the money, and a clean record");
+        let prepared = world.local.prepare(&payment).await.expect("it can be signed");
+        world.drain(&payment).await;
+        assert!(matches!(world.local.submit(&payment, prepared).await, Err(SettleError::Unknown { .. })));
+    }
+
+    let payment = world.lasting(&world.payment(4).await, now().after(Duration::from_secs(7200)));
+    assert_eq!(code(world.local.verify(&payment).await), "payer_suspended");
+    assert!(matches!(world.local.prepare(&payment).await, Err(SettleError::Declined(_))));
+
+    world.clock.advance(Duration::from_secs(3600));
+    world.local.verify(&payment).await.expect("an hour has passed");
+}
+
+#[tokio::test]
+async fn s32_an_empty_wallet_makes_no_second_question_for_a_moment() {
+    let anvil = Anvil::start().await;
+    let flaky = Flaky::start(&anvil, "eth_call", Fault::LoseTheQuestion).await;
+    flaky.heal();
+    let world = World::on(anvil, &[flaky.url()], |_| ()).await;
+    let payment = world.unfunded_payment(1);
+    let expected = "invalid_exact_evm_insufficient_balance";
+    assert_eq!(code(world.local.verify(&payment).await), expected);
+
+    flaky.fail();
+    assert_eq!(code(world.local.verify(&payment).await), expected, "the node was not needed");
+    flaky.heal();
+    world.anvil.fund_usdc(payment.payer().0, PRICE).await;
+    world.clock.advance(Duration::from_secs(5));
+    world.local.verify(&payment).await.expect("it is looked at again");
+}
+
+#[tokio::test]
+async fn s30_a_gas_key_that_cannot_pay_takes_no_payments_until_it_can() {
+    let world = World::new().await;
+    let payment = world.payment(1).await;
+    let fund = |wei: U256| world.anvil.rpc::<Value>("anvil_setBalance", json!([world.local.address(), wei]));
+    fund(U256::from(1)).await;
+    world.local.tend().await.expect("the balance can be read");
+
+    assert!(world.local.purse().is_some_and(|purse| purse.is_low && purse.balance == U256::from(1)));
+    assert!(matches!(world.local.verify(&payment).await, Err(VerifyError::Unavailable(_))), "the backend would work");
+    assert!(matches!(world.local.prepare(&payment).await, Err(SettleError::NotSent(_))), "nothing is signed");
+
+    fund(U256::from(10).pow(U256::from(18))).await;
+    world.clock.advance(Duration::from_secs(5));
+    world.local.tend().await.expect("the balance can be read");
+    assert!(world.local.purse().is_some_and(|purse| !purse.is_low));
+    world.local.verify(&payment).await.expect("the key can pay");
+    world.settle(&payment).await.expect("it settles");
 }
 
 #[tokio::test]
@@ -260,10 +332,10 @@ async fn s13_a_lost_answer_to_the_broadcast_does_not_lose_the_payment() {
 }
 
 #[tokio::test]
-async fn s13_a_broadcast_that_may_have_been_lost_is_unknown_and_its_nonce_is_used_again() {
+async fn s13_a_broadcast_that_may_have_been_lost_is_unknown_and_is_made_again() {
     let anvil = Anvil::start().await;
     let flaky = Flaky::start(&anvil, "eth_sendRawTransaction", Fault::LoseTheQuestion).await;
-    let world = World::on(anvil, &[flaky.url()], |setup| setup.settle_timeout = Duration::from_millis(400)).await;
+    let world = World::on(anvil, &[flaky.url()], |setup| setup.settle_timeout = Duration::from_secs(2)).await;
     let payment = world.payment(1).await;
 
     let Err(SettleError::Unknown { transaction: Some(hash), .. }) = world.settle(&payment).await else {
@@ -272,6 +344,10 @@ async fn s13_a_broadcast_that_may_have_been_lost_is_unknown_and_its_nonce_is_use
     assert!(matches!(world.outcome(&payment, Some(hash), now()).await, Outcome::Unknown { .. }));
 
     flaky.heal();
+    world.clock.advance(Duration::from_secs(15));
+    world.local.tend().await.expect("the desk can be tended");
+    let Outcome::Settled(found) = world.outcome(&payment, Some(hash), now()).await else { panic!("it was not sent") };
+    assert_eq!(found.transaction, hash);
     world.settle(&world.payment(2).await).await.expect("the next payment is not stuck behind a gap");
 }
 

@@ -9,14 +9,17 @@ use alloy::signers::local::PrivateKeySigner;
 use alloy::sol;
 use alloy::sol_types::{SolCall, SolStruct, eip712_domain};
 use serde_json::{Value, json};
-use tollhouse::facilitator::chain::Chain;
-use tollhouse::facilitator::local::{Local, Setup};
+use tollhouse::facilitator::chain::{Chain, Confirmations};
+use tollhouse::facilitator::local::{Desk, Held, Local, Notes, Setup, Signer};
 use tollhouse::facilitator::{Facilitator, Outcome, SettleError, Unresolved, VerifyError};
+use tollhouse::ledger::Memory;
 use tollhouse::payment::{
     Authorization, Dialect, Eip3009, Offer, Payment, Receipt, Resource, SchemeName, SettleMode, SignatureBytes,
     TransactionHash,
 };
 use tollhouse::primitives::{Asset, AtomicAmount, Caip2, Clock, Nonce, Payee, Secret, SystemClock, Timestamp, preset};
+use tollhouse::server::Cells;
+use tollhouse::testing::ManualClock;
 use tollhouse::testing::anvil::{Anvil, CHAIN_ID, RICH, USDC};
 
 sol! {
@@ -42,7 +45,11 @@ pub struct World {
     pub anvil: Anvil,
     pub chain: Arc<Chain>,
     pub setup: Setup,
-    pub local: Local,
+    pub local: Arc<Local>,
+    /// Stands still until a test moves it. The chain has a clock of its own.
+    pub clock: ManualClock,
+    /// What every process with the gas key shares.
+    pub notes: Arc<dyn Notes>,
     payer: PrivateKeySigner,
 }
 
@@ -59,21 +66,59 @@ impl World {
 
     /// A facilitator that reaches the chain at these addresses.
     pub async fn on(anvil: Anvil, addresses: &[Secret<String>], change: impl FnOnce(&mut Setup)) -> Self {
-        let clock = Arc::new(SystemClock);
-        let chain = Chain::connect(Caip2::evm(CHAIN_ID), addresses, clock.clone()).expect("the addresses are fine");
-        let chain = Arc::new(chain);
-        let mut setup = Setup {
-            name: "own".into(),
-            chain: chain.clone(),
-            signer: Secret::new(GAS_KEY),
-            max_gas_price: None,
-            verify_timeout: Duration::from_secs(10),
-            settle_timeout: Duration::from_secs(20),
-        };
+        let clock = ManualClock::at(now());
+        let notes = Cells::of(Arc::new(Memory::new()));
+        let mut setup = setup(chain(addresses, &clock), &notes, &clock);
         change(&mut setup);
-        let local = Local::new(setup.clone(), &[Payee(PAYEE)], clock).expect("the key is fine");
+        let local = local(&setup, &clock);
         anvil.fund_gas(local.address()).await;
-        Self { anvil, chain, setup, local, payer: payer() }
+        Self { anvil, chain: setup.chain.clone(), setup, local, clock, notes, payer: payer() }
+    }
+
+    /// Another process with the same gas key and the same ledger.
+    pub fn another(&self, addresses: &[Secret<String>], change: impl FnOnce(&mut Setup)) -> Arc<Local> {
+        let mut setup = setup(chain(addresses, &self.clock), &self.notes, &self.clock);
+        change(&mut setup);
+        local(&setup, &self.clock)
+    }
+
+    /// A facilitator that waits this long for a block, and whose transfers have to lie this deep.
+    pub async fn confirming(confirmations: Confirmations, settle_timeout: Duration) -> Self {
+        let world = Self::new().await;
+        let chain = unconfirmed(&[world.anvil.rpc_url()], &world.clock).confirming(confirmations);
+        let setup = Setup { chain: Arc::new(chain), settle_timeout, ..world.setup };
+        Self { local: local(&setup, &world.clock), chain: setup.chain.clone(), setup, ..world }
+    }
+
+    /// What of the gas key waits to be mined: nonce, the most it pays for gas, and what it calls.
+    pub async fn waiting(&self) -> Vec<(u64, u128, Address)> {
+        let pool: Value = self.anvil.rpc("txpool_content", json!([])).await;
+        let mut waiting = Vec::new();
+        for list in ["pending", "queued"] {
+            for (account, transactions) in pool[list].as_object().expect("a pool lists accounts") {
+                if account.parse() != Ok(self.local.address()) {
+                    continue;
+                }
+                for transaction in transactions.as_object().expect("by nonce").values() {
+                    let number = |key: &str| -> U256 {
+                        serde_json::from_value(transaction[key].clone()).expect("a transaction has it")
+                    };
+                    let to = serde_json::from_value(transaction["to"].clone()).expect("it calls something");
+                    waiting.push((number("nonce").to(), number("maxFeePerGas").to(), to));
+                }
+            }
+        }
+        waiting.sort();
+        waiting
+    }
+
+    /// From here on blocks are made only when a test asks for one.
+    pub async fn stop_mining(&self) {
+        self.anvil.rpc::<Value>("evm_setAutomine", json!([false])).await;
+    }
+
+    pub async fn mine(&self) {
+        self.anvil.rpc::<Value>("anvil_mine", json!(["0x1"])).await;
     }
 
     /// A signed payment of the payer, who can afford it.
@@ -110,8 +155,7 @@ impl World {
     }
 
     pub async fn settle(&self, payment: &Payment) -> Result<Receipt, SettleError> {
-        let prepared = self.local.prepare(payment).await?;
-        self.local.submit(payment, prepared).await
+        settle_at(&self.local, payment).await
     }
 
     pub async fn outcome(
@@ -183,8 +227,45 @@ impl World {
     }
 }
 
+fn chain(addresses: &[Secret<String>], clock: &ManualClock) -> Arc<Chain> {
+    Arc::new(unconfirmed(addresses, clock))
+}
+
+fn unconfirmed(addresses: &[Secret<String>], clock: &ManualClock) -> Chain {
+    let chain = Chain::connect(Caip2::evm(CHAIN_ID), addresses, Arc::new(clock.clone()));
+    chain.expect("the addresses are fine")
+}
+
+fn setup(chain: Arc<Chain>, notes: &Arc<dyn Notes>, clock: &ManualClock) -> Setup {
+    Setup {
+        name: "own".into(),
+        desk: desk(notes, clock),
+        chain,
+        max_gas_price: None,
+        alarm_below: None,
+        holds: Arc::default(),
+        verify_timeout: Duration::from_secs(10),
+        settle_timeout: Duration::from_secs(20),
+    }
+}
+
+/// The desk of the gas key in a process of its own.
+pub fn desk(notes: &Arc<dyn Notes>, clock: &ManualClock) -> Arc<Desk> {
+    let key: Arc<dyn Signer> = Arc::new(Held::new(&Secret::new(GAS_KEY)).expect("it is a key"));
+    Arc::new(Desk::new(&Caip2::evm(CHAIN_ID), key, notes.clone(), Arc::new(clock.clone())))
+}
+
+fn local(setup: &Setup, clock: &ManualClock) -> Arc<Local> {
+    Arc::new(Local::new(setup.clone(), &[Payee(PAYEE)], Arc::new(clock.clone())).expect("the key is fine"))
+}
+
 pub fn payer() -> PrivateKeySigner {
     PrivateKeySigner::from_slice(&[0x43; 32]).expect("it is a key")
+}
+
+pub async fn settle_at(local: &Local, payment: &Payment) -> Result<Receipt, SettleError> {
+    let prepared = local.prepare(payment).await?;
+    local.submit(payment, prepared).await
 }
 
 pub fn usdc() -> Asset {

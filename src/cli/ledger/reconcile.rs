@@ -200,7 +200,7 @@ impl Look<'_> {
         let payment = &entry.sale.payment;
         let Some(transaction) = entry.transaction() else { return Ok(None) };
         let detail = match self.chain.transfer_in(transaction, payment).await.map_err(|error| explain(&error))? {
-            Found::Yes { .. } => return Ok(None),
+            Found::Yes { .. } | Found::Shallow { .. } => return Ok(None),
             Found::No(why) => why.to_string(),
             Found::NotYet => "no node knows the transaction".to_owned(),
         };

@@ -110,6 +110,9 @@ impl Resolve {
 async fn settled(chain: &Chain, entry: &Entry, transaction: TransactionHash) -> Check {
     match chain.transfer_in(transaction, &entry.sale.payment).await {
         Ok(Found::Yes { block, .. }) => Check::Agrees(Some(block)),
+        Ok(Found::Shallow { block, .. }) => Check::Silent(format!(
+            "transaction {transaction} lies in block {block}, not yet as deep as `confirmations` asks"
+        )),
         Ok(Found::No(why)) => Check::Contradicts(format!("{why}: {transaction}")),
         Ok(Found::NotYet) => Check::Silent(format!("no node knows transaction {transaction}")),
         Err(error) => Check::Silent(explain(&error)),

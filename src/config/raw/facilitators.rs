@@ -6,7 +6,7 @@ use crate::config::codes;
 use crate::config::keys;
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::source::Span;
-use crate::config::tree::{Node, Text};
+use crate::config::tree::{Node, Text, Value};
 
 pub(in crate::config) struct Facilitator {
     /// Where it stands.
@@ -31,10 +31,19 @@ pub(in crate::config) enum Auth {
     Cdp { key_id: Reference, secret: Reference },
 }
 
+/// Where the key of a local facilitator is kept.
+pub(in crate::config) enum Signer {
+    /// In hex.
+    Key(Reference),
+    /// In an encrypted keystore.
+    Keystore { file: Reference, password: Reference },
+}
+
 pub(in crate::config) struct Local {
     pub rpc: Vec<Reference>,
-    pub signer: Option<Reference>,
+    pub signer: Option<Signer>,
     pub max_gas_price: Option<Text>,
+    pub alarm_below: Option<Text>,
 }
 
 #[derive(Default)]
@@ -120,7 +129,27 @@ fn local(fields: &Fields<'_>, span: Span, mistakes: &mut Mistakes) -> Local {
     let rpc = rpc.unwrap_or_default();
     Local {
         rpc: rpc.iter().filter_map(|node| reference(node, mistakes)).collect(),
-        signer: fields.node("signer", mistakes).and_then(|node| reference(node, mistakes)),
+        signer: fields.node("signer", mistakes).and_then(|node| signer(node, mistakes)),
         max_gas_price: fields.text("max_gas_price", mistakes),
+        alarm_below: fields.text("alarm_below", mistakes),
     }
+}
+
+fn signer(node: &Node, mistakes: &mut Mistakes) -> Option<Signer> {
+    let in_keystore = matches!(
+        &node.value,
+        Value::Map(entries) if entries.iter().any(|entry| keys::KEYSTORE.known.contains(&&*entry.key.text))
+    );
+    if !in_keystore {
+        return reference(node, mistakes).map(Signer::Key);
+    }
+    let fields = Fields::of(node, &keys::KEYSTORE, mistakes)?;
+    for key in keys::KEYSTORE.known {
+        if fields.key_span(key).is_none() {
+            mistakes.add(missing(key, "a keystore", node.span));
+        }
+    }
+    let file = fields.node("keystore", mistakes).and_then(|node| reference(node, mistakes));
+    let password = fields.node("password", mistakes).and_then(|node| reference(node, mistakes));
+    Some(Signer::Keystore { file: file?, password: password? })
 }

@@ -5,9 +5,9 @@ mod fields;
 mod networks;
 mod routes;
 
-pub(super) use facilitators::{Auth, Breaker, Facilitator, Local};
+pub(super) use facilitators::{Auth, Breaker, Facilitator, Local, Signer};
 pub(super) use fields::{either, listed, nearest, not_supported};
-pub(super) use networks::{Asset, Network, PayTo, Payee};
+pub(super) use networks::{Asset, Confirmations, Network, PayTo, Payee};
 pub(super) use routes::{Charge, Defaults, Host, Limits, Price, Route, RoutePayTo};
 
 use super::codes;

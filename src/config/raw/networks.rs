@@ -5,6 +5,7 @@ use super::{Reference, missing, reference};
 use crate::config::codes;
 use crate::config::keys;
 use crate::config::mistake::{Mistake, Mistakes};
+use crate::config::source::Span;
 use crate::config::tree::{Entry, Node, Text, Value};
 
 /// Who is paid.
@@ -29,7 +30,15 @@ pub(in crate::config) struct Network {
     pub testnet: Option<Text>,
     pub explorer: Option<Text>,
     pub rpc: Vec<Reference>,
+    pub confirmations: Option<Confirmations>,
     pub assets: Option<Vec<Asset>>,
+}
+
+pub(in crate::config) struct Confirmations {
+    /// Where it stands.
+    pub span: Span,
+    pub blocks: Option<Text>,
+    pub safe_above: Option<Text>,
 }
 
 pub(in crate::config) struct Asset {
@@ -90,7 +99,13 @@ fn network(name: &Text, node: &Node, mistakes: &mut Mistakes) -> Option<Network>
     let fields = Fields::of(node, &keys::NETWORK, mistakes)?;
     let rpc = fields.list("rpc", mistakes).unwrap_or_default();
     let assets = fields.entries("assets", mistakes);
+    let confirmations = fields.fields("confirmations", &keys::CONFIRMATIONS, mistakes).map(|own| Confirmations {
+        span: fields.key_span("confirmations").unwrap_or(name.span),
+        blocks: own.text("blocks", mistakes),
+        safe_above: own.text("safe_above", mistakes),
+    });
     Some(Network {
+        confirmations,
         name: name.clone(),
         chain: fields.text("chain", mistakes),
         testnet: fields.text("testnet", mistakes),

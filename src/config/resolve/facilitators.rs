@@ -10,7 +10,7 @@ use super::facilitator_url::facilitator_url;
 use super::network::Chains;
 use super::payees::Payees;
 use super::scalar::{count, duration, shown, word};
-use super::signer::{gas_price, signing_key};
+use super::signer::{coin, gas_key, gas_price};
 use super::{Surroundings, first_of, reference};
 use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
@@ -59,6 +59,7 @@ pub(super) fn resolve(
             }
         }
     }
+    refuse_blind_confirmations(chains, &resolved, mistakes);
     let all_read = file.facilitators.as_ref().is_none_or(|raw| raw.len() == resolved.len());
     if all_read {
         refuse_unserved_networks(&resolved, payees, mistakes);
@@ -112,6 +113,18 @@ fn refuse_second_name(raw: &raw::Facilitator, names: &mut HashMap<Arc<str>, Span
                 .related(first, "first here")
                 .help("the ledger remembers payments by this name; give each its own"),
         );
+    }
+}
+
+/// Whoever writes how deep a transfer has to lie expects somebody to look.
+fn refuse_blind_confirmations(chains: &Chains, facilitators: &[Resolved], mistakes: &mut Mistakes) {
+    let looks = |config: &Config, id: &Caip2| matches!(config.kind, Kind::Local { .. }) && config.networks.contains(id);
+    for (chain, span) in chains.confirming() {
+        let network = &chain.network;
+        if chain.rpc.is_empty() && !facilitators.iter().any(|resolved| looks(&resolved.config, &network.id)) {
+            let message = format!("`confirmations` needs a node of `{}`", network.name);
+            mistakes.add(Mistake::error(&codes::NO_NODE, span, message).help("add rpc: [https://…] beside it"));
+        }
     }
 }
 
@@ -246,16 +259,14 @@ impl Reader<'_> {
             Some(text) => Some(gas_price(text, mistakes)?),
             None => None,
         };
-        let key = local.signer.as_ref()?;
-        let text = reference::secret(key, self.around, mistakes)?;
-        let Some((signer, address)) = signing_key(&text) else {
-            mistakes.add(
-                Mistake::error(&codes::BAD_SECRET, key.span(), "this is not a signing key")
-                    .help("it is 32 bytes, written as 64 hexadecimal digits"),
-            );
-            return None;
+        let alarm_below = match &local.alarm_below {
+            Some(text) => Some(coin(text, mistakes)?),
+            None => None,
         };
-        Some((Kind::Local { rpc, signer, max_gas_price }, Some(address)))
+        let (signer, address) = gas_key(local.signer.as_ref()?, self.around, mistakes)?;
+        let network = networks.and_then(<[Caip2]>::first);
+        let confirmations = network.and_then(|network| self.chains.depths().remove(network)).unwrap_or_default();
+        Some((Kind::Local { rpc, signer, max_gas_price, alarm_below, confirmations }, Some(address)))
     }
 }
 

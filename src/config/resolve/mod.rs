@@ -4,6 +4,7 @@ mod boot;
 mod facilitator_url;
 mod facilitators;
 mod hosts;
+mod keystore;
 mod network;
 mod offers;
 mod payees;
@@ -64,6 +65,7 @@ pub(super) fn resolve(
         facilitators: facilitators.into_iter().map(|facilitator| facilitator.config).collect(),
         breaker,
         nodes: chains.nodes(),
+        confirmations: chains.depths(),
         log,
         live_networks: payees.live_networks(),
         sandbox: payees.sandbox(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::price::Price;
 use super::scalar::{flag, shown, word};
 use super::{Surroundings, first_of, reference};
 use crate::config::codes;
@@ -10,10 +11,14 @@ use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw::{self, listed, nearest};
 use crate::config::source::Span;
 use crate::config::tree::Text;
-use crate::facilitator::Nodes;
+use crate::facilitator::chain::Confirmations;
+use crate::facilitator::{Depths, Nodes};
 use crate::primitives::{
     Address, Asset, Caip2, Decimals, Eip712Name, Network, Peg, Secret, preset, preset_by_id, presets,
 };
+
+/// The most blocks that somebody may wait for: about two hours of Ethereum's.
+const MOST_BLOCKS: u64 = 600;
 
 /// A network and what is known of it.
 #[derive(Debug)]
@@ -23,6 +28,8 @@ pub(super) struct Chain {
     pub tokens: Vec<Token>,
     /// Nodes to look transfers up on.
     pub rpc: Vec<Secret<String>>,
+    /// How deep transfers have to lie; with the place where the file says so.
+    pub confirmations: Option<(Confirmations, Span)>,
 }
 
 #[derive(Debug)]
@@ -53,7 +60,8 @@ impl Chains {
                     None => continue,
                 },
             };
-            chains.insert(network.name.text.to_string(), Arc::new(chain));
+            let confirmations = network.confirmations.as_ref().and_then(|raw| confirmations(raw, &chain, mistakes));
+            chains.insert(network.name.text.to_string(), Arc::new(Chain { confirmations, ..chain }));
         }
         Self(chains)
     }
@@ -87,6 +95,17 @@ impl Chains {
         }
     }
 
+    /// How deep transfers have to lie.
+    pub(super) fn depths(&self) -> Depths {
+        let of = |chain: &Arc<Chain>| Some((chain.network.id.clone(), chain.confirmations.as_ref()?.0.clone()));
+        self.0.values().filter_map(of).collect()
+    }
+
+    /// Those of which the file says how deep transfers have to lie, with the place.
+    pub(super) fn confirming(&self) -> impl Iterator<Item = (&Chain, Span)> {
+        self.0.values().filter_map(|chain| Some((&**chain, chain.confirmations.as_ref()?.1)))
+    }
+
     /// The nodes that transfers can be looked up on.
     pub(super) fn nodes(&self) -> Nodes {
         let with_nodes = self.0.values().filter(|chain| !chain.rpc.is_empty());
@@ -98,7 +117,40 @@ fn preset_chain(name: &str) -> Chain {
     let preset = preset(name).expect("the name was taken from the table of presets");
     let tokens = preset.assets.iter();
     let tokens = tokens.map(|token| Token { asset: Arc::new(token.asset()), eip3009: token.eip3009 }).collect();
-    Chain { network: Arc::new(preset.network()), tokens, rpc: Vec::new() }
+    Chain { network: Arc::new(preset.network()), tokens, rpc: Vec::new(), confirmations: None }
+}
+
+/// How deep transfers have to lie before they count (S26).
+fn confirmations(raw: &raw::Confirmations, chain: &Chain, mistakes: &mut Mistakes) -> Option<(Confirmations, Span)> {
+    let blocks = match &raw.blocks {
+        None => Some(1),
+        Some(text) => {
+            let blocks = text.text.parse().ok().filter(|blocks| (1..=MOST_BLOCKS).contains(blocks));
+            if blocks.is_none() {
+                let message = format!("`{}` is not a number of blocks", shown(&text.text));
+                mistakes.add(
+                    Mistake::error(&codes::NUMBER, text.span, message)
+                        .help(format!("write a whole number from 1 to {MOST_BLOCKS}")),
+                );
+            }
+            blocks
+        }
+    };
+    let mut safe_above = HashMap::new();
+    if let Some(text) = &raw.safe_above {
+        let price = Price::parse(text).map_err(|mistake| mistakes.add(*mistake)).ok()?;
+        for token in chain.tokens.iter().filter(|token| price.fits(&token.asset)) {
+            let amount = price.in_units_of(&token.asset, text).map_err(|mistake| mistakes.add(*mistake)).ok()?;
+            safe_above.insert(token.asset.address, amount);
+        }
+        if safe_above.is_empty() {
+            let message = format!("no asset of {} is counted in `{}`", chain.network.name, shown(&text.text));
+            mistakes
+                .add(Mistake::error(&codes::ASSET, text.span, message).help("write the amount in a token: 100 USDC"));
+            return None;
+        }
+    }
+    Some((Confirmations { blocks: blocks?, safe_above }, raw.span))
 }
 
 /// A preset is known; only nodes may be added to it (S9).
@@ -109,7 +161,7 @@ fn only_rpc(network: &raw::Network, mistakes: &mut Mistakes) {
         let message = format!("`{}` is a network that tollhouse knows", network.name.text);
         mistakes.add(
             Mistake::error(&codes::NETWORK_TWICE, network.name.span, message)
-                .label("only `rpc` can be added to it")
+                .label("only `rpc` and `confirmations` can be added to it")
                 .help("remove the other keys, or give the network a name of its own"),
         );
     }
@@ -157,7 +209,7 @@ fn custom(
         live: !testnet,
         explorer: network.explorer.as_ref().map(|text| text.text.to_string()),
     };
-    Some(Chain { network: Arc::new(network), tokens, rpc })
+    Some(Chain { network: Arc::new(network), tokens, rpc, confirmations: None })
 }
 
 fn chain_id(text: &Text, mistakes: &mut Mistakes) -> Option<Caip2> {

@@ -1,7 +1,7 @@
 //! `{env: NAME}` and `{file: PATH}`: values that stand outside of the file.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroize;
 
@@ -41,6 +41,21 @@ pub(super) fn secret(
         return None;
     }
     Some(value)
+}
+
+/// A secret that has to be a file, with its path.
+pub(super) fn secret_file(
+    reference: &Reference,
+    around: &Surroundings<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<(PathBuf, Secret<String>)> {
+    let Reference::File(path) = reference else {
+        mistakes
+            .add(Mistake::error(&codes::SHAPE, reference.span(), "this has to be a file").help("write {file: PATH}"));
+        return None;
+    };
+    let text = file(path, around, mistakes)?;
+    Some((around.directory.join(&*path.text), text))
 }
 
 /// A value that may be literal, or come from a variable, but is no secret.

@@ -7,11 +7,13 @@ use alloy::primitives::hex;
 use alloy::signers::local::PrivateKeySigner;
 
 use super::facilitators::Resolved;
+use super::keystore::{self, Locked};
 use super::payees::{Payees, Whose};
-use super::reference;
 use super::scalar::shown;
+use super::{Surroundings, reference};
 use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
+use crate::config::raw;
 use crate::config::source::Span;
 use crate::config::tree::Text;
 use crate::primitives::{Address, AtomicAmount, Decimals, Payee, Secret};
@@ -35,22 +37,33 @@ pub(super) fn refuse_own_payees(facilitators: &[Resolved], payees: &Payees, rout
 
 /// A price of gas in wei: `0.05 gwei`.
 pub(super) fn gas_price(text: &Text, mistakes: &mut Mistakes) -> Option<u128> {
-    let (amount, unit) = text.text.split_once(' ').unwrap_or((&text.text, ""));
-    let places = match unit {
-        "gwei" => Some(9),
-        "wei" => Some(0),
-        _ => None,
-    };
-    let wei = places
-        .and_then(|places| Decimals::new(places).ok())
-        .and_then(|places| AtomicAmount::from_decimal(amount, places).ok())
-        .and_then(|amount| u128::try_from(amount.units()).ok())
-        .filter(|wei| *wei > 0);
+    let wei = wei(text, &[("gwei", 9), ("wei", 0)]);
     if wei.is_none() {
         let message = format!("`{}` is not a gas price", shown(&text.text));
         mistakes.add(Mistake::error(&codes::GAS_PRICE, text.span, message).help("write an amount in gwei: 0.05 gwei"));
     }
     wei
+}
+
+/// An amount of a network's own coin in wei: `0.002 ETH`. `coin` stands for it where it has another name.
+pub(super) fn coin(text: &Text, mistakes: &mut Mistakes) -> Option<u128> {
+    let wei = wei(text, &[("ETH", 18), ("coin", 18), ("gwei", 9), ("wei", 0)]);
+    if wei.is_none() {
+        let message = format!("`{}` is not an amount of the network's coin", shown(&text.text));
+        mistakes.add(
+            Mistake::error(&codes::COIN, text.span, message)
+                .help("write 0.002 ETH, or 0.002 coin where the coin has another name"),
+        );
+    }
+    wei
+}
+
+/// An amount with one of these units, which have so many decimal places; more than nothing.
+fn wei(text: &Text, units: &[(&str, u8)]) -> Option<u128> {
+    let (amount, unit) = text.text.split_once(' ')?;
+    let (_, places) = units.iter().find(|(name, _)| *name == unit)?;
+    let amount = AtomicAmount::from_decimal(amount, Decimals::new(*places).ok()?).ok()?;
+    u128::try_from(amount.units()).ok().filter(|wei| *wei > 0)
 }
 
 /// The key in a file that the command line names: 32 bytes in hex, in a file that not everybody can read (S60).
@@ -62,6 +75,42 @@ pub fn key_file(path: &Path) -> Result<Secret<[u8; 32]>, String> {
     signing_key(&text)
         .map(|(key, _)| key)
         .ok_or_else(|| format!("`{}` does not hold a key of 32 bytes in hex", path.display()))
+}
+
+/// The key of a local facilitator, and its account.
+pub(super) fn gas_key(
+    signer: &raw::Signer,
+    around: &Surroundings<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<(Secret<[u8; 32]>, Address)> {
+    match signer {
+        raw::Signer::Key(key) => {
+            let found = signing_key(&reference::secret(key, around, mistakes)?);
+            if found.is_none() {
+                mistakes.add(
+                    Mistake::error(&codes::BAD_SECRET, key.span(), "this is not a signing key")
+                        .help("it is 32 bytes, written as 64 hexadecimal digits"),
+                );
+            }
+            found
+        }
+        raw::Signer::Keystore { file, password } => {
+            let password = reference::secret(password, around, mistakes);
+            let (path, text) = reference::secret_file(file, around, mistakes)?;
+            let locked = match keystore::open(&path, &text, &password?) {
+                Ok(found) => return Some(found),
+                Err(locked) => locked,
+            };
+            let refuse = |message| Mistake::error(&codes::BAD_SECRET, file.span(), message);
+            mistakes.add(match locked {
+                Locked::Strange => refuse("this is not a keystore that can be opened")
+                    .help("it is JSON of version 3, as `geth account new` and `cast wallet new` write it"),
+                Locked::WrongPassword => refuse("the keystore does not open with this password")
+                    .help("check the password; a line break at the end of its file does not count"),
+            });
+            None
+        }
+    }
 }
 
 /// A key in hex, and its account.

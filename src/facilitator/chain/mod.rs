@@ -3,13 +3,17 @@
 //! Everything read here is a stranger's word: an answer that is missing, odd or late is no answer (S14), and a
 //! transfer counts only as the exact log the token wrote (S17).
 
+mod confirm;
 mod node;
 mod proof;
 mod search;
+mod survey;
 mod token;
 mod transfers;
+mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use alloy::primitives::{Address, B256, Bytes, U64, U128, U256};
 use alloy::sol_types::SolCall;
@@ -18,13 +22,16 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::BoxError;
-use crate::payment::Eip3009;
+use crate::payment::{Eip3009, TransactionHash};
 use crate::primitives::{Asset, Caip2, Clock, Eip712Name, Secret, Timestamp};
 use crate::scheme::exact::eip3009;
+pub use confirm::Confirmations;
 pub use node::{InvalidAddress, RpcError};
 pub use proof::{Found, NotThere};
 pub use search::{Never, Verdict};
+pub use survey::Health;
 pub use transfers::{Moved, Transfer};
+pub use watch::{Sighting, Watch, Watched};
 
 use node::Node;
 use token::Token;
@@ -33,6 +40,12 @@ use token::Token;
 pub struct Chain {
     network: Caip2,
     nodes: Vec<Node>,
+    clock: Arc<dyn Clock>,
+    confirmations: Confirmations,
+    /// The time of the latest block that was seen, in milliseconds since the epoch.
+    head_seen: AtomicU64,
+    /// By how many milliseconds the chain's clock and ours disagree.
+    skew: AtomicU64,
 }
 
 /// Why a chain cannot be spoken to at all.
@@ -122,7 +135,7 @@ impl Block {
         self.number.to()
     }
 
-    fn seconds(&self) -> u64 {
+    pub(super) fn seconds(&self) -> u64 {
         self.timestamp.to()
     }
 
@@ -144,7 +157,14 @@ impl Chain {
         let client = node::client().map_err(ConnectError::Client)?;
         let node = |address| Node::new(address, client.clone(), chain_id, clock.clone());
         let nodes = addresses.iter().map(node).collect::<Result<_, _>>()?;
-        Ok(Self { network, nodes })
+        Ok(Self {
+            network,
+            nodes,
+            clock,
+            confirmations: Confirmations::default(),
+            head_seen: AtomicU64::new(0),
+            skew: AtomicU64::new(0),
+        })
     }
 
     /// Which chain it is.
@@ -213,6 +233,27 @@ impl Chain {
         self.ask(token, &Token::balanceOfCall { account }).await
     }
 
+    /// How many transactions an account has sent: those in blocks (`latest`), or all that the node has (`pending`).
+    pub(super) async fn count(&self, account: Address, of: &str) -> Result<u64, RpcError> {
+        Ok(self.read::<U64>("eth_getTransactionCount", json!([account, of])).await?.to())
+    }
+
+    /// What an account holds of the chain's own coin, in wei.
+    pub(super) async fn coin_balance(&self, account: Address) -> Result<U256, RpcError> {
+        self.read("eth_getBalance", json!([account, "latest"])).await
+    }
+
+    /// Whether a node has heard of a transaction.
+    pub(super) async fn knows(&self, transaction: TransactionHash) -> Result<bool, RpcError> {
+        Ok(self.read::<Option<Value>>("eth_getTransactionByHash", json!([transaction])).await?.is_some())
+    }
+
+    /// Whether a transaction is in a block, whatever it did there.
+    pub(super) async fn is_mined(&self, transaction: TransactionHash) -> Result<bool, RpcError> {
+        let receipt = self.read::<Option<Value>>("eth_getTransactionReceipt", json!([transaction])).await?;
+        Ok(receipt.is_some_and(|receipt| receipt.get("blockHash").is_some_and(|block| !block.is_null())))
+    }
+
     async fn ask<C: SolCall>(&self, token: Address, call: &C) -> Result<C::Return, RpcError> {
         let answer = self.on_some_node(|node| ask_token(node, token, call, "latest".into())).await?;
         answer.ok_or_else(|| RpcError::Unusable("the token returned something else".into()))
@@ -238,15 +279,15 @@ impl Chain {
         Err(failure)
     }
 
-    /// Whether a node is left that has not failed a moment ago.
+    /// Whether a node is left that answered when it was last asked.
     pub(super) fn answers(&self) -> bool {
-        self.nodes.iter().any(|node| !node.failed_lately())
+        self.nodes.iter().any(Node::is_up)
     }
 
-    /// The nodes in the order of preference; those that failed a moment ago come last.
+    /// The nodes in the order of preference; those that are behind, and then those that gave no answer, come last.
     pub(super) fn nodes(&self) -> Vec<&Node> {
         let mut nodes: Vec<&Node> = self.nodes.iter().collect();
-        nodes.sort_by_key(|node| node.failed_lately());
+        nodes.sort_by_key(|node| Self::rank(node));
         nodes
     }
 }

@@ -4,9 +4,11 @@
 //! size and a deadline, proxies and redirects are not followed, and an address never reaches a log or an error.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use alloy::primitives::hex;
+use alloy::sol_types::decode_revert_reason;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -21,8 +23,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a node's word about which chain it serves is believed (S27).
 const CHAIN_ID_TTL: Duration = Duration::from_secs(60);
-/// How long a node that gave no answer is asked after the others.
-const GRUDGE: Duration = Duration::from_secs(30);
 
 /// Why a node gave no answer to a question.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +83,10 @@ pub(in crate::facilitator) struct Node {
     clock: Arc<dyn Clock>,
     /// When it last named the right chain, in milliseconds since the epoch; zero for never.
     chain_checked: AtomicU64,
-    /// When it last gave no answer, likewise.
-    failed: AtomicU64,
+    /// Whether it gave no answer when it was last asked.
+    down: AtomicBool,
+    /// How many milliseconds its head was behind the best one's.
+    pub(super) behind: AtomicU64,
 }
 
 impl Node {
@@ -105,7 +107,8 @@ impl Node {
             chain_id,
             clock,
             chain_checked: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            down: AtomicBool::new(false),
+            behind: AtomicU64::new(0),
         })
     }
 
@@ -119,15 +122,14 @@ impl Node {
             Ok(()) => self.ask(method, params).await,
             Err(error) => Err(error),
         };
-        if matches!(&answer, Err(error) if !matches!(error, RpcError::Refused { .. })) {
-            self.failed.store(self.clock.now().as_millis(), Ordering::Relaxed);
-        }
+        let is_down = matches!(&answer, Err(error) if !matches!(error, RpcError::Refused { .. }));
+        self.down.store(is_down, Ordering::Relaxed);
         answer
     }
 
-    /// Whether it gave no answer a moment ago.
-    pub(super) fn failed_lately(&self) -> bool {
-        self.within(GRUDGE, &self.failed)
+    /// Whether it gave an answer when it was last asked; true before it ever was.
+    pub(super) fn is_up(&self) -> bool {
+        !self.down.load(Ordering::Relaxed)
     }
 
     fn within(&self, span: Duration, moment: &AtomicU64) -> bool {
@@ -197,8 +199,7 @@ fn result<T: DeserializeOwned>(mut answer: Value) -> Result<T, RpcError> {
         let Some(code) = error.get("code").and_then(Value::as_i64) else {
             return Err(RpcError::unusable("the error has no code"));
         };
-        let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
-        return Err(RpcError::Refused { code, message: message.chars().take(MAX_MESSAGE).collect() });
+        return Err(RpcError::Refused { code, message: complaint(error).chars().take(MAX_MESSAGE).collect() });
     }
     match answer.get_mut("result") {
         Some(result) => serde_json::from_value(result.take()).map_err(RpcError::unusable),
@@ -206,9 +207,21 @@ fn result<T: DeserializeOwned>(mut answer: Value) -> Result<T, RpcError> {
     }
 }
 
+/// A node's words, and a contract's own where it gave some: nodes differ in whether they repeat them.
+fn complaint(error: &Value) -> String {
+    let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
+    let data = error.get("data").and_then(|data| data.as_str().or_else(|| data.get("data")?.as_str()));
+    let reason = data.and_then(|data| hex::decode(data).ok()).and_then(|data| decode_revert_reason(&data));
+    match reason.as_deref().map(|reason| reason.trim_start_matches("revert: ")) {
+        Some(reason) if !reason.is_empty() && !message.contains(reason) => format!("{message}: {reason}"),
+        _ => message.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use alloy::primitives::U64;
+    use alloy::sol_types::{Revert, SolError as _};
 
     use super::*;
 
@@ -229,6 +242,24 @@ mod tests {
         assert!(refusal(3, "execution reverted: used").is_err_and(|error| error.is_revert()));
         assert!(refusal(-32000, "execution reverted").is_err_and(|error| error.is_revert()));
         assert!(refusal(-32005, "rate limit exceeded").is_err_and(|error| !error.is_revert()));
+    }
+
+    #[test]
+    fn s30_a_contract_is_heard_in_its_own_words() {
+        let own = "FiatTokenV2: authorization is used or canceled";
+        let data = hex::encode_prefixed(Revert::from(own).abi_encode());
+        for error in [
+            json!({ "code": 3, "message": "execution reverted", "data": data }),
+            json!({ "code": -32000, "message": "execution reverted", "data": { "data": data } }),
+            json!({ "code": 3, "message": format!("execution reverted: {own}"), "data": data }),
+        ] {
+            let Err(RpcError::Refused { message, .. }) = result::<U64>(json!({ "error": error })) else {
+                panic!("it was refused");
+            };
+            assert_eq!(message.matches(own).count(), 1, "{message}");
+        }
+        let odd = result::<U64>(json!({ "error": { "code": 3, "message": "reverted", "data": "0x1234zz" } }));
+        assert!(matches!(odd, Err(RpcError::Refused { message, .. }) if message == "reverted"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use alloy::sol_types::SolEvent;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::confirm::Confirmations;
 use super::node::{Node, RpcError};
 use super::token::Token;
 use super::{Block, Chain};
@@ -18,8 +19,17 @@ pub enum Found {
     Yes {
         /// In this block.
         block: u64,
+        /// With this hash.
+        hash: B256,
         /// At this time, by the chain's clock.
         at: Timestamp,
+    },
+    /// It did, but not deep enough yet for a sum like this (S26).
+    Shallow {
+        /// In this block.
+        block: u64,
+        /// With this hash.
+        hash: B256,
     },
     /// It did not, in this transaction.
     No(NotThere),
@@ -48,7 +58,7 @@ impl Chain {
     /// # Errors
     /// When no node gives a usable answer.
     pub async fn transfer_in(&self, transaction: TransactionHash, payment: &Payment) -> Result<Found, RpcError> {
-        self.on_some_node(|node| transfer_in(node, transaction, payment)).await
+        self.on_some_node(|node| transfer_in(node, transaction, payment, &self.confirmations)).await
     }
 }
 
@@ -56,10 +66,11 @@ pub(super) async fn transfer_in(
     node: &Node,
     transaction: TransactionHash,
     payment: &Payment,
+    confirmations: &Confirmations,
 ) -> Result<Found, RpcError> {
     let receipt: Option<TransactionReceipt> = node.call("eth_getTransactionReceipt", json!([transaction])).await?;
     let Some(receipt) = receipt else { return Ok(Found::NotYet) };
-    let Some(block_hash) = receipt.block_hash else { return Ok(Found::NotYet) };
+    let Some(hash) = receipt.block_hash else { return Ok(Found::NotYet) };
     if receipt.transaction_hash != transaction {
         return Err(RpcError::Unusable("the receipt is of another transaction".into()));
     }
@@ -70,8 +81,13 @@ pub(super) async fn transfer_in(
         return Ok(Found::No(not_there));
     }
     // The block is asked for by hash, so a node on another branch knows nothing of it rather than something else (S27).
-    let block: Option<Block> = node.call("eth_getBlockByHash", json!([block_hash, false])).await?;
-    Ok(block.map_or(Found::NotYet, |block| Found::Yes { block: block.number(), at: block.time() }))
+    let block: Option<Block> = node.call("eth_getBlockByHash", json!([hash, false])).await?;
+    let Some(block) = block else { return Ok(Found::NotYet) };
+    let number = block.number();
+    Ok(match confirmations.suffice(node, &payment.offer, number).await? {
+        true => Found::Yes { block: number, hash, at: block.time() },
+        false => Found::Shallow { block: number, hash },
+    })
 }
 
 /// Whether the token wrote that this authorization was used and, next, the exact transfer. The two must be

@@ -8,6 +8,7 @@ use alloy::primitives::{Address, U64, U256};
 use alloy::sol_types::SolEvent;
 use serde_json::{Value, json};
 
+use super::confirm::Confirmations;
 use super::node::{Node, RpcError};
 use super::proof::{Found, Log, NotThere, transfer_in};
 use super::token::Token;
@@ -79,7 +80,7 @@ impl Chain {
     /// How the payment ended, whoever submitted it. A transfer counts only if it came after `not_before`, when the
     /// payment was reserved (S18).
     pub async fn find_settlement(&self, payment: &Payment, not_before: Timestamp) -> Verdict {
-        let search = self.on_some_node(|node| find_settlement(node, payment, not_before));
+        let search = self.on_some_node(|node| find_settlement(node, payment, not_before, &self.confirmations));
         match tokio::time::timeout(SEARCH_TIMEOUT, search).await {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(error)) => Verdict::CannotTell(error.into()),
@@ -88,7 +89,12 @@ impl Chain {
     }
 }
 
-async fn find_settlement(node: &Node, payment: &Payment, not_before: Timestamp) -> Result<Verdict, RpcError> {
+async fn find_settlement(
+    node: &Node,
+    payment: &Payment,
+    not_before: Timestamp,
+    confirmations: &Confirmations,
+) -> Result<Verdict, RpcError> {
     let Authorization::Eip3009(signed) = &payment.authorization;
     let token = payment.offer.asset.address;
     let head: Block = block(node, "latest".into()).await?;
@@ -109,11 +115,12 @@ async fn find_settlement(node: &Node, payment: &Payment, not_before: Timestamp) 
     };
     let never = match spent.how {
         How::Cancelled => Never::Cancelled,
-        How::Used => match transfer_in(node, spent.transaction, payment).await? {
-            Found::Yes { block, at } if at.after(SKEW) >= not_before => {
+        How::Used => match transfer_in(node, spent.transaction, payment, confirmations).await? {
+            Found::Yes { block, at, .. } if at.after(SKEW) >= not_before => {
                 return Ok(Verdict::Settled { transaction: spent.transaction, block, at });
             }
             Found::Yes { .. } => Never::SettledEarlier,
+            Found::Shallow { .. } => return Ok(Verdict::CannotTell("the transfer is not deep enough yet".into())),
             Found::No(NotThere::NoTransfer) => Never::SpentElsewhere,
             Found::No(odd) => return Ok(Verdict::CannotTell(odd.into())),
             Found::NotYet => return Ok(Verdict::CannotTell("the block that used the nonce is gone".into())),
@@ -194,7 +201,7 @@ pub(super) async fn block_before(node: &Node, second: u64, head: &Block) -> Resu
 }
 
 /// The latest block that only a fault of the chain beneath could undo.
-async fn safe_block(node: &Node, head: &Block) -> Result<Block, RpcError> {
+pub(super) async fn safe_block(node: &Node, head: &Block) -> Result<Block, RpcError> {
     match node.call::<Option<Block>>("eth_getBlockByNumber", json!(["safe", false])).await {
         Ok(Some(safe)) if safe.number() <= head.number() => Ok(safe),
         Ok(_) | Err(RpcError::Refused { .. }) => block(node, quantity(head.number().saturating_sub(SAFE_DEPTH))).await,

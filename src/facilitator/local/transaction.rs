@@ -1,11 +1,12 @@
 //! What a settlement costs in gas, and the transaction that pays it.
 
-use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope, TxLegacy};
-use alloy::eips::eip2718::Encodable2718;
+use alloy::consensus::{SignableTransaction, Transaction as _, TxEip1559, TxEnvelope, TxLegacy};
+use alloy::eips::eip2718::{Decodable2718, Encodable2718};
 use alloy::primitives::{Address, Bytes, TxKind, U256};
-use alloy::signers::SignerSync;
-use alloy::signers::local::PrivateKeySigner;
+use serde::{Deserialize, Serialize};
 
+use super::signer::Signer;
+use crate::facilitator::BoxError;
 use crate::payment::TransactionHash;
 
 /// The most gas that a settlement may burn (S30). USDC needs about 90,000, with a contract wallet some more.
@@ -23,7 +24,8 @@ pub(super) enum TooDear {
 }
 
 /// What is paid for a unit of gas, in wei.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Fees {
     /// A base fee that is burnt, and a tip (EIP-1559).
     Dynamic { max_fee: u128, tip: u128 },
@@ -43,6 +45,28 @@ impl Fees {
     pub(super) fn legacy(price: u128, ceiling: Option<u128>) -> Result<Self, TooDear> {
         Ok(Self::Legacy { price: within(price, ceiling)? })
     }
+
+    /// The most that is paid for a unit of gas.
+    pub(super) fn most(self) -> u128 {
+        match self {
+            Self::Dynamic { max_fee, .. } => max_fee,
+            Self::Legacy { price } => price,
+        }
+    }
+
+    /// Enough more for nodes to replace a transaction that pays this (they ask for a tenth more of everything), and
+    /// no less than the market asks now. `None` when that is above the limit.
+    pub(super) fn raised(self, market: Self, limit: u128) -> Option<Self> {
+        let more = |fee: u128| fee.saturating_add(fee / 8).saturating_add(1);
+        let raised = match (self, market) {
+            (Self::Dynamic { max_fee, tip }, Self::Dynamic { max_fee: asked, tip: asked_tip }) => {
+                let max_fee = more(max_fee).max(asked.min(limit));
+                Self::Dynamic { max_fee, tip: more(tip).max(asked_tip).min(max_fee) }
+            }
+            (own, market) => Self::Legacy { price: more(own.most()).max(market.most().min(limit)) },
+        };
+        (raised.most() <= limit).then_some(raised)
+    }
 }
 
 fn within(price: u128, ceiling: Option<u128>) -> Result<u128, TooDear> {
@@ -57,28 +81,40 @@ pub(super) fn gas_limit(estimate: u64) -> Result<u64, TooDear> {
     if estimate > MAX_GAS { Err(TooDear::Gas(estimate)) } else { Ok((estimate + estimate / 4).min(MAX_GAS)) }
 }
 
-/// A call of a token, ready to be signed under a nonce.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A transaction but for its nonce. It moves none of the chain's coin.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) chain_id: u64,
-    pub(super) token: Address,
+    pub(super) to: Address,
     pub(super) input: Bytes,
     pub(super) gas_limit: u64,
     pub(super) fees: Fees,
 }
 
 impl Call {
+    /// What a signed transaction of ours calls.
+    pub(super) fn of_raw(raw: &Bytes) -> Result<Self, BoxError> {
+        let envelope = TxEnvelope::decode_2718_exact(raw)?;
+        let fees = match envelope.max_priority_fee_per_gas() {
+            Some(tip) => Fees::Dynamic { max_fee: envelope.max_fee_per_gas(), tip },
+            None => Fees::Legacy { price: envelope.max_fee_per_gas() },
+        };
+        Ok(Self {
+            chain_id: envelope.chain_id().ok_or("the transaction names no chain")?,
+            to: envelope.to().ok_or("the transaction creates a contract")?,
+            input: envelope.input().clone(),
+            gas_limit: envelope.gas_limit(),
+            fees,
+        })
+    }
+
     /// Signs it. The hash is the one it will be mined under.
-    pub(super) fn sign(
-        self,
-        signer: &PrivateKeySigner,
-        nonce: u64,
-    ) -> Result<(TransactionHash, Bytes), alloy::signers::Error> {
-        let Self { chain_id, token, input, gas_limit, fees } = self;
-        let (to, value) = (TxKind::Call(token), U256::ZERO);
+    pub(super) async fn sign(&self, signer: &dyn Signer, nonce: u64) -> Result<(TransactionHash, Bytes), BoxError> {
+        let Self { chain_id, to, input, gas_limit, fees } = self.clone();
+        let (to, value) = (TxKind::Call(to), U256::ZERO);
         let envelope = match fees {
-            Fees::Dynamic { max_fee, tip } => signed(
-                TxEip1559 {
+            Fees::Dynamic { max_fee, tip } => {
+                let transaction = TxEip1559 {
                     chain_id,
                     nonce,
                     gas_limit,
@@ -88,24 +124,25 @@ impl Call {
                     value,
                     access_list: Default::default(),
                     input,
-                },
-                signer,
-            )?,
-            Fees::Legacy { price } => signed(
-                TxLegacy { chain_id: Some(chain_id), nonce, gas_price: price, gas_limit, to, value, input },
-                signer,
-            )?,
+                };
+                signed(transaction, signer).await?
+            }
+            Fees::Legacy { price } => {
+                let transaction =
+                    TxLegacy { chain_id: Some(chain_id), nonce, gas_price: price, gas_limit, to, value, input };
+                signed(transaction, signer).await?
+            }
         };
         Ok((*envelope.tx_hash(), envelope.encoded_2718().into()))
     }
 }
 
-fn signed<T>(transaction: T, signer: &PrivateKeySigner) -> Result<TxEnvelope, alloy::signers::Error>
+async fn signed<T>(transaction: T, signer: &dyn Signer) -> Result<TxEnvelope, BoxError>
 where
     T: SignableTransaction<alloy::primitives::Signature>,
     TxEnvelope: From<alloy::consensus::Signed<T>>,
 {
-    let signature = signer.sign_hash_sync(&transaction.signature_hash())?;
+    let signature = signer.sign(transaction.signature_hash()).await?;
     Ok(transaction.into_signed(signature).into())
 }
 
@@ -119,6 +156,29 @@ mod tests {
         assert_eq!(Fees::dynamic(10, 3, Some(15)), Ok(Fees::Dynamic { max_fee: 15, tip: 3 }));
         assert_eq!(Fees::dynamic(10, 3, Some(12)), Err(TooDear::Price { price: 13, ceiling: 12 }));
         assert_eq!(Fees::legacy(13, Some(12)), Err(TooDear::Price { price: 13, ceiling: 12 }));
+    }
+
+    #[test]
+    fn s34_a_dearer_attempt_is_dear_enough_to_replace_the_last_one_and_never_above_the_limit() {
+        let dynamic = |max_fee, tip| Fees::Dynamic { max_fee, tip };
+        assert_eq!(dynamic(80, 8).raised(dynamic(50, 1), 1000), Some(dynamic(91, 10)));
+        assert_eq!(dynamic(80, 8).raised(dynamic(200, 20), 1000), Some(dynamic(200, 20)), "the market asks more");
+        assert_eq!(dynamic(80, 8).raised(dynamic(200, 20), 100), Some(dynamic(100, 20)), "as much as is allowed");
+        assert_eq!(dynamic(80, 8).raised(dynamic(50, 1), 90), None);
+        let legacy = |price| Fees::Legacy { price };
+        assert_eq!(legacy(80).raised(legacy(10), 91), Some(legacy(91)));
+        assert_eq!(legacy(80).raised(legacy(10), 90), None);
+    }
+
+    #[tokio::test]
+    async fn a_signed_transaction_tells_what_it_calls() {
+        let key = super::super::Held::new(&crate::primitives::Secret::new([7; 32])).expect("it is a key");
+        for fees in [Fees::Dynamic { max_fee: 9, tip: 2 }, Fees::Legacy { price: 9 }] {
+            let (to, input) = (Address::repeat_byte(1), Bytes::from_static(b"call"));
+            let call = Call { chain_id: 5, to, input, gas_limit: 30_000, fees };
+            let (_, raw) = call.sign(&key, 3).await.expect("it is signed");
+            assert!(Call::of_raw(&raw).expect("it is a transaction") == call);
+        }
     }
 
     #[test]

@@ -20,12 +20,13 @@ sol! {
         function initializeV2_2(address[] accountsToBlacklist, string newSymbol) external;
         function configureMinter(address minter, uint256 minterAllowedAmount) external returns (bool);
         function mint(address _to, uint256 _amount) external returns (bool);
+        function blacklist(address _account) external;
         function balanceOf(address account) external view returns (uint256);
     }
 }
 
 /// A role nobody plays here. Not `RICH`: the token refuses the zero address, and so do we.
-const NOBODY: Address = Address::repeat_byte(0x0b);
+pub(super) const NOBODY: Address = Address::repeat_byte(0x0b);
 
 /// Deploys the library and the token as their creation code says, moves the token's code to where USDC stands, and
 /// initializes it there as Circle did: one version after another.
