@@ -8,6 +8,8 @@ mod remote;
 pub mod sandbox;
 
 pub use pool::Pool;
+#[cfg(feature = "testing")]
+pub(crate) use remote::readers;
 pub use remote::{Contradiction, Misconfigured, Remote, Witness, Witnessed};
 
 use std::time::Duration;

@@ -8,6 +8,8 @@ mod answer;
 mod declines;
 mod kinds;
 mod reach;
+#[cfg(feature = "testing")]
+pub(crate) mod readers;
 mod wire;
 mod witness;
 
