@@ -212,6 +212,29 @@ async fn s13_a_refused_connection_is_certain_not_to_have_settled() {
 }
 
 #[tokio::test]
+async fn s13_a_failed_handshake_is_certain_not_to_have_settled() {
+    // It speaks no TLS, so the connection fails before a byte of the request has been sent.
+    let facilitator = ScriptedFacilitator::start().await;
+    let url = facilitator.url().as_str().replace("http:", "https:").parse().expect("a URL");
+    let kind = Kind::Remote { url, auth: Auth::None, trust: Trust::Facilitator };
+    let remote = remote(&Config { kind, ..facilitator.config("remote") });
+    assert_eq!(end(&settle(&remote, &eip3009_base_sepolia()).await), End::NotSent);
+    assert!(facilitator.calls().is_empty());
+}
+
+#[tokio::test]
+async fn s13_a_handshake_that_does_not_end_is_given_up_before_the_settlement_is() {
+    // Connections are accepted by the kernel, and nobody ever says a word on them.
+    let mute = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let url = format!("https://{}", mute.local_addr().expect("it is bound")).parse().expect("a URL");
+    let kind = Kind::Remote { url, auth: Auth::None, trust: Trust::Facilitator };
+    let facilitator = ScriptedFacilitator::start().await;
+    let timeout = Duration::from_secs(2);
+    let config = Config { kind, settle_timeout: timeout, ..facilitator.config("remote") };
+    assert_eq!(end(&settle(&remote(&config), &eip3009_base_sepolia()).await), End::NotSent);
+}
+
+#[tokio::test]
 async fn s65_whether_it_is_up_is_what_the_last_call_showed() {
     let facilitator = ScriptedFacilitator::start().await;
     let remote = remote(&facilitator.config("remote"));

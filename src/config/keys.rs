@@ -27,6 +27,7 @@ pub(super) static FILE: Section = section(
         "pay_to",
         "networks",
         "facilitators",
+        "breaker",
         "ledger",
         "defaults",
         "routes",
@@ -39,7 +40,6 @@ pub(super) static FILE: Section = section(
         "effective_at",
         "trusted_proxies",
         "admin",
-        "breaker",
         "retention",
         "caps",
         "screening",
@@ -65,6 +65,7 @@ pub(super) static AUTH: Section = section("`auth`", &["bearer", "cdp"], &["heade
 pub(super) static CDP: Section = section("`cdp`", &["key_id", "secret"], &[]);
 pub(super) static FACILITATOR_TIMEOUT: Section = section("a facilitator's timeout", &["verify", "settle"], &[]);
 pub(super) static LOCAL: Section = section("`local`", &["rpc", "signer", "max_gas_price"], &["alarm_below"]);
+pub(super) static BREAKER: Section = section("`breaker`", &["open_after", "half_open_after"], &[]);
 pub(super) static LEDGER: Section = section("`ledger`", &["sqlite", "single_instance"], &["postgres"]);
 pub(super) static DEFAULTS: Section = section(
     "`defaults`",
@@ -89,7 +90,7 @@ pub(super) static COMPUTED_PRICE: [&str; 4] = ["cel", "up_to", "min", "max"];
 
 /// All of them, for the tests that keep reader and schema together.
 #[cfg(test)]
-pub(super) static ALL: [&Section; 19] = [
+pub(super) static ALL: [&Section; 20] = [
     &FILE,
     &LISTENER,
     &UPSTREAM,
@@ -103,6 +104,7 @@ pub(super) static ALL: [&Section; 19] = [
     &CDP,
     &FACILITATOR_TIMEOUT,
     &LOCAL,
+    &BREAKER,
     &LEDGER,
     &DEFAULTS,
     &LIMITS,

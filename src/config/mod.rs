@@ -63,6 +63,8 @@ pub struct Live {
     pub upstreams: Vec<proxy::upstream::Config>,
     /// In order of preference.
     pub facilitators: Vec<facilitator::Config>,
+    /// When a facilitator is no longer asked.
+    pub breaker: facilitator::BreakerConfig,
     /// Nodes for looking transfers up.
     pub nodes: facilitator::Nodes,
     /// How much the log tells.

@@ -26,6 +26,14 @@ pub fn schema() -> Value {
                 "items": facilitator(),
                 "description": "Who settles payments; tried in this order.",
             },
+            "breaker": object(
+                &keys::BREAKER,
+                &[],
+                json!({
+                    "open_after": {"type": "integer", "minimum": 1, "maximum": 100},
+                    "half_open_after": {"$ref": "#/$defs/duration"},
+                }),
+            ),
             "ledger": ledger(),
             "defaults": {"$ref": "#/$defs/defaults"},
             "routes": {"$ref": "#/$defs/routes"},

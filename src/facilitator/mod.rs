@@ -1,16 +1,20 @@
 //! Who confirms a payment, and who moves the money?
 
+mod breaker;
 mod cdp;
 pub mod chain;
+mod guarded;
 pub mod local;
 mod pool;
 mod remote;
 pub mod sandbox;
 
+pub use breaker::{BreakerConfig, BreakerState};
+pub use guarded::{Guarded, Notice, Tell};
 pub use pool::Pool;
+pub use remote::{Contradiction, Misconfigured, Remote, Witness, Witnessed, check_url};
 #[cfg(feature = "testing")]
 pub(crate) use remote::readers;
-pub use remote::{Contradiction, Misconfigured, Remote, Witness, Witnessed};
 
 use std::time::Duration;
 
@@ -20,6 +24,11 @@ use crate::payment::{Dialect, Offer, Payment, Receipt, TransactionHash};
 
 /// Boxed cause of a failure that is not the payer's.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Whether an error of this type is this one or among its causes.
+fn is_behind<E: std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<E>())
+}
 
 /// The payer's to fix: it is proven that nothing moved. `code` is the facilitator's, for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -131,6 +140,12 @@ pub trait Facilitator: Send + Sync + 'static {
     /// Finds out how a settlement ended. Asking must not move money that the payer did not authorize.
     async fn outcome(&self, unresolved: &Unresolved) -> Outcome;
 
+    /// What can be found out about a settlement without asking anybody but our own node of the chain. `None` when there
+    /// is none, or when it cannot tell.
+    async fn look(&self, _unresolved: &Unresolved) -> Option<Outcome> {
+        None
+    }
+
     /// Whether it looks at the chain itself, so that asking it how a payment ended moves nothing (S18).
     fn sees_chain(&self) -> bool {
         false
@@ -138,6 +153,11 @@ pub trait Facilitator: Send + Sync + 'static {
 
     /// Whether it answered when it was last asked; true before it ever was. Never calls out.
     fn is_up(&self) -> bool;
+
+    /// What its breakers let through, by network; empty where there are none.
+    fn breakers(&self) -> Vec<(crate::primitives::Caip2, BreakerState)> {
+        Vec::new()
+    }
 
     /// Keeps what is known of it fresh, until dropped: `/supported`, head of the chain. Returns when there is
     /// nothing to keep fresh.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::facilitator::{BreakerState, Notice};
 use crate::ledger::{Delivery, Entry, State};
 use crate::payment::{Dialect, PaymentKey, TransactionHash};
 use crate::primitives::{Asset, AtomicAmount, Caip2, Payer};
@@ -114,8 +115,39 @@ pub enum Event {
         /// What does not add up.
         what: String,
     },
+    /// A facilitator was asked, and this came of it.
+    Asked {
+        /// Its name in the file.
+        facilitator: Arc<str>,
+        /// A fixed word: `verify`, `settle`, `outcome`.
+        call: &'static str,
+        /// A fixed word.
+        outcome: &'static str,
+        /// How long it took.
+        took: Duration,
+    },
+    /// The breaker of a facilitator has turned.
+    Breaker {
+        /// Its name in the file.
+        facilitator: Arc<str>,
+        /// For payments on this network.
+        network: Caip2,
+        /// What it lets through from now on.
+        state: BreakerState,
+        /// What turned it, for the log.
+        why: String,
+    },
     /// A request has been answered, whatever the answer.
     Answered(Box<Answered>),
+}
+
+impl From<Notice> for Event {
+    fn from(notice: Notice) -> Self {
+        match notice {
+            Notice::Asked { facilitator, call, outcome, took } => Self::Asked { facilitator, call, outcome, took },
+            Notice::Breaker { facilitator, network, state, why } => Self::Breaker { facilitator, network, state, why },
+        }
+    }
 }
 
 impl Event {
@@ -163,9 +195,12 @@ pub struct Answered {
     pub error: Option<String>,
     /// How long the whole of it took.
     pub took: Duration,
-    /// How long its steps took, in order: `admit`, `upstream`, `settle`.
+    /// How long its steps took, in order; each is one of [`PHASES`].
     pub phases: Vec<(&'static str, Duration)>,
 }
+
+/// The steps of a request.
+pub const PHASES: [&str; 4] = ["admit", "upstream", "settle", "end"];
 
 /// What a paid request paid.
 #[derive(Debug, Clone)]
@@ -174,8 +209,10 @@ pub struct Paid {
     pub key: PaymentKey,
     /// Whose money.
     pub payer: Payer,
-    /// The price as people write it: `$0.01`.
-    pub price: String,
+    /// How much.
+    pub amount: AtomicAmount,
+    /// Of what.
+    pub asset: Arc<Asset>,
     /// In which transaction.
     pub transaction: Option<TransactionHash>,
 }
@@ -186,7 +223,8 @@ impl Paid {
         Self {
             key: settled.key(),
             payer: settled.receipt().payer,
-            price: settled.payment().offer.price(),
+            amount: settled.payment().offer.amount,
+            asset: Arc::clone(&settled.payment().offer.asset),
             transaction: Some(settled.receipt().transaction),
         }
     }

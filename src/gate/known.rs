@@ -54,7 +54,7 @@ async fn remembered(gate: &Gate, visit: &Visit<'_>, credential: &Credential) -> 
     // One look for each asset the client may mean, so that a refusal never costs more than a few recoveries.
     for offer in visit.toll.offers.iter().filter(|offer| scheme::same_asset(offer, &credential.chosen)) {
         let key = PaymentKey::of(&offer.network.id, offer.asset.address, &credential.authorization);
-        if seen.contains(&key) || check_signature(gate, offer, &credential.authorization).is_err() {
+        if seen.contains(&key) || check_signature(gate, key, offer, &credential.authorization).is_err() {
             continue;
         }
         seen.push(key);
@@ -73,7 +73,9 @@ async fn withdrawn(gate: &Gate, credential: &Credential) -> Result<Option<Entry>
     };
     let key = PaymentKey::of(network, terms.asset, &credential.authorization);
     let entry = load(gate, credential, key).await?;
-    Ok(entry.filter(|entry| check_signature(gate, &entry.sale.payment.offer, &credential.authorization).is_ok()))
+    let signed =
+        |entry: &Entry| check_signature(gate, key, &entry.sale.payment.offer, &credential.authorization).is_ok();
+    Ok(entry.filter(signed))
 }
 
 async fn load(gate: &Gate, credential: &Credential, key: PaymentKey) -> Result<Option<Entry>, Refusal> {

@@ -3,12 +3,14 @@
 //! Each state holds exactly what is known by then and can be made only from the one before, so a [`Confirmed`] in
 //! hand is the proof that all of it happened. Transitions take `self`; the fields are private to this module.
 
+mod confirm;
+
 use std::fmt;
 use std::sync::Arc;
 
-use crate::facilitator::{Facilitator, VerifyError};
+use crate::facilitator::Facilitator;
 use crate::ledger::{self, Answer, Claim, Delivering, Lease, Sale};
-use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, Quote, Receipt};
+use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, PaymentKey, Quote, Receipt};
 use crate::primitives::{AtomicAmount, Timestamp};
 use crate::scheme::{self, Mismatch};
 
@@ -38,6 +40,7 @@ struct Candidate {
 pub(super) struct Proven<'a> {
     pub(super) visit: &'a Visit<'a>,
     pub(super) payment: Payment,
+    pub(super) key: PaymentKey,
     pub(super) quote: Option<Quote>,
 }
 
@@ -181,11 +184,12 @@ impl<'a> Presented<'a> {
         let mut mismatch = Mismatch::Signature;
         for Candidate { offer, quote } in candidates {
             let terms = gate.scheme.terms(&offer, &credential.authorization, now, visit.toll.margin);
-            match terms.and_then(|()| check_signature(gate, &offer, &credential.authorization)) {
+            let key = PaymentKey::of(&offer.network.id, offer.asset.address, &credential.authorization);
+            match terms.and_then(|()| check_signature(gate, key, &offer, &credential.authorization)) {
                 Ok(authorization) => {
                     let payment =
                         Payment { offer, authorization, dialect: credential.dialect, resource: visit.resource() };
-                    return Ok(Proven { visit, payment, quote });
+                    return Ok(Proven { visit, payment, key, quote });
                 }
                 Err(why) => mismatch = why,
             }
@@ -198,10 +202,10 @@ impl<'a> Presented<'a> {
 /// again and again costs a look in memory (S33), and a stranger's guess still tells nothing (S69).
 pub(super) fn check_signature(
     gate: &Gate,
+    key: PaymentKey,
     offer: &Offer,
     authorization: &Authorization,
 ) -> Result<Authorization, Mismatch> {
-    let key = crate::payment::PaymentKey::of(&offer.network.id, offer.asset.address, authorization);
     match gate.ledger.spent(&key) {
         Some(spent) if spent.sale.payment.authorization == *authorization => Ok(authorization.clone()),
         _ => gate.scheme.signature(offer, authorization).map(|checked| checked.authorization),
@@ -212,9 +216,9 @@ impl<'a> Proven<'a> {
     /// Takes the payment's key, so that of any number of copies one goes on (S2). The first thing that is written,
     /// and nothing has been asked of anyone yet.
     pub(super) async fn reserve(self, gate: &Gate) -> Result<Reservation<'a>, Refusal> {
-        let Self { visit, payment, quote } = self;
+        let Self { visit, payment, key, quote } = self;
         let dialect = payment.dialect;
-        if let Some(spent) = gate.ledger.spent(&payment.key()) {
+        if let Some(spent) = gate.ledger.spent(&key) {
             return Err(match spent.receipt {
                 Some(receipt) => Refusal::Spent { dialect, receipt: Some(receipt) },
                 None => Refusal::Exhausted(dialect),
@@ -229,12 +233,7 @@ impl<'a> Proven<'a> {
             payment,
         });
         let payment = sale.payment.clone();
-        let claim = gate
-            .ledger
-            .claim(sale, visit.toll.hold, visit.toll.replay)
-            .await
-            .map_err(|error| Refusal::ledger(Some(dialect), &error))?;
-        match claim {
+        match reserve(gate, visit, sale).await? {
             Claim::Granted(lease) => {
                 gate.observe(&Event::Reserved { route: visit.route.key.clone(), key: lease.key() });
                 Ok(Reservation::Held(Reserved { visit, payment, lease }))
@@ -266,50 +265,11 @@ pub(super) fn bought_before(
     }
 }
 
-impl Reserved<'_> {
-    /// Asks whether the payment would settle. With `before_forward` it settles at once: settling is the proof.
-    pub(super) async fn confirm(self, gate: &Arc<Gate>) -> Result<Admission, Refusal> {
-        let Self { visit, payment, lease } = self;
-        let dialect = payment.dialect;
-        let payment = Arc::new(payment);
-        let candidates = gate.pool.candidates(&payment.offer, dialect);
-        let mut unavailable = Refusal::FacilitatorUnavailable(Some(dialect));
-        for facilitator in candidates {
-            if visit.settle_mode() == crate::payment::SettleMode::BeforeForward {
-                let confirmed = Confirmed { payment, lease, facilitator };
-                return gate.settle(confirmed).await.map(Admission::Settled);
-            }
-            match facilitator.verify(&payment).await {
-                Ok(()) => return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator })),
-                // Somebody else may have submitted what the payer signed, after we took it: then it is paid (S18).
-                Err(VerifyError::Declined(decline)) if decline.nonce_used() && facilitator.sees_chain() => {
-                    let confirmed = Confirmed { payment, lease, facilitator };
-                    return gate.settled_by_others(confirmed).await.map(Admission::Settled);
-                }
-                // Nobody here can look. Money may have moved, to us perhaps, so nobody is asked for more (I4).
-                Err(VerifyError::Declined(decline)) if decline.nonce_used() => {
-                    lease.release().await;
-                    return Err(Refusal::Spent { dialect, receipt: None });
-                }
-                Err(VerifyError::Declined(decline)) => {
-                    gate.observe(&Event::Declined {
-                        route: visit.route.key.clone(),
-                        key: lease.key(),
-                        code: decline.code.clone(),
-                    });
-                    lease.release().await;
-                    return Err(Refusal::Declined { dialect, code: decline.code, settlement: None });
-                }
-                Err(VerifyError::Unavailable(cause)) => {
-                    gate.doubt(lease.key(), &cause);
-                    tracing::warn!(facilitator = facilitator.name(), cause = %chain(&*cause), "verify failed");
-                    unavailable = Refusal::FacilitatorUnavailable(Some(dialect));
-                }
-            }
-        }
-        lease.release().await;
-        Err(unavailable)
-    }
+/// Takes a payment's key in the ledger.
+async fn reserve(gate: &Gate, visit: &Visit<'_>, sale: Arc<Sale>) -> Result<Claim, Refusal> {
+    let dialect = sale.payment.dialect;
+    let claim = gate.ledger.claim(sale, visit.toll.hold, visit.toll.replay).await;
+    claim.map_err(|error| Refusal::ledger(Some(dialect), &error))
 }
 
 impl Confirmed {
@@ -319,7 +279,7 @@ impl Confirmed {
     }
 
     /// What the ledger remembers it by.
-    pub fn key(&self) -> crate::payment::PaymentKey {
+    pub fn key(&self) -> PaymentKey {
         self.lease.key()
     }
 
@@ -351,7 +311,7 @@ impl Settled {
     }
 
     /// What the ledger remembers it by.
-    pub fn key(&self) -> crate::payment::PaymentKey {
+    pub fn key(&self) -> PaymentKey {
         self.delivering.key()
     }
 

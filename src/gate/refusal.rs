@@ -61,7 +61,8 @@ pub enum Refusal {
     },
     /// Released too often (S73).
     Exhausted(Dialect),
-    /// Nobody can confirm payments now (S65).
+    /// Nobody can confirm payments now (S65). Of a settlement it says, too, that nothing was sent and that the ledger
+    /// has let the payment go: only then may another facilitator be asked (S13).
     FacilitatorUnavailable(Option<Dialect>),
     /// Nobody can remember payments now (S65).
     LedgerUnavailable(Option<Dialect>),

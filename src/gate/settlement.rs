@@ -1,5 +1,6 @@
 //! The way home: from a confirmed payment to a settled one.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,6 +18,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How soon reconciliation asks about a settlement that ended unknown.
 const FIRST_CHECK: Duration = Duration::from_secs(1);
 
+/// What a settlement task does.
+type Work = dyn Future<Output = Result<Settled, Refusal>> + Send;
+
 impl Gate {
     /// Settles a confirmed payment. Runs in a task of its own, so neither a client that leaves nor an error on its
     /// connection can take a half-sent settlement along (S22).
@@ -25,19 +29,17 @@ impl Gate {
     /// A [`Refusal`]: 402 only if it is proven that nothing moved.
     pub async fn settle(self: &Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
         let gate = Arc::clone(self);
-        self.detached(async move { gate.move_money(confirmed).await }).await
+        self.detached(Box::pin(gate.move_money(confirmed))).await
     }
 
     /// Finds out whether somebody else submitted what the payer signed, after we reserved it (S18).
     pub(super) async fn settled_by_others(self: &Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
         let gate = Arc::clone(self);
-        self.detached(async move { gate.look_for_money(confirmed).await }).await
+        self.detached(Box::pin(gate.look_for_money(confirmed))).await
     }
 
-    async fn detached<F>(self: &Arc<Self>, work: F) -> Result<Settled, Refusal>
-    where
-        F: Future<Output = Result<Settled, Refusal>> + Send + 'static,
-    {
+    /// Boxed: the work is large, and a task is moved several times before it is polled.
+    async fn detached(self: &Arc<Self>, work: Pin<Box<Work>>) -> Result<Settled, Refusal> {
         let gate = Arc::clone(self);
         self.settling.fetch_add(1, Ordering::AcqRel);
         let task = tokio::spawn(async move {
@@ -133,28 +135,41 @@ impl Gate {
         facilitator: &dyn Facilitator,
         ended: Result<Receipt, SettleError>,
     ) -> Result<Settled, Refusal> {
-        let (key, route, dialect) = (begun.key(), route_of(&begun), payment.dialect);
         match ended {
             Ok(receipt) => self.file(payment, begun, receipt).await,
-            Err(SettleError::Declined(decline)) => {
+            // Boxed: most settlements end well and need no room for this.
+            Err(error) => Err(Box::pin(self.record_failure(payment, begun, facilitator, error)).await),
+        }
+    }
+
+    async fn record_failure(
+        &self,
+        payment: &Payment,
+        begun: InSettlement,
+        facilitator: &dyn Facilitator,
+        error: SettleError,
+    ) -> Refusal {
+        let (key, route, dialect) = (begun.key(), route_of(&begun), payment.dialect);
+        match error {
+            SettleError::Declined(decline) => {
                 let event = Event::Declined { route, key, code: decline.code.clone() };
                 let refusal = self.nothing_moved(payment, begun, declined(payment, decline.code)).await;
                 if !matches!(refusal, Refusal::Unresolved { .. }) {
                     self.observe(&event);
                 }
-                Err(refusal)
+                refusal
             }
-            Err(SettleError::NotSent(cause)) => {
+            SettleError::NotSent(cause) => {
                 tracing::warn!(facilitator = facilitator.name(), payment = %key, cause = %chain(&*cause), "settle was not sent");
-                Err(self.nothing_moved(payment, begun, Refusal::FacilitatorUnavailable(Some(dialect))).await)
+                self.nothing_moved(payment, begun, Refusal::FacilitatorUnavailable(Some(dialect))).await
             }
-            Err(SettleError::Unknown { transaction, source }) => {
+            SettleError::Unknown { transaction, source } => {
                 self.doubt(key, &source);
                 self.observe(&Event::Unknown { route, key, transaction, cause: chain(&*source) });
                 if let Err(error) = begun.unknown(transaction, self.clock.now().after(FIRST_CHECK)).await {
                     tracing::warn!(payment = %key, cause = %chain(&error), "an unknown settlement will be noted later");
                 }
-                Err(Refusal::pending(dialect, payment, transaction))
+                Refusal::pending(dialect, payment, transaction)
             }
         }
     }

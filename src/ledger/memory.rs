@@ -17,7 +17,8 @@ pub struct Memory(Mutex<Shelf>);
 
 #[derive(Debug, Default)]
 struct Shelf {
-    entries: HashMap<PaymentKey, Versioned>,
+    /// Boxed: a map that grows moves what it holds.
+    entries: HashMap<PaymentKey, Box<Versioned>>,
     claims: HashMap<Claimed, PaymentKey>,
     secrets: HashMap<String, Secret<[u8; 32]>>,
 }
@@ -37,7 +38,7 @@ impl Memory {
 #[async_trait]
 impl Store for Memory {
     async fn load(&self, key: PaymentKey) -> Result<Option<Versioned>, StoreError> {
-        Ok(self.shelf().entries.get(&key).cloned())
+        Ok(self.shelf().entries.get(&key).map(|found| Versioned::clone(found)))
     }
 
     async fn swap(
@@ -55,7 +56,7 @@ impl Store for Memory {
         };
         if found != expected {
             return Ok(Swap::Stale(match slot {
-                Slot::Occupied(occupied) => Some(occupied.get().clone()),
+                Slot::Occupied(occupied) => Some(Versioned::clone(occupied.get())),
                 Slot::Vacant(_) => None,
             }));
         }
@@ -64,7 +65,13 @@ impl Store for Memory {
         }
         shelf.claims.extend(claims.iter().map(|fact| (fact.clone(), key)));
         let version = expected.map_or(1, |version| version + 1);
-        slot.insert_entry(Versioned { entry: next.clone(), version });
+        let written = Versioned { entry: next.clone(), version };
+        match slot {
+            Slot::Occupied(mut occupied) => **occupied.get_mut() = written,
+            Slot::Vacant(vacant) => {
+                vacant.insert(Box::new(written));
+            }
+        }
         Ok(Swap::Applied(version))
     }
 
@@ -83,7 +90,7 @@ impl Store for Memory {
             .collect();
         due.sort_unstable();
         due.truncate(limit);
-        Ok(due.into_iter().filter_map(|(_, key)| Some((key, shelf.entries.get(&key)?.clone()))).collect())
+        Ok(due.into_iter().filter_map(|(_, key)| Some((key, Versioned::clone(shelf.entries.get(&key)?)))).collect())
     }
 
     async fn prune(&self, before: Timestamp) -> Result<u64, StoreError> {
@@ -99,7 +106,7 @@ impl Store for Memory {
         let mut page: Vec<_> = shelf.entries.iter().filter(|(_, found)| wanted(filter, &found.entry)).collect();
         page.sort_unstable_by_key(|(key, found)| (std::cmp::Reverse(found.entry.created), **key));
         page.truncate(filter.limit);
-        Ok(page.into_iter().map(|(key, found)| (*key, found.clone())).collect())
+        Ok(page.into_iter().map(|(key, found)| (*key, Versioned::clone(found))).collect())
     }
 
     async fn census(&self, now: Timestamp) -> Result<Census, StoreError> {

@@ -9,7 +9,7 @@ mod nonce;
 mod presets;
 mod secret;
 
-pub use account::{Payee, Payer};
+pub use account::{Checksummed, Payee, Payer};
 pub use alloy::primitives::Address;
 pub use amount::{AmountError, AtomicAmount};
 pub use asset::{Asset, Decimals, Eip712Name, Peg, TooManyDecimals};

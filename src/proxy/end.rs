@@ -104,7 +104,7 @@ impl Proxy {
             Some(target) => target.path().to_owned(),
             None => printable(request.raw_path()),
         };
-        passage.lap("end");
+        let took = passage.lap("end");
         self.gate.observe(&Event::Answered(Box::new(Answered {
             route: passage.route.as_ref().map(|route| route.key.clone()),
             outcome: passage.outcome.unwrap_or("free"),
@@ -116,7 +116,7 @@ impl Proxy {
             client: session.client_addr().and_then(|address| address.as_inet()).copied(),
             payment: passage.paid.take(),
             error: error.map(|error| error.to_string()),
-            took: passage.started.elapsed(),
+            took,
             phases: std::mem::take(&mut passage.phases),
         })));
     }

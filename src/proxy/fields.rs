@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use crate::payment::{Payment, PaymentKey};
+use crate::primitives::Checksummed;
 
 /// Fields with these beginnings are ours alone, in both directions, whatever the mix of `-` and `_` (S45, S47, S48).
 const OURS: [&str; 5] = ["tollhouse-", "x-tollhouse-", "payment-", "x-payment", "sign-in-with-x"];
@@ -82,7 +83,7 @@ pub(super) fn tell_backend(request: &mut RequestHeader, route: &str, payment: &P
     let told = [
         ("Tollhouse-Payer", payment.payer().to_string()),
         ("Tollhouse-Amount", offer.amount.to_string()),
-        ("Tollhouse-Asset", offer.asset.address.to_string()),
+        ("Tollhouse-Asset", Checksummed(offer.asset.address).to_string()),
         ("Tollhouse-Network", offer.network.id.to_string()),
         ("Tollhouse-Route", escape(route)),
         ("Tollhouse-Payment", key.to_string()),

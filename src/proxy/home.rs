@@ -1,5 +1,7 @@
 //! The answer comes home: settle on its head, before any byte of it reaches the client (I2).
 
+use std::time::Duration;
+
 use http::StatusCode;
 use http::header::HeaderName;
 use pingora::http::ResponseHeader;
@@ -30,9 +32,9 @@ impl Proxy {
             // Pingora calls for every interim head too; only the final one settles.
             return Ok(());
         }
-        passage.lap("upstream");
+        let took = passage.lap("upstream");
         match passage.take_stage() {
-            Stage::Admitted(confirmed) => Box::pin(self.charge(session, head, passage, *confirmed)).await,
+            Stage::Admitted(confirmed) => Box::pin(self.charge(session, head, passage, *confirmed, took)).await,
             Stage::Settled(settled) => self.already_paid(session, head, passage, *settled),
             free => {
                 passage.stage = free;
@@ -48,6 +50,7 @@ impl Proxy {
         head: &mut ResponseHeader,
         passage: &mut Passage,
         confirmed: Confirmed,
+        took: Duration,
     ) -> Result<()> {
         let limit = passage.route.as_ref().map(|route| route.limits.timeout).unwrap_or_default();
         if head.status == StatusCode::PAYMENT_REQUIRED {
@@ -59,7 +62,7 @@ impl Proxy {
             confirmed.release().await;
             return fail(StatusCode::BAD_GATEWAY, "the backend changed the protocol unasked");
         }
-        if passage.started.elapsed() > limit {
+        if took > limit {
             // The hold is no longer long enough to settle under.
             confirmed.release().await;
             return fail(StatusCode::GATEWAY_TIMEOUT, "the backend took too long");
@@ -69,7 +72,7 @@ impl Proxy {
             confirmed.release().await;
             return Ok(());
         }
-        if has_left(session) && !confirmed.collectable() {
+        if !confirmed.collectable() && has_left(session) {
             // Whoever left could never collect this answer, and is not charged for it. If only its sending side is
             // closed, it hears so.
             confirmed.release().await;
@@ -126,7 +129,7 @@ impl Proxy {
         passage: &mut Passage,
         mut settled: Settled,
     ) -> Result<()> {
-        if has_left(session) && settled.collectable() {
+        if settled.collectable() && has_left(session) {
             passage.client_gone = true;
             settled.end(Delivered::Nothing { untouched: false });
             return Err(Error::explain(ErrorType::ConnectionClosed, "the client left before its answer"));
@@ -142,16 +145,20 @@ impl Proxy {
 
     fn mark_paid(&self, head: &mut ResponseHeader, settled: &Settled) {
         fields::make_private(head);
-        let mut exposed = http::HeaderMap::new();
-        self.gate.protocol.expose(&mut exposed);
-        append_all(head, &exposed);
-        append_all(head, &self.gate.protocol.receipt(settled.receipt(), settled.dialect()));
+        let mut told = self.gate.protocol.receipt(settled.receipt(), settled.dialect());
+        self.gate.protocol.expose(&mut told);
+        append_all(head, told);
     }
 }
 
-fn append_all(head: &mut ResponseHeader, more: &http::HeaderMap) {
+fn append_all(head: &mut ResponseHeader, more: http::HeaderMap) {
+    let mut last = None;
     for (name, value) in more {
-        fields::append(head, name.clone(), value.clone());
+        // A map that is taken apart names a field once and then gives its values.
+        last = name.or(last);
+        if let Some(name) = &last {
+            fields::append(head, name.clone(), value);
+        }
     }
 }
 
@@ -162,7 +169,7 @@ fn answers_well(head: &ResponseHeader) -> bool {
     head.status.as_u16() < 400 && !grpc_fails
 }
 
-/// Whether the client has closed its side of the connection.
+/// Whether the client has closed its side of the connection. A system call: ask it last.
 fn has_left(session: &Session) -> bool {
     let socket = session.digest().and_then(|digest| digest.socket_digest.as_ref());
     socket.and_then(|socket| socket.tcp_info()).is_some_and(|tcp| tcp.tcpi_state != ESTABLISHED)

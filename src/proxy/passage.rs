@@ -79,7 +79,7 @@ impl Passage {
             outcome: None,
             paid: None,
             started: now,
-            phases: Vec::new(),
+            phases: Vec::with_capacity(4),
             lap: now,
         }
     }
@@ -97,10 +97,11 @@ impl Passage {
         std::mem::replace(&mut self.stage, Stage::Done)
     }
 
-    /// Ends a step: what passed since the last one belongs to it.
-    pub(super) fn lap(&mut self, phase: &'static str) {
+    /// Ends a step: what passed since the last one belongs to it. Returns how long all of it has taken by now.
+    pub(super) fn lap(&mut self, phase: &'static str) -> Duration {
         let now = Instant::now();
         self.phases.push((phase, now - self.lap));
         self.lap = now;
+        now - self.started
     }
 }

@@ -10,7 +10,7 @@ use crate::config;
 use crate::facilitator::chain::{Chain, CheckError, Found, Verdict};
 use crate::facilitator::local::{Local, Setup};
 use crate::facilitator::sandbox::{Behaviour, Sandbox};
-use crate::facilitator::{self, BoxError, Facilitator, Kind, Remote, Witness, Witnessed};
+use crate::facilitator::{self, BoxError, BreakerConfig, Facilitator, Guarded, Kind, Remote, Tell, Witness, Witnessed};
 use crate::payment::{Payment, TransactionHash};
 use crate::primitives::{Asset, Caip2, Clock, Payee, Timestamp};
 use crate::tariff::{Charge, Toll};
@@ -21,16 +21,28 @@ use super::StartError;
 const CHECK: Duration = Duration::from_secs(10);
 
 /// The facilitators in force, each with the description it was made from.
-#[derive(Default)]
-pub(super) struct Facilitators(Vec<Member>);
+pub(super) struct Facilitators {
+    members: Vec<Member>,
+    tell: Tell,
+}
 
 struct Member {
     config: facilitator::Config,
+    /// The nodes it looks transfers up on.
+    nodes: facilitator::Nodes,
+    breaker: BreakerConfig,
+    /// Without its breakers.
+    bare: Arc<dyn Facilitator>,
     facilitator: Arc<dyn Facilitator>,
     refreshing: Option<AbortHandle>,
 }
 
 impl Facilitators {
+    /// None yet; `tell` hears what happens to those to come.
+    pub(super) fn new(tell: Tell) -> Self {
+        Self { members: Vec::new(), tell }
+    }
+
     /// Makes what the file describes. One whose description did not change stays as it is, with all it knows; one
     /// that is gone stops refreshing what it knows but can still be asked how its settlements ended.
     pub(super) fn adopt(
@@ -39,17 +51,27 @@ impl Facilitators {
         clock: &Arc<dyn Clock>,
     ) -> Result<Vec<Arc<dyn Facilitator>>, StartError> {
         let witness = Nodes::new(live, clock)?;
-        let mut before = std::mem::take(&mut self.0);
+        let mut before = std::mem::take(&mut self.members);
         let mut now = Vec::new();
         for config in &live.facilitators {
-            let kept = before.iter().position(|member| member.config == *config).map(|at| before.swap_remove(at));
-            let member = match kept {
-                Some(member) => member,
+            let nodes = nodes_of(config, live);
+            let same = |member: &Member| member.config == *config && member.nodes == nodes;
+            let member = match before.iter().position(same).map(|at| before.swap_remove(at)) {
+                Some(member) if member.breaker == live.breaker => member,
+                Some(member) => Member {
+                    breaker: live.breaker,
+                    facilitator: self.guarded(&member.bare, config, live.breaker, clock),
+                    ..member
+                },
                 None => match make(config, live, &witness, clock) {
-                    Ok(facilitator) => Member { config: config.clone(), facilitator, refreshing: None },
+                    Ok(bare) => {
+                        let facilitator = self.guarded(&bare, config, live.breaker, clock);
+                        let (config, breaker) = (config.clone(), live.breaker);
+                        Member { config, nodes, breaker, bare, facilitator, refreshing: None }
+                    }
                     Err(source) => {
                         now.append(&mut before);
-                        self.0 = now;
+                        self.members = now;
                         return Err(StartError::Facilitator { name: config.name.to_string(), source });
                     }
                 },
@@ -65,14 +87,40 @@ impl Facilitators {
             let facilitator = Arc::clone(&member.facilitator);
             member.refreshing = Some(tokio::spawn(async move { facilitator.refresh().await }).abort_handle());
         }
-        self.0 = now;
-        Ok(self.0.iter().map(|member| Arc::clone(&member.facilitator)).collect())
+        self.members = now;
+        Ok(self.members.iter().map(|member| Arc::clone(&member.facilitator)).collect())
     }
+
+    /// The same behind breakers. Play money needs none: it depends on nothing outside this process.
+    fn guarded(
+        &self,
+        bare: &Arc<dyn Facilitator>,
+        config: &facilitator::Config,
+        breaker: BreakerConfig,
+        clock: &Arc<dyn Clock>,
+    ) -> Arc<dyn Facilitator> {
+        match config.kind {
+            Kind::Sandbox => Arc::clone(bare),
+            Kind::Remote { .. } | Kind::Local { .. } => {
+                let (bare, clock, tell) = (Arc::clone(bare), Arc::clone(clock), Arc::clone(&self.tell));
+                Arc::new(Guarded::new(bare, config, breaker, clock, tell))
+            }
+        }
+    }
+}
+
+/// The nodes that a facilitator elsewhere is held against: with other nodes its word is worth something else.
+fn nodes_of(config: &facilitator::Config, live: &config::Live) -> facilitator::Nodes {
+    if !matches!(config.kind, Kind::Remote { .. }) {
+        return facilitator::Nodes::new();
+    }
+    let own = live.nodes.iter().filter(|(network, _)| config.networks.contains(network));
+    own.map(|(network, addresses)| (network.clone(), addresses.clone())).collect()
 }
 
 impl Drop for Facilitators {
     fn drop(&mut self) {
-        for member in &self.0 {
+        for member in &self.members {
             if let Some(refreshing) = &member.refreshing {
                 refreshing.abort();
             }

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::config;
 use crate::facilitator::Pool;
-use crate::gate::{Gate, Parts};
+use crate::gate::{Gate, Observer, Parts};
 use crate::ledger::{self, Ledger, Store};
 use crate::payment::QuoteKey;
 use crate::primitives::{Clock, SystemClock};
@@ -125,7 +125,8 @@ impl Server {
 
         let metrics = Arc::new(Metrics::new());
         let telemetry = Arc::new(Telemetry::new(Arc::clone(&metrics), live.log.clone(), pseudonyms));
-        let mut facilitators = Facilitators::default();
+        let hears = Arc::clone(&telemetry);
+        let mut facilitators = Facilitators::new(Arc::new(move |notice| hears.observe(&notice.into())));
         let pool = Arc::new(Pool::new(facilitators.adopt(&live, &clock)?));
         let board = Arc::new(Board::new(Arc::clone(&live.tariff)));
         let gate = Gate::new(Parts {
@@ -136,7 +137,7 @@ impl Server {
             board: Arc::clone(&board),
             quotes,
             clock: Arc::clone(&clock),
-            observer: Arc::clone(&telemetry) as Arc<dyn crate::gate::Observer>,
+            observer: Arc::clone(&telemetry) as Arc<dyn Observer>,
         });
         let picture = picture(&live, &HashMap::new()).await;
         let live_picture = Arc::new(ArcSwap::from_pointee(picture));

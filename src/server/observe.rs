@@ -18,7 +18,11 @@ pub(super) async fn census(store: Arc<dyn Store>, clock: Arc<dyn Clock>, pool: A
             Ok(census) => metrics.take_census(&census),
             Err(error) => tracing::warn!(%error, "the ledger could not be looked at"),
         }
-        metrics.facilitators(pool.active().iter().map(|one| (one.name().to_owned(), one.is_up())));
+        let active = pool.active();
+        metrics.facilitators(active.iter().map(|one| (one.name().to_owned(), one.is_up())));
+        metrics.breakers(active.iter().flat_map(|one| {
+            one.breakers().into_iter().map(|(network, state)| (one.name().to_owned(), network, state))
+        }));
         tokio::time::sleep(EVERY).await;
     }
 }

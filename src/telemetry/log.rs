@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::{Config, Format, PayerInLog};
+use crate::facilitator::BreakerState;
 use crate::gate::Event;
 use crate::gate::event::Answered;
 use crate::primitives::{Payer, Secret};
@@ -85,9 +86,15 @@ impl Lines {
                 tracing::debug!(%key, route = &*route.0, facilitator = &**facilitator, "settling");
             }
             Event::Settled { route, key, payer, amount, asset, network, transaction, reconciled, .. } => {
-                let (price, payer) = (asset.display(*amount), self.payer(*payer));
                 tracing::info!(
-                    %key, route = &*route.0, price, payer, network = network.as_str(), %transaction, reconciled, "settled"
+                    %key,
+                    route = &*route.0,
+                    price = asset.display(*amount),
+                    payer = self.payer(*payer),
+                    network = network.as_str(),
+                    %transaction,
+                    reconciled,
+                    "settled"
                 );
             }
             Event::Declined { route, key, code } => {
@@ -99,6 +106,17 @@ impl Lines {
             }
             Event::Delivered { route, key, outcome } => tracing::debug!(%key, route = &*route.0, outcome, "delivered"),
             Event::Redeemed { route, key } => tracing::info!(%key, route = &*route.0, "redeemed"),
+            Event::Asked { facilitator, call, outcome, took } => {
+                tracing::debug!(facilitator = &**facilitator, call, outcome, milliseconds = millis(*took), "asked");
+            }
+            Event::Breaker { facilitator, network, state, why } => {
+                let (facilitator, network, why) = (&**facilitator, network.as_str(), why.as_str());
+                match state {
+                    BreakerState::Open => tracing::error!(facilitator, network, why, "breaker open"),
+                    BreakerState::HalfOpen => tracing::info!(facilitator, network, why, "breaker half open"),
+                    BreakerState::Closed => tracing::warn!(facilitator, network, why, "breaker closed"),
+                }
+            }
             Event::Alarm { key, what } => {
                 let key = key.map(|key| key.to_string()).unwrap_or_default();
                 tracing::error!(key, what = what.as_str(), "alarm");
@@ -125,7 +143,7 @@ impl Lines {
             status = answered.status,
             route,
             outcome = answered.outcome,
-            price = paid.map(|paid| paid.price.as_str()),
+            price = paid.map(|paid| paid.asset.display(paid.amount)),
             payer = paid.map(|paid| self.payer(paid.payer)),
             key = paid.map(|paid| paid.key.to_string()),
             bytes = answered.bytes,

@@ -12,9 +12,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::facilitator::BreakerState;
 use crate::gate::Event;
-use crate::gate::event::Answered;
+use crate::gate::event::{Answered, PHASES};
 use crate::ledger::Census;
+use crate::primitives::Caip2;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByOutcome {
@@ -66,6 +68,25 @@ struct ByFacilitator {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCall {
+    facilitator: Arc<str>,
+    call: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCallOutcome {
+    facilitator: Arc<str>,
+    call: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByBreaker {
+    facilitator: String,
+    network: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ConfigInfo {
     hash: String,
     version: &'static str,
@@ -81,11 +102,15 @@ pub struct Metrics {
     revenue: Family<ByAsset, Counter<u64, AtomicU64>>,
     undelivered: Family<ByRoute, Counter>,
     alarms: Counter,
-    phases: Family<ByPhase, Histogram>,
+    /// By name; there are few, and every request has all of them.
+    phases: Vec<(&'static str, Histogram)>,
     at_risk: Family<ByAsset, Gauge<i64, AtomicI64>>,
     entries: Family<ByState, Gauge>,
     oldest_settling: Gauge,
     facilitators: Family<ByFacilitator, Gauge>,
+    calls: Family<ByCallOutcome, Counter>,
+    call_times: Family<ByCall, Histogram>,
+    breakers: Family<ByBreaker, Gauge>,
     config: Family<ConfigInfo, Gauge>,
     reloads: Family<ByResult, Counter>,
     restart_needed: Gauge,
@@ -101,9 +126,8 @@ impl Default for Metrics {
 impl Metrics {
     /// All of them at zero.
     pub fn new() -> Self {
-        let phases = Family::<ByPhase, Histogram>::new_with_constructor(|| {
-            Histogram::new(exponential_buckets(0.000_05, 2.5, 14))
-        });
+        let call_times =
+            Family::<ByCall, Histogram>::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 14)));
         let mut metrics = Self {
             registry: Registry::with_prefix("tollhouse"),
             requests: Family::default(),
@@ -113,11 +137,14 @@ impl Metrics {
             revenue: Family::default(),
             undelivered: Family::default(),
             alarms: Counter::default(),
-            phases,
+            phases: Vec::new(),
             at_risk: Family::default(),
             entries: Family::default(),
             oldest_settling: Gauge::default(),
             facilitators: Family::default(),
+            calls: Family::default(),
+            call_times,
+            breakers: Family::default(),
             config: Family::default(),
             reloads: Family::default(),
             restart_needed: Gauge::default(),
@@ -140,7 +167,11 @@ impl Metrics {
             self.undelivered.clone(),
         );
         to.register("alarms", "Words of a facilitator that do not add up", self.alarms.clone());
-        to.register_with_unit("phase", "Time of a step of a request", Unit::Seconds, self.phases.clone());
+        let phases = Family::<ByPhase, Histogram>::new_with_constructor(|| {
+            Histogram::new(exponential_buckets(0.000_05, 2.5, 14))
+        });
+        self.phases = PHASES.map(|phase| (phase, phases.get_or_create_owned(&ByPhase { phase }))).into();
+        to.register_with_unit("phase", "Time of a step of a request", Unit::Seconds, phases);
         to.register("at_risk_units", "Asked for and not known to be settled, in smallest units", self.at_risk.clone());
         to.register("ledger_entries", "Entries of the ledger by state", self.entries.clone());
         to.register_with_unit(
@@ -150,6 +181,14 @@ impl Metrics {
             self.oldest_settling.clone(),
         );
         to.register("facilitator_up", "Whether a facilitator answers", self.facilitators.clone());
+        to.register("facilitator_calls", "Calls to facilitators by outcome", self.calls.clone());
+        to.register_with_unit(
+            "facilitator_call",
+            "Time of a call to a facilitator",
+            Unit::Seconds,
+            self.call_times.clone(),
+        );
+        to.register("breaker_state", "0 closed, 1 half open, 2 open", self.breakers.clone());
         to.register("config_info", "The configuration in force", self.config.clone());
         to.register("config_reload", "Reloads of the configuration by result", self.reloads.clone());
         to.register(
@@ -202,6 +241,13 @@ impl Metrics {
             Event::Alarm { .. } => {
                 self.alarms.inc();
             }
+            Event::Asked { facilitator, call, outcome, took } => {
+                let facilitator = Arc::clone(facilitator);
+                let by_outcome = ByCallOutcome { facilitator: Arc::clone(&facilitator), call, outcome };
+                self.calls.get_or_create(&by_outcome).inc();
+                self.call_times.get_or_create(&ByCall { facilitator, call }).observe(took.as_secs_f64());
+            }
+            Event::Breaker { facilitator, network, state, .. } => self.breaker(facilitator, network, *state),
             Event::Answered(answered) => self.answered(answered),
         }
     }
@@ -210,7 +256,9 @@ impl Metrics {
         let route = answered.route.as_ref().map(|route| Arc::clone(&route.0)).unwrap_or_default();
         self.requests.get_or_create(&ByOutcome { route, outcome: answered.outcome }).inc();
         for (phase, took) in &answered.phases {
-            self.phases.get_or_create(&ByPhase { phase }).observe(took.as_secs_f64());
+            if let Some((_, times)) = self.phases.iter().find(|(name, _)| name == phase) {
+                times.observe(took.as_secs_f64());
+            }
         }
     }
 
@@ -235,6 +283,24 @@ impl Metrics {
         for (facilitator, up) in up {
             self.facilitators.get_or_create(&ByFacilitator { facilitator }).set(i64::from(up));
         }
+    }
+
+    /// Notes what the breakers let through.
+    pub fn breakers(&self, standing: impl Iterator<Item = (String, Caip2, BreakerState)>) {
+        self.breakers.clear();
+        for (facilitator, network, state) in standing {
+            self.breaker(&facilitator, &network, state);
+        }
+    }
+
+    fn breaker(&self, facilitator: &str, network: &Caip2, state: BreakerState) {
+        let level = match state {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        };
+        let by = ByBreaker { facilitator: facilitator.to_owned(), network: network.to_string() };
+        self.breakers.get_or_create(&by).set(level);
     }
 
     /// Notes the configuration in force.

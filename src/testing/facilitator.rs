@@ -45,12 +45,56 @@ pub enum Behaviour {
     Redirect(String),
     /// Does what was asked and answers with six megabytes of JSON.
     Huge,
+    /// Makes the bytes of its answer, from the first of the status line, out of the honest answer, and ends as told.
+    /// Settles only if the money is to move.
+    Raw {
+        /// Whether the money moves.
+        moves: bool,
+        /// From the honest answer to what is sent instead.
+        bytes: Twist,
+        /// What comes after it.
+        ending: Ending,
+    },
     /// Resets the connection when it has seen the head of the request.
     ResetBeforeReading,
     /// Reads the whole request, then resets the connection; nothing moves.
     ResetAfterReading,
     /// Reads the whole request and never answers; nothing moves.
     Hang,
+}
+
+/// Makes bytes out of an honest answer.
+#[derive(Clone)]
+pub struct Twist(Arc<Bytes>);
+
+type Bytes = dyn Fn(&Value) -> Vec<u8> + Send + Sync;
+
+impl Twist {
+    /// Made by this.
+    pub fn new(twist: impl Fn(&Value) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(twist))
+    }
+
+    fn of(&self, honest: &Value) -> Vec<u8> {
+        (self.0)(honest)
+    }
+}
+
+impl std::fmt::Debug for Twist {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Twist")
+    }
+}
+
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It is closed.
+    Close,
+    /// It is reset.
+    Reset,
+    /// It stays open, and nothing more comes.
+    Silence,
 }
 
 /// One call as it arrived.
@@ -215,12 +259,20 @@ impl Stage {
 
     /// Does what was asked.
     fn honest(&self, call: &Call) -> Value {
+        if call.path == "/settle" {
+            self.settle(call);
+        }
+        Self::says(call)
+    }
+
+    /// What an honest facilitator says that has done what was asked.
+    fn says(call: &Call) -> Value {
         let payer = &call.body["paymentPayload"]["payload"]["authorization"]["from"];
         match call.path.as_str() {
             "/verify" => json!({ "isValid": true, "payer": payer }),
             "/settle" => json!({
                 "success": true,
-                "transaction": hex::encode_prefixed(self.settle(call)),
+                "transaction": hex::encode_prefixed(Self::transaction(call)),
                 "network": call.body["paymentRequirements"]["network"],
                 "payer": payer,
             }),
@@ -229,14 +281,18 @@ impl Stage {
     }
 
     /// Moves the money of this payment, unless that has been done.
-    fn settle(&self, call: &Call) -> TransactionHash {
-        let authorization = &call.body["paymentPayload"]["payload"]["authorization"];
-        let text = |field: &str| authorization[field].as_str().unwrap_or_default().to_ascii_lowercase();
+    fn settle(&self, call: &Call) {
+        let nonce = text(call, "nonce");
+        self.lock().settled.entry(nonce).or_insert_with(|| Self::transaction(call));
+    }
+
+    /// The transaction in which this payment moves, whenever it does.
+    fn transaction(call: &Call) -> TransactionHash {
         let mut digest = Keccak256::new();
         digest.update("scripted settlement");
-        digest.update(text("from"));
-        digest.update(text("nonce"));
-        *self.lock().settled.entry(text("nonce")).or_insert_with(|| digest.finalize())
+        digest.update(text(call, "from"));
+        digest.update(text(call, "nonce"));
+        digest.finalize()
     }
 
     /// Refuses what was asked.
@@ -253,6 +309,12 @@ impl Stage {
             }),
         }
     }
+}
+
+/// A field of the authorization, as it is compared.
+fn text(call: &Call, field: &str) -> String {
+    let authorization = &call.body["paymentPayload"]["payload"]["authorization"];
+    authorization[field].as_str().unwrap_or_default().to_ascii_lowercase()
 }
 
 /// The networks an honest one supports, in both dialects.

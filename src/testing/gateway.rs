@@ -38,6 +38,11 @@ impl Gateway {
         self.server.addresses()[0]
     }
 
+    /// Where the status listener is, if its file has one.
+    pub fn status_address(&self) -> Option<SocketAddr> {
+        self.server.status_address()
+    }
+
     /// The gate, for a look inside.
     pub fn gate(&self) -> &Arc<Gate> {
         self.server.gate()

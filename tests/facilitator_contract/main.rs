@@ -2,6 +2,7 @@
 //!
 //! To add an implementation, write its `Stage` and name it in one `contract!` line at the end.
 
+mod guarded;
 mod local;
 mod remote;
 mod sandbox;
@@ -244,6 +245,7 @@ macro_rules! contract {
 
 mod kept_by {
     contract!(remote, RemoteStage);
+    contract!(guarded, GuardedStage);
     contract!(sandbox, SandboxStage);
     contract!(local, LocalStage);
 }

@@ -37,6 +37,20 @@ pub(in crate::config) struct Local {
     pub max_gas_price: Option<Text>,
 }
 
+#[derive(Default)]
+pub(in crate::config) struct Breaker {
+    pub open_after: Option<Text>,
+    pub half_open_after: Option<Text>,
+}
+
+pub(super) fn breaker(file: &Fields<'_>, mistakes: &mut Mistakes) -> Breaker {
+    let Some(fields) = file.fields("breaker", &keys::BREAKER, mistakes) else { return Breaker::default() };
+    Breaker {
+        open_after: fields.text("open_after", mistakes),
+        half_open_after: fields.text("half_open_after", mistakes),
+    }
+}
+
 pub(super) fn facilitators(file: &Fields<'_>, mistakes: &mut Mistakes) -> Option<Vec<Facilitator>> {
     let items = file.list("facilitators", mistakes)?;
     Some(items.iter().filter_map(|item| facilitator(item, mistakes)).collect())

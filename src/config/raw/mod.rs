@@ -5,7 +5,7 @@ mod fields;
 mod networks;
 mod routes;
 
-pub(super) use facilitators::{Auth, Facilitator, Local};
+pub(super) use facilitators::{Auth, Breaker, Facilitator, Local};
 pub(super) use fields::{either, listed, nearest, not_supported};
 pub(super) use networks::{Asset, Network, PayTo, Payee};
 pub(super) use routes::{Charge, Defaults, Host, Limits, Price, Route, RoutePayTo};
@@ -29,6 +29,7 @@ pub(super) struct File {
     pub networks: Vec<Network>,
     /// `None` when the file does not speak of facilitators.
     pub facilitators: Option<Vec<Facilitator>>,
+    pub breaker: Breaker,
     pub ledger: Option<Ledger>,
     pub defaults: Defaults,
     pub routes: Option<Vec<Route>>,
@@ -93,6 +94,7 @@ pub(super) fn read(root: &Node, mistakes: &mut Mistakes) -> Option<File> {
         pay_to: file.node("pay_to", mistakes).and_then(|node| networks::pay_to(node, mistakes)),
         networks: networks::networks(&file, mistakes),
         facilitators: facilitators::facilitators(&file, mistakes),
+        breaker: facilitators::breaker(&file, mistakes),
         ledger: file.node("ledger", mistakes).and_then(|node| ledger(node, mistakes)),
         defaults: routes::defaults(&file, mistakes),
         routes: routes::routes(&file, mistakes),

@@ -5,6 +5,7 @@ use url::{Host, Url};
 use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::tree::Text;
+use crate::facilitator;
 
 /// The base URL of a facilitator: https unless it is on this machine (S61).
 pub(super) fn facilitator_url(text: &Text, mistakes: &mut Mistakes) -> Option<Url> {
@@ -27,6 +28,14 @@ pub(super) fn facilitator_url(text: &Text, mistakes: &mut Mistakes) -> Option<Ur
             refuse("a facilitator is asked over https unless it runs on this machine")
                 .note("whoever can change its answers can be served for nothing")
                 .help(format!("write https{}", &text.text["http".len()..])),
+        );
+        return None;
+    }
+    if facilitator::check_url(&url).is_err() {
+        mistakes.add(
+            refuse("no facilitator has this address")
+                .note("link-local addresses and metadata services of clouds are never called")
+                .help("write the name or the address of a facilitator"),
         );
         return None;
     }

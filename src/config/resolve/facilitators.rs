@@ -9,7 +9,7 @@ use url::Url;
 use super::facilitator_url::facilitator_url;
 use super::network::Chains;
 use super::payees::Payees;
-use super::scalar::{duration, shown, word};
+use super::scalar::{count, duration, shown, word};
 use super::signer::{gas_price, signing_key};
 use super::{Surroundings, first_of, reference};
 use crate::config::codes;
@@ -17,7 +17,7 @@ use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw;
 use crate::config::source::Span;
 use crate::config::tree::Text;
-use crate::facilitator::{Auth, Config, Kind, Trust};
+use crate::facilitator::{Auth, BreakerConfig, Config, Kind, Trust};
 use crate::primitives::{Address, Caip2};
 
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,6 +72,15 @@ pub(super) fn settle_timeout<'n>(facilitators: &[Resolved], networks: impl Itera
     let serves = |config: &&Config| config.networks.iter().any(|network| networks.contains(&network));
     let candidates = facilitators.iter().map(|resolved| &resolved.config).filter(serves);
     candidates.map(|config| config.settle_timeout).max().unwrap_or(SETTLE_TIMEOUT)
+}
+
+/// When facilitators are no longer asked. `None` when that is wrong; it has been noted.
+pub(super) fn breaker(raw: &raw::Breaker, mistakes: &mut Mistakes) -> Option<BreakerConfig> {
+    let default = BreakerConfig::default();
+    let sensible = Duration::from_secs(1)..=Duration::from_secs(3600);
+    let open_after = count(raw.open_after.as_ref(), default.open_after, 1..=100, mistakes);
+    let half_open_after = duration(raw.half_open_after.as_ref(), default.half_open_after, sensible, mistakes);
+    Some(BreakerConfig { open_after: open_after?, half_open_after: half_open_after? })
 }
 
 fn built_in(name: &str, kind: Kind, networks: impl Iterator<Item = Caip2>) -> Resolved {

@@ -45,6 +45,7 @@ pub(super) fn resolve(
     let chains = Chains::of(&file.networks, around, mistakes);
     let payees = Payees::of(file, &chains, mistakes);
     let facilitators = facilitators::resolve(file, &chains, &payees, around, mistakes);
+    let breaker = facilitators::breaker(&file.breaker, mistakes);
     let mut upstreams = upstreams::Upstreams::of(&file.upstreams, around, mistakes);
     let mut collected = Whose::default();
     let tables = tables::Tables { file, source, around, chains: &chains, payees: &payees, facilitators: &facilitators };
@@ -53,13 +54,15 @@ pub(super) fn resolve(
     let boot = boot::resolve(file, &payees, around, mistakes);
     let log = log(&file.log, mistakes);
     let money = payees.money();
-    let (Some(tariff), Some(boot), Some(log), 0) = (tariff, boot, log, mistakes.errors()) else {
+    let (Some(tariff), Some(boot), Some(log), Some(breaker), 0) = (tariff, boot, log, breaker, mistakes.errors())
+    else {
         return (None, money);
     };
     let live = Live {
         tariff: Arc::new(tariff),
         upstreams: upstreams.into_configs(),
         facilitators: facilitators.into_iter().map(|facilitator| facilitator.config).collect(),
+        breaker,
         nodes: chains.nodes(),
         log,
         live_networks: payees.live_networks(),

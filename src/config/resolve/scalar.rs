@@ -60,6 +60,24 @@ pub(super) fn span_of_time(duration: Duration) -> String {
     }
 }
 
+/// A whole number, or its default.
+pub(super) fn count(
+    text: Option<&Text>,
+    default: u32,
+    sensible: RangeInclusive<u32>,
+    mistakes: &mut Mistakes,
+) -> Option<u32> {
+    let Some(text) = text else { return Some(default) };
+    let plain = text.text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.text.parse().ok().filter(|number| plain && sensible.contains(number));
+    if number.is_none() {
+        let message = format!("`{}` is not a number that is possible here", shown(&text.text));
+        let help = format!("write a whole number from {} to {}", sensible.start(), sensible.end());
+        mistakes.add(Mistake::error(&codes::NUMBER, text.span, message).help(help));
+    }
+    number
+}
+
 /// A size in bytes, or its default.
 pub(super) fn size(text: Option<&Text>, default: u64, mistakes: &mut Mistakes) -> Option<u64> {
     let Some(text) = text else { return Some(default) };

@@ -2,11 +2,12 @@
 
 use std::error::Error;
 
+use http::StatusCode;
 use serde::Deserialize;
 
 use super::declines::proves_nothing_moved;
 use super::wire::Reply;
-use crate::facilitator::{BoxError, Decline, VerifyError};
+use crate::facilitator::{BoxError, Decline, VerifyError, is_behind};
 use crate::payment::{Payment, TransactionHash};
 use crate::primitives::Address;
 
@@ -22,14 +23,7 @@ pub struct Contradiction(pub(super) String);
 impl Contradiction {
     /// Whether one is this error or among its causes.
     pub fn is_behind(error: &(dyn Error + 'static)) -> bool {
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            if error.is::<Self>() {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
+        is_behind::<Self>(error)
     }
 }
 
@@ -53,9 +47,17 @@ enum Unusable {
     Status(u16),
     #[error("not the JSON of an x402 answer (HTTP status {status}, line {line}, column {column})")]
     Unreadable { status: u16, line: usize, column: usize },
+    #[error("not text (HTTP status {status})")]
+    NotText { status: u16 },
+    /// Trouble of its own, or with us.
     #[error("`{0}` with HTTP status {1}")]
-    Refused(String, u16),
+    Trouble(String, u16),
 }
+
+/// It answered about this payment, in good form, and the answer proves nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}`, which proves nothing")]
+pub(in crate::facilitator) struct Inconclusive(pub(super) String);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -82,15 +84,20 @@ pub(super) fn verified(reply: &Reply, payment: &Payment) -> Result<(), VerifyErr
     let status = reply.status.as_u16();
     if !answer.is_valid {
         let code = sanitised(answer.invalid_reason);
-        // Its own trouble is not the payer's to fix: no 402 for that (S65).
-        return if reply.status.is_server_error() || code.starts_with("unexpected_") || code == "unknown_error" {
-            Err(unavailable(Unusable::Refused(code, status).into()))
+        // Its own trouble, or trouble with us, is not the payer's to fix: no 402 for that (S65).
+        return if !speaks_of_the_payment(reply.status) {
+            Err(unavailable(Unusable::Trouble(code, status).into()))
+        } else if code.starts_with("unexpected_") || code == "unknown_error" {
+            Err(unavailable(Inconclusive(code).into()))
         } else {
             Err(VerifyError::Declined(Decline { code }))
         };
     }
     if !reply.status.is_success() {
         return Err(unavailable(Contradiction(format!("valid, with HTTP status {status}")).into()));
+    }
+    if says_something(&answer.invalid_reason) {
+        return Err(unavailable(Contradiction("valid, with a reason why not".into()).into()));
     }
     if !names_payer(answer.payer.as_deref(), payment) {
         return Err(unavailable(Contradiction("valid, for another payer".into()).into()));
@@ -106,20 +113,25 @@ pub(super) fn settled(reply: &Reply, payment: &Payment) -> Ruling {
     };
     let claimed = answer.transaction.as_deref().unwrap_or("");
     let transaction = parse_hash(claimed);
+    let doubt = |what: &str| Ruling::Unclear { transaction, source: Contradiction(what.into()).into() };
     if !answer.success {
         let code = sanitised(answer.error_reason);
-        let status = reply.status.as_u16();
+        let about_another = says_something(&answer.network) && !names_network(answer.network.as_deref(), payment)
+            || says_something(&answer.payer) && !names_payer(answer.payer.as_deref(), payment);
         return match code.as_str() {
+            _ if about_another => doubt("not settled, of another payment"),
             "settlement_pending" => Ruling::Pending(transaction),
-            listed if claimed.is_empty() && !reply.status.is_server_error() && proves_nothing_moved(listed) => {
-                Ruling::Declined(Decline { code })
+            _ if !speaks_of_the_payment(reply.status) => {
+                let source = Unusable::Trouble(code, reply.status.as_u16()).into();
+                Ruling::Unclear { transaction, source }
             }
-            _ => Ruling::Unclear { transaction, source: Unusable::Refused(code, status).into() },
+            listed if claimed.is_empty() && proves_nothing_moved(listed) => Ruling::Declined(Decline { code }),
+            _ => Ruling::Unclear { transaction, source: Inconclusive(code).into() },
         };
     }
-    let doubt = |what: &str| Ruling::Unclear { transaction, source: Contradiction(what.into()).into() };
     match transaction {
         _ if !reply.status.is_success() => doubt("settled, with the HTTP status of a failure"),
+        _ if says_something(&answer.error_reason) => doubt("settled, with a reason why not"),
         None => doubt("settled, without the hash of a transaction"),
         Some(_) if !names_network(answer.network.as_deref(), payment) => doubt("settled, on another network"),
         Some(_) if !names_payer(answer.payer.as_deref(), payment) => doubt("settled, for another payer"),
@@ -134,11 +146,30 @@ fn read<'a, T: Deserialize<'a>>(reply: &'a Reply) -> Result<T, Unusable> {
     if reply.status.is_redirection() || reply.status.is_informational() {
         return Err(Unusable::Status(status));
     }
-    serde_json::from_slice(&reply.body).map_err(|error| Unusable::Unreadable {
+    // What nobody reads is skipped unread, so a string in it could be anything; JSON is UTF-8 from end to end.
+    let text = std::str::from_utf8(&reply.body).map_err(|_| Unusable::NotText { status })?;
+    serde_json::from_str(text).map_err(|error| Unusable::Unreadable {
         status,
         line: error.line(),
         column: error.column(),
     })
+}
+
+/// The statuses under which facilitators refuse a payment. Under any other (401, 404, 429, 503, …) something between us
+/// and it is wrong, whatever its body repeats.
+fn speaks_of_the_payment(status: StatusCode) -> bool {
+    const REFUSED: [StatusCode; 4] = [
+        StatusCode::BAD_REQUEST,
+        StatusCode::PAYMENT_REQUIRED,
+        StatusCode::PRECONDITION_FAILED,
+        StatusCode::UNPROCESSABLE_ENTITY,
+    ];
+    status.is_success() || REFUSED.contains(&status)
+}
+
+/// Fields that have nothing to say are left out, null or empty, depending on who wrote the facilitator.
+fn says_something(field: &Option<String>) -> bool {
+    field.as_deref().is_some_and(|text| !text.is_empty())
 }
 
 /// `0x` and 64 hex digits. No transaction has the hash zero; a signer that failed reports it.

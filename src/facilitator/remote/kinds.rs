@@ -12,13 +12,14 @@ use crate::primitives::Network;
 /// The `exact` kinds of the last good answer to `/supported`; a failed question leaves them standing.
 #[derive(Default)]
 pub(super) struct Kinds {
-    heard: ArcSwapOption<HashSet<Kind>>,
+    heard: ArcSwapOption<Networks>,
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Kind {
-    version: u8,
-    network: String,
+/// The networks of each version, as it names them.
+#[derive(Debug, Default)]
+struct Networks {
+    v1: HashSet<String>,
+    v2: HashSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -43,12 +44,9 @@ impl Kinds {
     pub fn version(&self, network: &Network, dialect: Dialect) -> Option<Dialect> {
         let heard = self.heard.load();
         let Some(heard) = heard.as_ref() else { return Some(Dialect::V2) };
-        let lists = |version: Dialect, network: &str| {
-            heard.contains(&Kind { version: version.version(), network: network.to_owned() })
-        };
         let speaks = |version: &Dialect| match version {
-            Dialect::V1 => network.v1_name.as_deref().is_some_and(|name| lists(Dialect::V1, name)),
-            Dialect::V2 => lists(Dialect::V2, network.id.as_str()) || lists(Dialect::V2, "eip155:*"),
+            Dialect::V1 => network.v1_name.as_deref().is_some_and(|name| heard.v1.contains(name)),
+            Dialect::V2 => heard.v2.contains(network.id.as_str()) || heard.v2.contains("eip155:*"),
         };
         let other = match dialect {
             Dialect::V1 => Dialect::V2,
@@ -60,14 +58,16 @@ impl Kinds {
     /// Takes in an answer to `/supported`. A kind we cannot read hides none of the others.
     pub fn hear(&self, body: &[u8]) -> Result<(), serde_json::Error> {
         let supported: Supported = serde_json::from_slice(body)?;
-        let exact = supported
-            .kinds
-            .into_iter()
-            .filter_map(|kind| serde_json::from_value::<Listed>(kind).ok())
-            .filter(|kind| kind.scheme == SchemeName::Exact.as_str())
-            .map(|kind| Kind { version: kind.x402_version, network: kind.network })
-            .collect();
-        self.heard.store(Some(std::sync::Arc::new(exact)));
+        let mut networks = Networks::default();
+        let listed = supported.kinds.into_iter().filter_map(|kind| serde_json::from_value::<Listed>(kind).ok());
+        for kind in listed.filter(|kind| kind.scheme == SchemeName::Exact.as_str()) {
+            match kind.x402_version {
+                1 => networks.v1.insert(kind.network),
+                2 => networks.v2.insert(kind.network),
+                _ => false,
+            };
+        }
+        self.heard.store(Some(std::sync::Arc::new(networks)));
         Ok(())
     }
 }

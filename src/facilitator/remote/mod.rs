@@ -22,6 +22,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::Instant;
 
 pub use answer::Contradiction;
+pub(super) use answer::Inconclusive;
+pub use wire::check_url;
 pub use witness::{Witness, Witnessed};
 
 use super::cdp::InvalidKey;
@@ -100,7 +102,7 @@ impl Remote {
             networks: config.networks.clone(),
             verify_timeout: config.verify_timeout,
             settle_timeout: config.settle_timeout,
-            wire: Wire::new(url, auth, clock.clone())?,
+            wire: Wire::new(url, auth, config.verify_timeout.min(config.settle_timeout), clock.clone())?,
             kinds: Kinds::default(),
             witness: witness.filter(|_| *trust == Trust::Verify),
             clock,
@@ -164,7 +166,9 @@ impl Facilitator for Remote {
         let deadline = Instant::now() + self.verify_timeout;
         let body = self.body(payment);
         let reply = match self.wire.ask(Endpoint::Verify, Some(body.clone()), deadline).await {
-            Err(_) if Instant::now() < deadline => self.wire.ask(Endpoint::Verify, Some(body), deadline).await,
+            Err(lost) if lost.is_the_connection() && Instant::now() < deadline => {
+                self.wire.ask(Endpoint::Verify, Some(body), deadline).await
+            }
             answered => answered,
         };
         let reply = reply.map_err(|lost| VerifyError::Unavailable(lost.into_cause()))?;
@@ -208,7 +212,7 @@ impl Facilitator for Remote {
     /// until the facilitator says `success` or a person resolves it (S16).
     async fn outcome(&self, unresolved: &Unresolved) -> Outcome {
         let payment = &unresolved.payment;
-        if let Some(proven) = self.on_chain(unresolved).await {
+        if let Some(proven) = self.look(unresolved).await {
             return proven;
         }
         let deadline = Instant::now() + self.settle_timeout;
@@ -219,6 +223,26 @@ impl Facilitator for Remote {
             },
             Err((transaction, source)) => Outcome::Unknown { transaction, source },
         }
+    }
+
+    /// What our own node proves, where there is one. The transaction we know of is looked at by itself first: that
+    /// takes one question, a search takes many.
+    async fn look(&self, unresolved: &Unresolved) -> Option<Outcome> {
+        let Unresolved { payment, transaction, reserved_at, .. } = unresolved;
+        let witness = self.witness.as_deref().filter(|witness| witness.watches(&payment.offer.network.id))?;
+        let look = async {
+            if let Some(known) = *transaction
+                && let Ok(Witnessed::Yes) = witness.witnessed(payment, known).await
+            {
+                return Some(Outcome::Settled(self.receipt(payment, known)));
+            }
+            match witness.settlement(payment, *reserved_at).await {
+                Verdict::Settled { transaction, .. } => Some(Outcome::Settled(self.receipt(payment, transaction))),
+                Verdict::Never(never) => Some(Outcome::NotSettled(Decline { code: never.code().to_owned() })),
+                Verdict::CannotTell(_) => None,
+            }
+        };
+        tokio::time::timeout(self.settle_timeout, look).await.ok().flatten()
     }
 
     /// Asks `/supported` at once and every five minutes; failures are retried with growing pauses, and the last
@@ -254,30 +278,12 @@ impl Remote {
         };
         match answer::settled(&reply, payment) {
             Ruling::Settled(transaction) => Ok(transaction),
-            Ruling::Pending(transaction) => Err((transaction.or(known), "still pending at the facilitator".into())),
+            Ruling::Pending(transaction) => {
+                Err((transaction.or(known), Inconclusive("settlement_pending".into()).into()))
+            }
             Ruling::Declined(decline) => Err((known, decline.into())),
             Ruling::Unclear { transaction, source } => Err((transaction.or(known), source)),
         }
-    }
-
-    /// What our own node proves, where there is one. The transaction we know of is looked at by itself first: that
-    /// takes one question, a search takes many. `None` when it proves nothing in time; the facilitator is asked next.
-    async fn on_chain(&self, unresolved: &Unresolved) -> Option<Outcome> {
-        let Unresolved { payment, transaction, reserved_at, .. } = unresolved;
-        let witness = self.witness.as_deref().filter(|witness| witness.watches(&payment.offer.network.id))?;
-        let look = async {
-            if let Some(known) = *transaction
-                && let Ok(Witnessed::Yes) = witness.witnessed(payment, known).await
-            {
-                return Some(Outcome::Settled(self.receipt(payment, known)));
-            }
-            match witness.settlement(payment, *reserved_at).await {
-                Verdict::Settled { transaction, .. } => Some(Outcome::Settled(self.receipt(payment, transaction))),
-                Verdict::Never(never) => Some(Outcome::NotSettled(Decline { code: never.code().to_owned() })),
-                Verdict::CannotTell(_) => None,
-            }
-        };
-        tokio::time::timeout(self.settle_timeout, look).await.ok().flatten()
     }
 }
 

@@ -5,9 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-/// Cloud metadata services outside the link-local ranges: AWS over IPv6, Alibaba.
-const METADATA: [IpAddr; 2] =
-    [IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)), IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200))];
+/// Cloud metadata services outside the link-local ranges.
+const METADATA: [IpAddr; 5] = [
+    // AWS and Google, over IPv6.
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    // Alibaba, Azure, Oracle.
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+];
 
 /// Which addresses the configured host may stand for. Private networks are fine: facilitators run in clusters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,18 +39,28 @@ impl Reach {
     }
 
     fn allows(self, ip: IpAddr) -> bool {
-        // `::ffff:169.254.169.254` is 169.254.169.254 to the kernel.
-        let ip = ip.to_canonical();
-        let link_local = match ip {
-            IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
-            IpAddr::V6(v6) => v6.is_unicast_link_local(),
-        };
-        match self {
-            Self::Loopback => ip.is_loopback(),
-            Self::Outside => {
-                !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || link_local || METADATA.contains(&ip))
-            }
+        if self == Self::Loopback {
+            return ip.to_canonical().is_loopback();
         }
+        let ip = destination(ip);
+        let nobodys = match ip {
+            IpAddr::V4(v4) => v4.is_link_local() || v4.octets()[0] == 0 || v4.octets()[0] >= 240,
+            IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified(),
+        };
+        !(ip.is_loopback() || ip.is_multicast() || nobodys || METADATA.contains(&ip))
+    }
+}
+
+/// The machine that a connection to this address ends at: `::ffff:169.254.169.254` is 169.254.169.254 to the kernel,
+/// `64:ff9b::a9fe:a9fe` to a NAT64 gateway, and `2002:a9fe:a9fe::` to a 6to4 relay.
+fn destination(ip: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = ip.to_canonical() else { return ip.to_canonical() };
+    let v4 = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => v4(high, low),
+        // Once "IPv4-compatible", long without a meaning; `::` and `::1` are themselves.
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => v4(high, low),
+        _ => ip,
     }
 }
 
@@ -89,6 +106,18 @@ mod tests {
             "https://100.100.100.200/",
             "https://224.0.0.1/",
             "https://255.255.255.255/",
+            "https://0.1.2.3/",
+            "https://250.1.2.3/",
+            "https://168.63.129.16/",
+            "https://192.0.0.192/",
+            "https://[fd20:ce::254]/",
+            "https://[64:ff9b::169.254.169.254]/",
+            "https://[2002:a9fe:a9fe::1]/",
+            "https://[::169.254.169.254]/",
+            // Other spellings of 169.254.169.254.
+            "https://0xa9fea9fe/",
+            "https://2852039166/",
+            "https://0251.0376.0251.0376/",
         ] {
             assert_eq!(reach(url), None, "{url}");
         }

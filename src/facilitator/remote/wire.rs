@@ -79,6 +79,13 @@ impl Lost {
             Self::NotSent(cause) | Self::NoAnswer(cause) => cause,
         }
     }
+
+    /// Whether the connection failed, rather than whoever is at the end of it.
+    pub fn is_the_connection(&self) -> bool {
+        match self {
+            Self::NotSent(cause) | Self::NoAnswer(cause) => !cause.is::<NoAnswer>(),
+        }
+    }
 }
 
 /// Why a call that was sent has no answer.
@@ -91,21 +98,16 @@ enum NoAnswer {
 }
 
 impl Wire {
-    pub fn new(url: &Url, auth: &Auth, clock: Arc<dyn Clock>) -> Result<Self, Misconfigured> {
-        let reach = Reach::of(url).ok_or(Misconfigured::Address)?;
-        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-            return Err(Misconfigured::NotABase);
-        }
-        match (url.scheme(), reach) {
-            ("https", _) | ("http", Reach::Loopback) => {}
-            _ => return Err(Misconfigured::Insecure),
-        }
+    /// `shortest` is the shortest time that a call may take. A connection that cannot be made is known well before it
+    /// is over: then it is certain that nothing was sent, and another facilitator may be asked.
+    pub fn new(url: &Url, auth: &Auth, shortest: Duration, clock: Arc<dyn Clock>) -> Result<Self, Misconfigured> {
+        let reach = reach(url)?;
         let credentials = match auth {
             Auth::None => Credentials::None,
             Auth::Bearer(token) => Credentials::Fixed(bearer(token).map_err(|_| Misconfigured::Bearer)?),
             Auth::Cdp { key_id, secret } => Credentials::Cdp(Cdp::new(key_id, secret)?),
         };
-        let client = client(url, reach).map_err(Misconfigured::Client)?;
+        let client = client(url, reach, CONNECT_TIMEOUT.min(shortest / 2)).map_err(Misconfigured::Client)?;
         let answers = AtomicBool::new(true);
         Ok(Self { client, base: url.clone(), credentials, random: SystemRandom::new(), clock, answers })
     }
@@ -186,7 +188,27 @@ impl Endpoint {
     }
 }
 
-fn client(url: &Url, reach: Reach) -> reqwest::Result<Client> {
+/// Whether there can be a facilitator at this URL: https unless it is on this machine, no address that nothing may
+/// have, and nothing but scheme, host, port and path (S61).
+///
+/// # Errors
+/// Why there cannot.
+pub fn check_url(url: &Url) -> Result<(), Misconfigured> {
+    reach(url).map(drop)
+}
+
+fn reach(url: &Url) -> Result<Reach, Misconfigured> {
+    let reach = Reach::of(url).ok_or(Misconfigured::Address)?;
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err(Misconfigured::NotABase);
+    }
+    match (url.scheme(), reach) {
+        ("https", _) | ("http", Reach::Loopback) => Ok(reach),
+        _ => Err(Misconfigured::Insecure),
+    }
+}
+
+fn client(url: &Url, reach: Reach, connect_timeout: Duration) -> reqwest::Result<Client> {
     // One TLS provider in the whole process. Whoever installed it first wins; it is always this one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = Client::builder()
@@ -197,7 +219,7 @@ fn client(url: &Url, reach: Reach) -> reqwest::Result<Client> {
         // Only the caller knows whether asking again is safe: verify yes, settle no.
         .retry(retry::never())
         .dns_resolver(reach)
-        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_timeout(connect_timeout)
         .pool_idle_timeout(IDLE_TIMEOUT);
     match url.scheme() {
         // Without TLS the machine's root certificates need not even exist.

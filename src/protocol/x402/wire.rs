@@ -1,14 +1,12 @@
 //! The objects of x402 as they go out: offers, payments and settlements, written from typed values alone (S53).
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::fmt;
 
-use alloy::primitives::{Address, AddressChecksumBuffer, B256, U256};
+use alloy::primitives::{B256, U256};
 use serde::{Serialize, Serializer};
 
 use crate::payment::{Authorization, Dialect, Eip3009, Offer, Payment, Resource, SettleMode};
-use crate::primitives::{AtomicAmount, Caip2, Payer};
+use crate::primitives::{AtomicAmount, Caip2, Checksummed, Payer};
 use crate::protocol::json::Clean;
 
 /// The body of `/verify` and `/settle`: the payment and the terms it is measured by, in the words of `version`.
@@ -304,30 +302,6 @@ fn hash_or_nothing<S: Serializer>(hash: &Option<B256>, serializer: S) -> Result<
     match hash {
         Some(hash) => hash.serialize(serializer),
         None => serializer.serialize_str(""),
-    }
-}
-
-/// An address in EIP-55 spelling: v1 clients compare it letter for letter.
-#[derive(Debug)]
-struct Checksummed(Address);
-
-/// How many spellings a thread remembers: payees and assets are few, payers come and go.
-const REMEMBERED: usize = 256;
-
-thread_local! {
-    /// The spelling takes a Keccak hash, as much as the rest of a challenge, and a challenge has four.
-    static SPELLINGS: RefCell<HashMap<Address, AddressChecksumBuffer>> = RefCell::default();
-}
-
-impl Serialize for Checksummed {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        SPELLINGS.with_borrow_mut(|spellings| {
-            if spellings.len() >= REMEMBERED && !spellings.contains_key(&self.0) {
-                spellings.clear();
-            }
-            let spelling = spellings.entry(self.0).or_insert_with(|| self.0.to_checksum_buffer(None));
-            serializer.serialize_str(spelling.as_str())
-        })
     }
 }
 

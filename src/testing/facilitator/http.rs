@@ -9,7 +9,7 @@ use tokio::io::{AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::{Behaviour, Call, Stage};
+use super::{Behaviour, Call, Ending, Stage};
 use crate::testing::http1::{self, Framing, Stream};
 
 /// Answers calls on this connection until the client or the script ends it.
@@ -73,6 +73,16 @@ async fn perform(stream: &mut Stream, stage: &Stage, call: &Call, behaviour: Beh
         Behaviour::Huge => {
             let padding = " ".repeat(6 * 1024 * 1024);
             write(stream, 200, "application/json", &format!("{padding}{}", stage.honest(call)), "").await
+        }
+        Behaviour::Raw { moves, bytes, ending } => {
+            let honest = if moves { stage.honest(call) } else { Stage::says(call) };
+            stream.write_all(&bytes.of(&honest)).await?;
+            stream.flush().await?;
+            match ending {
+                Ending::Close => Ok(Next::Close),
+                Ending::Reset => reset(stream),
+                Ending::Silence => std::future::pending().await,
+            }
         }
         Behaviour::ResetBeforeReading | Behaviour::ResetAfterReading => reset(stream),
         Behaviour::Hang => std::future::pending().await,
