@@ -12,9 +12,9 @@ pub mod sandbox;
 pub use breaker::{BreakerConfig, BreakerState};
 pub use guarded::{Guarded, Notice, Tell};
 pub use pool::Pool;
-pub use remote::{Contradiction, Misconfigured, Remote, Witness, Witnessed, check_url};
 #[cfg(feature = "testing")]
 pub(crate) use remote::readers;
+pub use remote::{Contradiction, Misconfigured, Remote, Witness, Witnessed, check_url};
 
 use std::time::Duration;
 
