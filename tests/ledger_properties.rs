@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tollhouse::ledger::{
-    Answer, Claim, Claimed, Delivered, Delivering, Delivery, Entry, Event, InSettlement, LEASE, Lease, Ledger, Limits,
-    Memory, Sale, State, Store,
+    Answer, Claim, Claimed, Delivered, Delivering, Delivery, Entry, Event, FileError, InSettlement, LEASE, Lease,
+    Ledger, Limits, Memory, Sale, State, Store,
 };
 use tollhouse::payment::{Receipt, Replay, SettleMode};
 use tollhouse::primitives::{Clock, Timestamp};
@@ -290,7 +290,12 @@ impl House {
             }
             Step::Declined(which) => {
                 let Some(settling) = self.settling.remove(which) else { return };
-                settling.declined().await.unwrap();
+                match settling.declined().await {
+                    Ok(()) => {}
+                    // Somebody has looked meanwhile, so it is theirs to say.
+                    Err(FileError::Overtaken) => self.moved = Some(false),
+                    Err(error) => panic!("memory does not fail: {error}"),
+                }
             }
             Step::Unknown { which, moved } => {
                 let Some(settling) = self.settling.remove(which) else { return };

@@ -24,8 +24,11 @@ use tollhouse::proxy::target::Target;
 use tollhouse::testing::answers::{self, Settlement};
 use tollhouse::testing::vectors;
 
+/// What must hold for any bytes; it panics where it does not.
+pub type Property = fn(&[u8]);
+
 /// Every target: its name, which is also the folder of its corpus, and its property.
-pub const TARGETS: [(&str, fn(&[u8])); 9] = [
+pub const TARGETS: [(&str, Property); 9] = [
     ("payment_v1", payment_v1),
     ("payment_v2", payment_v2),
     ("quote", quote),
@@ -37,13 +40,19 @@ pub const TARGETS: [(&str, fn(&[u8])); 9] = [
     ("record", record),
 ];
 
+/// Holds the property of a target against some bytes.
+pub fn check(target: &str, data: &[u8]) {
+    let found = TARGETS.iter().find(|(name, _)| *name == target);
+    found.unwrap_or_else(|| panic!("there is no target {target}")).1(data);
+}
+
 /// `X-PAYMENT`. Text that looks like JSON is packed first, so that the search need not learn base64.
-pub fn payment_v1(data: &[u8]) {
+fn payment_v1(data: &[u8]) {
     payment(Dialect::V1, data);
 }
 
 /// `PAYMENT-SIGNATURE`.
-pub fn payment_v2(data: &[u8]) {
+fn payment_v2(data: &[u8]) {
     payment(Dialect::V2, data);
 }
 
@@ -117,7 +126,7 @@ fn written(credential: &Credential) -> HeaderValue {
 }
 
 /// `extra.quote`. Nobody can make one without the key, so what is accepted is one of ours, letter for letter.
-pub fn quote(data: &[u8]) {
+fn quote(data: &[u8]) {
     const ROUTE: &str = "GET /v1/weather";
     static KEY: LazyLock<QuoteKey> = LazyLock::new(|| QuoteKey::new(&[7; 32]));
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -153,7 +162,7 @@ fn fits_payer(body: &Value) -> bool {
 }
 
 /// A facilitator's word about `verify`: a *yes* has to say so, about this payer, with a status of success.
-pub fn verify_answer(data: &[u8]) {
+fn verify_answer(data: &[u8]) {
     let Some((status, body)) = answer(data) else { return };
     let said = answers::verified(status, body, sold());
     let read: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -169,7 +178,7 @@ pub fn verify_answer(data: &[u8]) {
 
 /// A facilitator's word about `settle`: money moved only with every detail, did not move only with a listed code and
 /// no transaction.
-pub fn settle_answer(data: &[u8]) {
+fn settle_answer(data: &[u8]) {
     let Some((status, body)) = answer(data) else { return };
     let read: Value = serde_json::from_slice(body).unwrap_or_default();
     let named = read["transaction"].as_str().unwrap_or_default();
@@ -198,7 +207,7 @@ fn harmless(code: &str) -> bool {
 }
 
 /// `/supported`: a version is spoken only where the answer lists it for the network.
-pub fn supported_answer(data: &[u8]) {
+fn supported_answer(data: &[u8]) {
     let network = &sold().offer.network;
     let Some(versions) = answers::supported(data, network) else { return };
     let read: Value = serde_json::from_slice(data).expect("it was read");
@@ -222,7 +231,7 @@ pub fn supported_answer(data: &[u8]) {
 }
 
 /// A `gateway.yaml`. It loads or says why not, the same way each time, and nothing priced became free on the way.
-pub fn configuration(data: &[u8]) {
+fn configuration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let read = || config::parse(text, "gateway.yaml", Path::new("/nowhere"), &|_| None);
     let (once, again) = (read(), read());
@@ -247,7 +256,7 @@ pub fn configuration(data: &[u8]) {
 }
 
 /// A request target: its canonical form is canonical, and no server can read another path out of it (S38).
-pub fn target(data: &[u8]) {
+fn target(data: &[u8]) {
     let Ok(target) = Target::parse(data) else { return };
     let canonical = target.path_and_query().to_owned();
     let again = Target::parse(canonical.as_bytes()).expect("what is forwarded can be read");
@@ -265,7 +274,7 @@ pub fn target(data: &[u8]) {
 
 /// A row of the ledger. What can be read can be written and read again, whatever happens to it next; and nothing makes
 /// a settled payment unsettled.
-pub fn record(data: &[u8]) {
+fn record(data: &[u8]) {
     let Ok(entry) = serde_json::from_slice::<Entry>(data) else { return };
     reads_back(&entry);
     let now = Timestamp::from_secs(1_900_000_000);

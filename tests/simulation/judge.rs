@@ -49,6 +49,8 @@ pub struct Dossier {
     pub submitted: u32,
     /// How often a backend worked for it.
     pub forwards: u32,
+    /// How often of these before it had been settled.
+    pub unpaid: u32,
     /// Since when a backend works for it, for whom: until the request ends, nobody else's may.
     pub working: Option<(Timestamp, Arc<Pulse>)>,
     /// When the first byte of an answer went out, and from where.
@@ -171,7 +173,9 @@ pub fn forwarded(world: &World, key: PaymentKey, prepaid: bool) {
     if prepaid && !settled {
         notes.accuse([format!("{}: I2: the backend was asked before `before_forward` had settled", short(&key))]);
     }
-    notes.of(key).forwards += 1;
+    let dossier = notes.of(key);
+    dossier.forwards += 1;
+    dossier.unpaid += u32::from(!prepaid);
 }
 
 /// The first byte of a priced answer is about to go out.

@@ -176,5 +176,7 @@ fn words(event: &Event) -> String {
         Event::Released { key, .. } => format!("{} released", crate::world::short(key)),
         Event::Settling { key, facilitator, .. } => format!("{} settling at {facilitator}", crate::world::short(key)),
         Event::Answered(_) => "answered".to_owned(),
+        Event::Asked { facilitator, call, outcome, .. } => format!("{call} at {facilitator}: {outcome}"),
+        Event::Breaker { facilitator, state, .. } => format!("the breaker of {facilitator} is {state:?}"),
     }
 }

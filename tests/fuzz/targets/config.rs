@@ -1,8 +1,8 @@
-//! Looks for bytes that break the property "config".
+//! Looks for bytes that break the property of `config`.
 
 #![no_main]
 
 #[path = "../properties.rs"]
 mod properties;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::configuration(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::check("config", data));

@@ -1,8 +1,8 @@
-//! Looks for bytes that break the property "quote".
+//! Looks for bytes that break the property of `quote`.
 
 #![no_main]
 
 #[path = "../properties.rs"]
 mod properties;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::quote(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::check("quote", data));

@@ -1,8 +1,8 @@
-//! Looks for bytes that break the property "supported_answer".
+//! Looks for bytes that break the property of `supported_answer`.
 
 #![no_main]
 
 #[path = "../properties.rs"]
 mod properties;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::supported_answer(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::check("supported_answer", data));

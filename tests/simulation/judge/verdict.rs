@@ -41,6 +41,9 @@ fn judge(world: &World, dossier: &Dossier, entry: Option<&Entry>, spent: Option<
         return found;
     }
     let limits = Limits::default();
+    if dossier.unpaid > limits.max_releases {
+        found.push(format!("S73: the backend worked {} times for one payment, unpaid", dossier.unpaid));
+    }
     if dossier.forwards > limits.max_releases + limits.max_redemptions + 1 {
         found.push(format!("S73: the backend worked {} times for one payment", dossier.forwards));
     }
