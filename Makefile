@@ -13,7 +13,7 @@ TOOLS := $(STAMPS)/tools/bin
 E2E := tests/e2e
 MANIFESTS := $(wildcard deploy/kubernetes/*.yaml)
 
-.PHONY: help demo test lint unit replicas e2e deploy-check bench build native postgres
+.PHONY: help demo test lint unit replicas e2e deploy-check bench simulate fuzz build native postgres
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -44,6 +44,21 @@ deploy-check: build $(STAMPS)/tools.stamp ## Manifests, the configuration inside
 bench: native ## Benchmarks, in the release profile
 	$(CARGO) bench --locked
 
+# Variables of the command line reach the test by themselves. Only our own code is built anew; its dependencies are
+# optimised in any case, and overflow is still noticed.
+simulate: native ## Schedules of crashes, lies and lost answers: SEEDS=100000 FIRST=0, or SEED=N for one in words
+	$(CARGO) test --locked --config profile.dev.opt-level=3 --test simulation -- --ignored --nocapture as_many_schedules_as_asked_for
+
+TARGET := payment_v2
+SECONDS := 60
+FUZZ := tests/fuzz
+
+fuzz: native $(STAMPS)/cargo-fuzz.stamp ## Look for bytes that break a decoder: TARGET=payment_v2 SECONDS=60
+	@mkdir -p $(FUZZ)/found/$(TARGET)
+	PATH="$(abspath $(STAMPS))/cargo-fuzz/bin:$$PATH" RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir $(FUZZ) \
+	    --sanitizer none $(TARGET) $(FUZZ)/found/$(TARGET) $(FUZZ)/corpus/$(TARGET) -- \
+	    -max_total_time=$(SECONDS) -max_len=20000 -timeout=10 -rss_limit_mb=1024
+
 build: native ## The gateway, in the profile the tests use
 	$(CARGO) build --locked
 
@@ -56,6 +71,12 @@ native:
 # Tests start a server of their own; nothing of Debian's is used but the programs.
 postgres:
 	@tests/setup/debian.sh postgresql:postgresql
+
+# libFuzzer is C++.
+$(STAMPS)/cargo-fuzz.stamp:
+	@tests/setup/debian.sh c++:g++
+	$(CARGO) install --locked --quiet cargo-fuzz --version 0.13.2 --root $(STAMPS)/cargo-fuzz
+	@touch $@
 
 $(STAMPS)/npm.stamp: $(E2E)/package.json $(E2E)/package-lock.json $(E2E)/.npmrc
 	cd $(E2E) && npm ci --ignore-scripts --no-progress

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tollhouse::ledger::{
-    Answer, Claim, Claimed, Delivered, Delivering, Delivery, Entry, Event, InSettlement, LEASE, Lease, Ledger, Limits,
-    Memory, Postgres, PostgresUrl, Purpose, Sale, State, Store,
+    Answer, Claim, Claimed, Delivered, Delivering, Delivery, Entry, Event, FileError, InSettlement, LEASE, Lease,
+    Ledger, Limits, Memory, Postgres, PostgresUrl, Purpose, Sale, State, Store,
 };
 use tollhouse::payment::{Receipt, Replay, SettleMode};
 use tollhouse::primitives::{Clock, Timestamp};
@@ -309,7 +309,12 @@ impl House {
             }
             Step::Declined(which) => {
                 let Some(settling) = self.settling.remove(which) else { return };
-                settling.declined("refused").await.unwrap();
+                match settling.declined("refused").await {
+                    Ok(()) => {}
+                    // Somebody has looked meanwhile, so it is theirs to say.
+                    Err(FileError::Overtaken) => self.moved = Some(false),
+                    Err(error) => panic!("{error}"),
+                }
             }
             Step::Unknown { which, moved } => {
                 let Some(settling) = self.settling.remove(which) else { return };

@@ -14,6 +14,8 @@ pub use breaker::{BreakerConfig, BreakerState};
 pub use guarded::{Guarded, Notice, Tell};
 pub use holds::Holds;
 pub use pool::Pool;
+#[cfg(feature = "testing")]
+pub(crate) use remote::readers;
 pub use remote::{Contradiction, Misconfigured, Remote, Witness, Witnessed, check_url};
 
 use std::time::Duration;

@@ -31,8 +31,10 @@ pub(super) async fn recall(gate: &Gate, visit: &Visit<'_>, unpayable: Unpayable)
         // It is being served at this moment, perhaps for longer than it may still be presented anew.
         State::Reserved { until } if gate.clock.now() < until => return Err(Refusal::InFlight { dialect, until }),
         State::Exhausted => return Err(Refusal::Exhausted(dialect)),
-        State::Reserved { .. } | State::Released => return Err(refusal),
-        State::Settling { .. } | State::Settled { .. } => {}
+        State::Released => return Err(refusal),
+        // The holder of a hold that lapsed may only be late, and about to settle. It is taken over below, so that what
+        // we refuse here cannot be charged for any more (I4).
+        State::Reserved { .. } | State::Settling { .. } | State::Settled { .. } => {}
     }
     let claim = gate
         .ledger

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::facilitator::Facilitator;
 use crate::ledger::{self, Answer, Claim, Delivering, Lease, Sale};
-use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, PaymentKey, Quote, Receipt};
+use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, PaymentKey, Quote, Receipt, Replay};
 use crate::primitives::{AtomicAmount, Timestamp};
 use crate::scheme::{self, Mismatch};
 
@@ -224,6 +224,8 @@ impl<'a> Proven<'a> {
                 None => Refusal::Exhausted(dialect),
             });
         }
+        // Where a settled payment opens nothing, no answer may wait to be collected: it is owed at once.
+        let quote = quote.filter(|_| visit.toll.replay != Replay::Refuse);
         let sale = Arc::new(Sale {
             route: visit.route.key.0.as_ref().to_owned(),
             request: visit.digest(),

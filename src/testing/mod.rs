@@ -1,5 +1,6 @@
 //! Fakes, wallets and a manual clock, for tests and benches.
 
+pub mod answers;
 pub mod anvil;
 pub mod backend;
 pub mod client;

@@ -295,6 +295,18 @@ async fn s77_s25_what_was_paid_for_a_backend_out_of_reach_is_collected_when_it_i
 }
 
 #[tokio::test]
+async fn s24_what_a_route_never_repeats_is_owed_at_once() {
+    let route =
+        "GET /weather: {price: $0.01, settle: before_forward, replay: refuse, upstream: \"http://127.0.0.1:1\"}";
+    let world = World::selling(route).await;
+    let request = Request::get("/weather");
+    let payment = world.payment_for(&request, Dialect::V2).await;
+    assert_no_invitation(&world.ask(&request.clone().paying(&payment)).await, 502);
+    world.until("refund_due").await;
+    assert_no_invitation(&world.ask(&request.paying(&payment)).await, 409);
+}
+
+#[tokio::test]
 async fn a_backend_that_cannot_be_connected_to_is_passed_over_and_nobody_is_charged_twice() {
     let world = World::selling(WEATHER).await;
     let alive = world.backend.url();

@@ -6,6 +6,7 @@ use arc_swap::ArcSwapOption;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::facilitator::BoxError;
 use crate::payment::{Dialect, SchemeName};
 use crate::primitives::Network;
 
@@ -56,8 +57,9 @@ impl Kinds {
     }
 
     /// Takes in an answer to `/supported`. A kind we cannot read hides none of the others.
-    pub fn hear(&self, body: &[u8]) -> Result<(), serde_json::Error> {
-        let supported: Supported = serde_json::from_slice(body)?;
+    pub fn hear(&self, body: &[u8]) -> Result<(), BoxError> {
+        // As text first: the parser skips what nobody reads, whatever its bytes (S53).
+        let supported: Supported = serde_json::from_str(std::str::from_utf8(body)?)?;
         let mut networks = Networks::default();
         let listed = supported.kinds.into_iter().filter_map(|kind| serde_json::from_value::<Listed>(kind).ok());
         for kind in listed.filter(|kind| kind.scheme == SchemeName::Exact.as_str()) {

@@ -1,0 +1,8 @@
+//! Looks for bytes that break the property of `target`.
+
+#![no_main]
+
+#[path = "../properties.rs"]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::check("target", data));
