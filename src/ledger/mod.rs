@@ -11,6 +11,7 @@ pub mod entry;
 
 mod claim;
 mod delivering;
+mod earlier;
 mod front;
 mod lease;
 mod memory;

@@ -13,12 +13,14 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use alloy::primitives::B256;
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension, params};
 
+use super::store::LEFT_OPEN;
 use super::{Census, Chore, Claimed, Entry, Filter, Store, StoreError, Swap, Version, Versioned};
 use crate::payment::PaymentKey;
-use crate::primitives::{Secret, Timestamp};
+use crate::primitives::{Payer, Secret, Timestamp};
 use row::Row;
 use worker::Worker;
 
@@ -143,6 +145,21 @@ impl Store for Sqlite {
         let row = row::Columns::of(next)?;
         let claims = claims.to_vec();
         self.writer.ask(move |db| writing::swap(db, key, expected, &row, &claims)).await?
+    }
+
+    async fn left_open(&self, payer: Payer, request: B256) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {
+        let (payer, request) = (row::payer(payer), format!("{request:#x}"));
+        self.reader
+            .ask(move |db| {
+                let mut select = db.prepare_cached(
+                    "SELECT key, version, entry FROM entries
+                     WHERE payer = ?1 AND state IN ('settling', 'undelivered')
+                         AND json_extract(entry, '$.sale.request') = ?2
+                     ORDER BY created, key LIMIT ?3",
+                )?;
+                row::page(select.query(params![payer, request, LEFT_OPEN as i64])?)
+            })
+            .await
     }
 
     async fn overdue(
