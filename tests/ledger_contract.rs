@@ -90,6 +90,7 @@ contract![
     the_longest_overdue_comes_first_and_settlements_stand_apart,
     s67_nothing_is_forgotten_before_its_authorization_lapsed,
     s67_what_is_open_is_never_forgotten,
+    i4_what_a_payer_left_open_for_a_request_is_found,
     a_listing_is_filtered_and_newest_first,
     a_census_counts_every_state_and_weighs_what_is_open,
     a_secret_is_shared_and_stays,
@@ -270,6 +271,40 @@ async fn s67_what_is_open_is_never_forgotten(House { one, .. }: House) {
         one.swap(write(key(number), None, &Entry { state, ..reserved(number) }, &[])).await.unwrap();
     }
     assert_eq!(one.prune(Timestamp::from_millis(u64::MAX)).await.unwrap(), 0);
+}
+
+async fn i4_what_a_payer_left_open_for_a_request_is_found(House { one, other, .. }: House) {
+    let elsewhere = || {
+        let sold = Arc::new(Sale { request: B256::repeat_byte(1), ..sale(8) });
+        Entry { sale: sold, ..settled(8, Delivery::Pending) }
+    };
+    let mut stranger = sale(9);
+    let Authorization::Eip3009(signed) = &mut stranger.payment.authorization;
+    signed.from = Address::repeat_byte(0xcc);
+    let stranger = Entry { sale: Arc::new(stranger), ..settled(9, Delivery::Pending) };
+    let open = [
+        reserved(1),
+        Entry { state: settling(NOW, None), created: NOW.after(HOLD), ..reserved(2) },
+        settled(3, Delivery::Pending),
+        settled(4, Delivery::Leased { until: NOW }),
+        settled(5, Delivery::Partial),
+        settled(6, Delivery::RefundDue),
+        Entry { state: State::Released, ..reserved(7) },
+        elsewhere(),
+        stranger,
+    ];
+    for (number, entry) in (1..).zip(&open) {
+        one.swap(write(key(number), None, entry, &[])).await.unwrap();
+    }
+    let (payer, request) = (sale(1).payment.payer(), sale(1).request);
+    let found = other.left_open(payer, request).await.unwrap();
+    let standing = |at: usize| Versioned { entry: open[at].clone(), version: 1 };
+    assert_eq!(found, [(key(3), standing(2)), (key(2), standing(1))], "the oldest first");
+
+    // What is collected is open no more.
+    other.swap(write(key(3), Some(1), &settled(3, Delivery::Done { answer: None }), &[])).await.unwrap();
+    assert_eq!(one.left_open(payer, request).await.unwrap().len(), 1);
+    assert_eq!(one.left_open(Payer(Address::ZERO), request).await.unwrap(), []);
 }
 
 async fn a_listing_is_filtered_and_newest_first(House { one, other, .. }: House) {

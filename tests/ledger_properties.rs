@@ -29,7 +29,7 @@ fn sales() -> impl Strategy<Value = Sale> {
     (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(quoted, redeemable, before)| {
         let mut sold = sale(1);
         sold.quote = sold.quote.filter(|_| quoted);
-        sold.redeemable = quoted && redeemable;
+        sold.redeemable = redeemable;
         sold.payment.offer.settle = if before { SettleMode::BeforeForward } else { SettleMode::OnResponse };
         sold
     })
@@ -114,11 +114,11 @@ fn check_delivery(before: &Entry, event: &Event, after: &Entry, now: Timestamp) 
     if after.redemptions > before.redemptions {
         let lapsed = matches!(was, Delivery::Leased { until } if *until <= now);
         assert!(matches!(was, Delivery::Pending) || lapsed, "two hold one answer");
-        assert!(after.sale.quote.is_some(), "an answer was redelivered without a quote");
+        assert!(after.sale.deliverable(true), "an answer was redelivered that may not be");
         assert!(after.redemptions <= MAX_REDEMPTIONS);
     }
     if matches!(is, Delivery::Pending) {
-        assert!(after.sale.quote.is_some(), "an answer waits for somebody who cannot prove to be the buyer");
+        assert!(after.sale.deliverable(true), "an answer waits that may not be had again");
     }
 }
 

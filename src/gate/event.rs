@@ -108,6 +108,14 @@ pub enum Event {
         /// The payment.
         key: PaymentKey,
     },
+    /// A fresh payment was not taken, because an earlier one of the same payer for the identical request is open: its
+    /// answer was served, or nobody knows yet how it ended (I4).
+    SignedAgain {
+        /// The route it was presented for.
+        route: RouteKey,
+        /// The fresh payment, which stays unused.
+        key: PaymentKey,
+    },
     /// Something about a facilitator's word does not add up (S5, S15, S16), or a settled payment was undone (S26): an
     /// alarm.
     Alarm {

@@ -230,10 +230,15 @@ impl<'a> Proven<'a> {
             route: visit.route.key.0.as_ref().to_owned(),
             request: visit.digest(),
             request_line: visit.line(),
-            redeemable: quote.is_some() && visit.repeatable(),
+            redeemable: visit.repeatable(),
             quote: quote.map(|quote| quote.digest),
             payment,
         });
+        let earlier = gate.ledger.claim_earlier(&sale, visit.toll.replay).await;
+        if let Some(claim) = earlier.map_err(|error| Refusal::ledger(Some(dialect), &error))? {
+            gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
+            return bought_before(gate, visit, dialect, claim).map(Reservation::Bought);
+        }
         let payment = sale.payment.clone();
         match reserve(gate, visit, sale).await? {
             Claim::Granted(lease) => {

@@ -124,7 +124,7 @@ impl Ledger {
                     }
                     Delivery::Leased { .. } | Delivery::Pending => {
                         // A lapsed lease does not tell whether the backend was asked.
-                        let known = matches!(delivery, Delivery::Pending) || entry.sale.collectable(false);
+                        let known = matches!(delivery, Delivery::Pending) || entry.sale.deliverable(false);
                         let left = entry.redemptions < self.limits.max_redemptions && now < *collect_by;
                         Found::Try(if known && left {
                             Event::Redeem { until: now.after(LEASE), max_redemptions: self.limits.max_redemptions }
@@ -144,7 +144,7 @@ impl Ledger {
     }
 
     /// What a claim that was written amounts to.
-    fn granted(self: &Arc<Self>, key: PaymentKey, seen: Versioned) -> Claim {
+    pub(super) fn granted(self: &Arc<Self>, key: PaymentKey, seen: Versioned) -> Claim {
         match &seen.entry.state {
             State::Settled { receipt, delivery, .. } => {
                 let receipt = receipt.clone();

@@ -31,19 +31,24 @@ pub struct Sale {
     pub request: B256,
     /// The request line, for people; the query is dropped.
     pub request_line: String,
-    /// The quote it was first presented with; without one nothing is ever redelivered (S75).
+    /// The quote it was first presented with; without one the same payment never collects an answer (S75).
     pub quote: Option<QuoteDigest>,
-    /// Whether the backend may be asked again after it was asked once: there is a quote, the route's `replay:` is
-    /// not `refuse`, and the method is GET or HEAD or the route wrote its `replay:` out (S25).
+    /// Whether the backend may be asked again after it was asked once: the route's `replay:` is not `refuse`, and the
+    /// method is GET or HEAD or the route wrote its `replay:` out (S25).
     pub redeemable: bool,
 }
 
 impl Sale {
-    /// Whether the answer may still be collected, given that no byte of it reached a client (S25, S75).
+    /// Whether the answer can still be had, given that no byte of it reached a client (S25).
     ///
     /// `untouched` means that no byte of the request reached the backend either: then any method may be sent again.
-    pub fn collectable(&self, untouched: bool) -> bool {
+    pub fn deliverable(&self, untouched: bool) -> bool {
         self.redeemable || (untouched && self.quote.is_some())
+    }
+
+    /// Whether this very payment can collect it. Without a quote only its payer can, by signing again (S75).
+    pub fn collectable(&self, untouched: bool) -> bool {
+        self.quote.is_some() && self.deliverable(untouched)
     }
 }
 
@@ -179,6 +184,12 @@ impl Entry {
                 }
             },
         }
+    }
+
+    /// Whether its payer waits for something that is nobody's work just now: to learn how it ended, or to collect
+    /// what it bought.
+    pub fn left_open(&self) -> bool {
+        matches!(self.state, State::Settling { .. } | State::Settled { delivery: Delivery::Pending, .. })
     }
 
     /// The transaction it settled in, or is thought to settle in.

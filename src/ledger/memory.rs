@@ -1,15 +1,17 @@
 //! A ledger in this process, gone with it. For tests and the sandbox. It keeps no evidence: what would it prove?
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use alloy::primitives::B256;
 use async_trait::async_trait;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::store::LEFT_OPEN;
 use super::{CellSwap, Census, Chore, Claimed, Entry, Filter, Store, StoreError, Swap, Version, Versioned, Write};
 use crate::payment::PaymentKey;
-use crate::primitives::{Secret, Timestamp};
+use crate::primitives::{Payer, Secret, Timestamp};
 
 /// Entries in a map under one lock: an entry and its claims change together, and the lock is held for a look-up.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub struct Memory(Mutex<Shelf>);
 struct Shelf {
     /// Boxed: a map that grows moves what it holds.
     entries: HashMap<PaymentKey, Box<Versioned>>,
+    /// Keys of entries that were left open, by payer.
+    open: HashMap<Payer, HashSet<PaymentKey>>,
     claims: HashMap<Claimed, PaymentKey>,
     secrets: HashMap<String, Secret<[u8; 32]>>,
     cells: HashMap<String, (Version, Vec<u8>)>,
@@ -61,6 +65,15 @@ impl Store for Memory {
         }
         shelf.claims.extend(claims.iter().map(|fact| (fact.clone(), key)));
         let version = expected.map_or(1, |version| version + 1);
+        let payer = next.sale.payment.payer();
+        if next.left_open() {
+            shelf.open.entry(payer).or_default().insert(key);
+        } else if let Some(open) = shelf.open.get_mut(&payer)
+            && open.remove(&key)
+            && open.is_empty()
+        {
+            shelf.open.remove(&payer);
+        }
         let written = Versioned { entry: next.clone(), version };
         match slot {
             Slot::Occupied(mut occupied) => **occupied.get_mut() = written,
@@ -69,6 +82,16 @@ impl Store for Memory {
             }
         }
         Ok(Swap::Applied(version))
+    }
+
+    async fn left_open(&self, payer: Payer, request: B256) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {
+        let shelf = self.shelf();
+        let keys = shelf.open.get(&payer).into_iter().flatten();
+        let found = keys.filter_map(|key| Some((*key, Versioned::clone(shelf.entries.get(key)?))));
+        let mut open: Vec<_> = found.filter(|(_, found)| found.entry.sale.request == request).collect();
+        open.sort_unstable_by_key(|(key, found)| (found.entry.created, *key));
+        open.truncate(LEFT_OPEN);
+        Ok(open)
     }
 
     async fn overdue(

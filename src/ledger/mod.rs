@@ -14,6 +14,7 @@ mod archive;
 mod claim;
 mod columns;
 mod delivering;
+mod earlier;
 mod front;
 mod lease;
 mod memory;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use alloy::primitives::B256;
 use async_trait::async_trait;
 
 use super::evidence::Step;
@@ -12,6 +13,10 @@ use crate::primitives::{AtomicAmount, Payer, Secret, Timestamp};
 
 /// How many times an entry has been written.
 pub type Version = u64;
+
+/// How many open payments of one payer for one request are looked at. Each bars the next from being charged, so there
+/// are hardly ever two.
+pub const LEFT_OPEN: usize = 16;
 
 /// An entry as a store returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +151,10 @@ pub trait Store: Send + Sync + 'static {
     /// Of any number of concurrent callers with the same expectation, at most one sees `Applied`. A caller that
     /// stops waiting learns nothing: the write may happen or not.
     async fn swap(&self, write: Write<'_>) -> Result<Swap, StoreError>;
+
+    /// What this payer's payments for one request left open (`Entry::left_open`), the oldest first, at most
+    /// [`LEFT_OPEN`].
+    async fn left_open(&self, payer: Payer, request: B256) -> Result<Vec<(PaymentKey, Versioned)>, StoreError>;
 
     /// Entries whose `Entry::due` has come, the longest overdue first.
     async fn overdue(

@@ -4,11 +4,11 @@ mod faults;
 
 use std::sync::Mutex;
 
-use alloy::primitives::{B256, keccak256};
+use alloy::primitives::{Address, B256, keccak256};
 use bytes::Bytes;
 
 use super::*;
-use crate::payment::{Replay, SettleMode};
+use crate::payment::{Authorization, Replay, SettleMode};
 use crate::primitives::Timestamp;
 use crate::testing::ManualClock;
 use crate::testing::sales::{receipt, sale};
@@ -47,6 +47,10 @@ impl Desk {
 
     async fn claim_with(&self, sale: &Sale, replay: Replay) -> Claim {
         self.ledger.claim(Arc::new(sale.clone()), HOLD, replay).await.expect("memory does not fail")
+    }
+
+    async fn claim_earlier(&self, fresh: &Sale) -> Option<Claim> {
+        self.ledger.claim_earlier(fresh, Replay::Redeliver).await.expect("memory does not fail")
     }
 
     async fn lease(&self, sale: &Sale) -> Lease {
@@ -261,12 +265,73 @@ async fn s75_whoever_lacks_the_quote_hears_that_it_is_spent() {
 }
 
 #[tokio::test]
-async fn s75_without_a_quote_an_answer_that_did_not_arrive_is_paid_back() {
+async fn s75_without_a_quote_only_a_fresh_signature_collects_an_answer_and_then_it_is_paid_back() {
     let desk = Desk::new();
-    let v1 = Sale { quote: None, redeemable: false, ..sale(1) };
-    drop(desk.delivering(&v1).await);
-    assert_eq!(desk.state(&v1).await, "refund_due");
-    assert_eq!(*desk.told.lock().unwrap(), ["refund_due"]);
+    let v1 = |number| Sale { quote: None, ..sale(number) };
+    for number in [1, 2] {
+        let mut delivering = desk.delivering(&v1(number)).await;
+        delivering.mark_forwarded();
+        drop(delivering);
+        assert_eq!(desk.state(&v1(number)).await, "undelivered");
+        assert!(matches!(desk.claim(&v1(number)).await, Claim::Spent { receipt: Some(_) }));
+        // Left alone, it would be the answer to the next signature.
+        if number == 1 {
+            desk.clock.advance(Limits::default().redeem_for);
+            desk.ledger.round().await.unwrap();
+            assert_eq!(desk.state(&v1(1)).await, "refund_due");
+        }
+    }
+    let Some(Claim::Redeem(collected)) = desk.claim_earlier(&v1(3)).await else { panic!("it is owed") };
+    assert_eq!(collected.key(), v1(2).payment.key());
+    assert!(desk.claim_earlier(&v1(3)).await.is_none(), "it is being delivered: another request is another purchase");
+    collected.end(Delivered::Done(None));
+    desk.ledger.flush().await;
+    assert!(desk.claim_earlier(&v1(3)).await.is_none());
+    assert!(matches!(desk.claim(&v1(3)).await, Claim::Granted(_)), "it was never used");
+}
+
+#[tokio::test]
+async fn i4_whoever_signs_again_while_nobody_knows_is_not_charged_for_an_hour() {
+    let desk = Desk::new();
+    let settling = desk.in_settlement(&sale(1)).await;
+    assert!(desk.claim_earlier(&sale(2)).await.is_none(), "two requests at once are two purchases");
+    settling.unknown(None, desk.clock.now().after(Duration::from_secs(1))).await.unwrap();
+    for _ in 0..2 {
+        let Some(Claim::Unresolved { entry }) = desk.claim_earlier(&sale(2)).await else { panic!("nobody knows") };
+        assert_eq!(entry.sale.payment.key(), sale(1).payment.key());
+    }
+    let elsewhere = Sale { request: keccak256("GET /v1/forecast"), ..sale(2) };
+    let mut stranger = sale(2);
+    let Authorization::Eip3009(signed) = &mut stranger.payment.authorization;
+    signed.from = Address::repeat_byte(0xcc);
+    let mut other_network = sale(2);
+    let preset = crate::primitives::preset("base").unwrap();
+    other_network.payment.offer.network = Arc::new(preset.network());
+    for fresh in [elsewhere, stranger, other_network, sale(1)] {
+        assert!(desk.claim_earlier(&fresh).await.is_none());
+    }
+    desk.clock.advance(Limits::default().redeem_for);
+    assert!(desk.claim_earlier(&sale(2)).await.is_none(), "it does not bar its payer for ever");
+}
+
+#[tokio::test]
+async fn i1_of_many_fresh_signatures_one_collects_what_is_owed() {
+    let desk = Desk::new();
+    drop(desk.delivering(&sale(1)).await);
+    assert_eq!(desk.state(&sale(1)).await, "undelivered");
+    assert!(desk.ledger.claim_earlier(&sale(11), Replay::Refuse).await.unwrap().is_none(), "the route sells it once");
+    let mut collecting = Vec::new();
+    for number in 2..10 {
+        collecting.extend(desk.claim_earlier(&sale(number)).await);
+    }
+    assert!(matches!(&collecting[..], [Claim::Redeem(_)]), "{collecting:?}");
+    // A payment that the ledger knows has a story of its own.
+    drop(collecting);
+    desk.ledger.flush().await;
+    drop(desk.lease(&sale(12)).await);
+    desk.ledger.flush().await;
+    assert!(desk.claim_earlier(&sale(12)).await.is_none());
+    assert!(matches!(desk.claim_earlier(&sale(13)).await, Some(Claim::Redeem(_))));
 }
 
 #[tokio::test]

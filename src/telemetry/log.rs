@@ -105,6 +105,9 @@ impl Lines {
                 tracing::warn!(%key, route = &*route.0, transaction, cause = cause.as_str(), "settlement unknown");
             }
             Event::Delivered { route, key, outcome } => tracing::debug!(%key, route = &*route.0, outcome, "delivered"),
+            Event::SignedAgain { route, key } => {
+                tracing::info!(%key, route = &*route.0, "signed again: not charged, an earlier payment is open");
+            }
             Event::Redeemed { route, key } => tracing::info!(%key, route = &*route.0, "redeemed"),
             Event::Asked { facilitator, call, outcome, took } => {
                 tracing::debug!(facilitator = &**facilitator, call, outcome, milliseconds = millis(*took), "asked");

@@ -299,6 +299,7 @@ impl Metrics {
                 }
             }
             Event::Redeemed { route, .. } => step(route, "redeemed"),
+            Event::SignedAgain { route, .. } => step(route, "signed_again"),
             Event::Alarm { .. } => {
                 self.alarms.inc();
             }

@@ -46,7 +46,7 @@ async fn s13_money_that_moved_unheard_is_found_and_opens_the_answer_it_paid_for(
 }
 
 #[tokio::test]
-async fn s13_s75_money_of_a_v1_client_that_moved_unheard_is_owed() {
+async fn s13_s75_money_of_a_v1_client_that_moved_unheard_buys_it_the_answer_when_it_signs_again() {
     for route in [WEATHER, UPFRONT] {
         let world = World::selling(route).await;
         world.facilitator.on_settle([facilitator::Behaviour::HonestThenReset]);
@@ -56,11 +56,46 @@ async fn s13_s75_money_of_a_v1_client_that_moved_unheard_is_owed() {
         assert!(lost.field("x-payment-response").is_some(), "it hears so in the dialect it spoke");
         world.wait(Duration::from_secs(2));
         world.reconcile().await;
-        // No quote tells this client from whoever reads the chain.
-        world.until("refund_due").await;
+        world.until("undelivered").await;
         let hits = world.backend.hits();
+        // No quote tells this client from whoever reads the chain; a fresh signature does.
         assert_no_invitation(&world.pay("/weather", &payment).await, 409);
         world.assert_counts(1, hits);
+        let fresh = world.payment_for(&Request::get("/weather"), Dialect::V1).await;
+        let moved = world.facilitator.settled(nonce_of(&payment)).expect("the money moved").to_string();
+        assert_eq!(assert_paid(&world.pay("/weather", &fresh).await), moved);
+        world.assert_counts(1, hits + 1);
+    }
+}
+
+#[tokio::test]
+async fn i4_a_buyer_who_signs_again_is_not_charged_while_the_first_payment_is_open() {
+    for route in [WEATHER, UPFRONT] {
+        for dialect in [Dialect::V2, Dialect::V1] {
+            let world = World::selling(route).await;
+            world.facilitator.on_settle([facilitator::Behaviour::HonestThenReset]);
+            let lost = world.payment_for(&Request::get("/weather"), dialect).await;
+            assert_pending(&world.pay("/weather", &lost).await);
+            let hits = world.backend.hits();
+
+            // What a stock client does: it asks without a payment, is offered the price, and signs anew.
+            let fresh = world.payment_for(&Request::get("/weather"), dialect).await;
+            assert_pending(&world.pay("/weather", &fresh).await);
+            world.assert_counts(1, hits);
+            world.wait(Duration::from_secs(2));
+            world.reconcile().await;
+            world.until("undelivered").await;
+            let moved = world.facilitator.settled(nonce_of(&lost)).expect("the money moved").to_string();
+            assert_eq!(assert_paid(&world.pay("/weather", &fresh).await), moved, "served from the first payment");
+            world.until("delivered").await;
+            world.assert_counts(1, hits + 1);
+            assert_eq!(world.facilitator.settled(nonce_of(&fresh)), None, "the fresh one stays unused");
+
+            // It is as good as ever for another purchase.
+            let bought = assert_paid(&world.pay("/weather", &fresh).await);
+            assert_ne!(bought, moved);
+            world.assert_counts(2, hits + 2);
+        }
     }
 }
 

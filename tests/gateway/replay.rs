@@ -376,14 +376,18 @@ async fn s75_only_the_quote_it_was_paid_with_collects_an_answer() {
 }
 
 #[tokio::test]
-async fn s75_what_a_v1_client_paid_and_did_not_get_is_owed_at_once() {
+async fn s75_what_a_v1_client_paid_and_did_not_get_is_owed() {
     let world = World::selling(UPFRONT).await;
     world.backend.on("/weather", [Behaviour::status(500)]);
     let payment = world.payment_for(&Request::get("/weather"), Dialect::V1).await;
     let transaction = assert_settled(&world.pay("/weather", &payment).await);
-    world.until("refund_due").await;
+    world.until("undelivered").await;
     assert_spent(&world.pay("/weather", &payment).await, &transaction);
     world.assert_counts(1, 1);
+    // Nobody signed again in time.
+    world.wait(Duration::from_secs(3600));
+    world.gateway.gate().ledger.round().await.expect("the ledger answers");
+    world.until("refund_due").await;
 }
 
 #[tokio::test]

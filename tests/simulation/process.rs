@@ -173,6 +173,7 @@ fn words(event: &Event) -> String {
         Event::Redeemed { key, .. } => format!("{} comes back", crate::world::short(key)),
         Event::Offered { .. } => "offered".to_owned(),
         Event::Reserved { key, .. } => format!("{} reserved", crate::world::short(key)),
+        Event::SignedAgain { key, .. } => format!("{} not taken: an earlier one is open", crate::world::short(key)),
         Event::Released { key, .. } => format!("{} released", crate::world::short(key)),
         Event::Settling { key, facilitator, .. } => format!("{} settling at {facilitator}", crate::world::short(key)),
         Event::Answered(_) => "answered".to_owned(),

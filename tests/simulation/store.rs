@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use alloy::primitives::B256;
 use async_trait::async_trait;
 use tollhouse::ledger::{
     self, Author, CellSwap, Census, Chore, Claimed, Entry, Filter, Step, Store, StoreError, Swap, Version, Versioned,
 };
 use tollhouse::payment::PaymentKey;
-use tollhouse::primitives::{Secret, Timestamp};
+use tollhouse::primitives::{Payer, Secret, Timestamp};
 
 use crate::judge;
 use crate::mutation::Mutation;
@@ -64,6 +65,11 @@ impl Store for Disk {
         };
         self.pulse.beat().await;
         landed
+    }
+
+    async fn left_open(&self, payer: Payer, request: B256) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {
+        let open = self.pulse.world.memory.left_open(payer, request).await?;
+        if open.is_empty() { Ok(open) } else { self.ask("left open", async { Ok(open) }).await }
     }
 
     async fn overdue(

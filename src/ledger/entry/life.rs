@@ -213,7 +213,7 @@ fn deliver(
     match (delivery, event) {
         (Delivery::Leased { until: held }, Event::Redeem { .. } | Event::GiveUp) if now < held => Err(Conflict),
         // Its holder vanished and did not say how far it had come.
-        (Delivery::Leased { .. }, Event::Redeem { .. }) if !sale.collectable(false) => Err(Conflict),
+        (Delivery::Leased { .. }, Event::Redeem { .. }) if !sale.deliverable(false) => Err(Conflict),
         (Delivery::Pending | Delivery::Leased { .. }, Event::Redeem { until, max_redemptions }) => {
             if *turns >= max_redemptions {
                 return Err(Conflict);
@@ -249,5 +249,5 @@ fn deliver(
 
 /// A paid answer that did not arrive: to be collected, or to be paid back.
 fn undelivered(sale: &Sale, untouched: bool) -> Delivery {
-    if sale.collectable(untouched) { Delivery::Pending } else { Delivery::RefundDue }
+    if sale.deliverable(untouched) { Delivery::Pending } else { Delivery::RefundDue }
 }

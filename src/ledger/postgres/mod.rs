@@ -17,6 +17,7 @@ mod writing;
 #[cfg(test)]
 mod tests;
 
+use alloy::primitives::B256;
 use async_trait::async_trait;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -24,9 +25,10 @@ use zeroize::Zeroize;
 
 use super::columns::{decode, moment, payer, version};
 use super::evidence::{ChainId, Extent, Record, Standing};
+use super::store::LEFT_OPEN;
 use super::{Archive, CellSwap, Census, Chore, Filter, Purpose, Store, StoreError, Swap, Version, Versioned, Write};
 use crate::payment::PaymentKey;
-use crate::primitives::{Secret, Timestamp};
+use crate::primitives::{Payer, Secret, Timestamp};
 use connections::{Connections, Use};
 use failure::Failure;
 use schema::About;
@@ -152,6 +154,15 @@ impl Store for Postgres {
             }
         }
         Err(StoreError("the entry changes too fast to be written".into()))
+    }
+
+    async fn left_open(&self, payer: Payer, request: B256) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {
+        let (payer, request) = (self::payer(payer), format!("{request:#x}"));
+        let select = "SELECT key, version, entry FROM tollhouse_entries
+             WHERE payer = $1 AND state IN ('settling', 'undelivered')
+                 AND CAST(entry AS JSONB) #>> '{sale,request}' = $2
+             ORDER BY created, key LIMIT $3";
+        Ok(page(&self.0.query(select, &[&payer, &request, &at_most(LEFT_OPEN)]).await?)?)
     }
 
     async fn overdue(

@@ -42,6 +42,7 @@ const TABLES: &str = "
     CREATE INDEX tollhouse_entries_settlements ON tollhouse_entries (due) WHERE state = 'settling';
     CREATE INDEX tollhouse_entries_deliveries ON tollhouse_entries (due) WHERE state <> 'settling' AND due IS NOT NULL;
     CREATE INDEX tollhouse_entries_forget_after ON tollhouse_entries (forget_after) WHERE forget_after IS NOT NULL;
+    CREATE INDEX tollhouse_entries_left_open ON tollhouse_entries (payer) WHERE state IN ('settling', 'undelivered');
     CREATE INDEX tollhouse_entries_state ON tollhouse_entries (state);
     CREATE INDEX tollhouse_entries_created ON tollhouse_entries (created DESC, key);
     CREATE INDEX tollhouse_entries_payer ON tollhouse_entries (payer, created DESC, key);

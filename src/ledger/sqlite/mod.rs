@@ -18,14 +18,16 @@ mod tests;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use alloy::primitives::B256;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::columns::{moment, payer};
 use super::evidence::{ChainId, Extent, Head, Record, Standing};
+use super::store::LEFT_OPEN;
 use super::{Archive, CellSwap, Census, Chore, Filter, Store, StoreError, Swap, Version, Versioned, Write};
 use crate::payment::PaymentKey;
-use crate::primitives::{Secret, Timestamp};
+use crate::primitives::{Payer, Secret, Timestamp};
 pub use copies::{CopyError, Restored};
 use row::Row;
 use worker::Worker;
@@ -263,6 +265,21 @@ impl Store for Sqlite {
     async fn swap(&self, write: Write<'_>) -> Result<Swap, StoreError> {
         let swap = writing::Swapping::of(&write)?;
         self.writer.ask(move |db| swap.run(db)).await?
+    }
+
+    async fn left_open(&self, payer: Payer, request: B256) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {
+        let (payer, request) = (self::payer(payer), format!("{request:#x}"));
+        self.reader
+            .ask(move |db| {
+                let mut select = db.prepare_cached(
+                    "SELECT key, version, entry FROM entries
+                     WHERE payer = ?1 AND state IN ('settling', 'undelivered')
+                         AND json_extract(entry, '$.sale.request') = ?2
+                     ORDER BY created, key LIMIT ?3",
+                )?;
+                row::page(select.query(params![payer, request, LEFT_OPEN as i64])?)
+            })
+            .await
     }
 
     async fn overdue(

@@ -19,7 +19,8 @@ const SCHEMA: i64 = STEPS.len() as i64;
 /// How an empty file becomes a ledger, and an older ledger a current one. A step is never changed once released.
 ///
 /// Each only adds, so a process of the version before may go on with a file that was brought up to date (S68).
-const STEPS: [Change; 3] = [|db| db.execute_batch(ENTRIES), |db| db.execute_batch(CELLS), evidence::begin];
+const STEPS: [Change; 4] =
+    [|db| db.execute_batch(ENTRIES), |db| db.execute_batch(CELLS), evidence::begin, |db| db.execute_batch(LEFT_OPEN)];
 
 /// One step.
 type Change = fn(&Connection) -> rusqlite::Result<()>;
@@ -31,6 +32,9 @@ const STATEMENTS: usize = 64;
 const BUSY: Duration = Duration::from_secs(5);
 /// How soon a file that another process is opening is tried again.
 const TURN: Duration = Duration::from_millis(10);
+
+/// What a payer's payments left open is asked for with every fresh payment.
+const LEFT_OPEN: &str = "CREATE INDEX entries_left_open ON entries (payer) WHERE state IN ('settling', 'undelivered');";
 
 /// The entry itself stands in `entry` as JSON; the other columns repeat what people and `overdue` look for. Moments
 /// are milliseconds since the epoch.

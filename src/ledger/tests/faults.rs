@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::*;
-use crate::primitives::Secret;
+use crate::primitives::{Payer, Secret};
 
 /// How the store behaves when it is asked to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,10 @@ impl Store for Moody {
                 Err(StoreError("the connection broke".into()))
             }
         }
+    }
+
+    async fn left_open(&self, payer: Payer, request: B256) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {
+        self.memory.left_open(payer, request).await
     }
 
     async fn overdue(
