@@ -5,6 +5,7 @@
 mod check;
 mod demo;
 mod ledger;
+mod pause;
 mod pay;
 mod quote;
 mod run;
@@ -51,6 +52,12 @@ enum Command {
     Pay(pay::Pay),
     /// Look at the payments that are remembered, prove what happened to them, put things right
     Ledger(ledger::LedgerCommand),
+    /// Stop selling a route, or all of them, at every process on the ledger
+    Pause(pause::Pause),
+    /// Sell again what was paused
+    Resume(pause::Resume),
+    /// List what is paused, since when, by whom and why
+    Paused(pause::Paused),
     /// Print the JSON Schema of gateway.yaml, for editors
     Schema,
     /// Print the version
@@ -119,6 +126,9 @@ pub fn main() -> ExitCode {
         Command::Quote(command) => command.execute(),
         Command::Pay(command) => command.execute(),
         Command::Ledger(command) => command.execute(),
+        Command::Pause(command) => command.execute(),
+        Command::Resume(command) => command.execute(),
+        Command::Paused(command) => command.execute(),
         Command::Schema => schema::execute(),
         Command::Version => {
             println!("tollhouse {}", env!("CARGO_PKG_VERSION"));

@@ -9,6 +9,8 @@ use crate::payment::{Dialect, PaymentKey, TransactionHash};
 use crate::primitives::{Asset, AtomicAmount, Caip2, Payer};
 use crate::tariff::RouteKey;
 
+use super::rails::{Pause, Scope};
+
 /// Something that happened to a payment or a request.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -145,6 +147,20 @@ pub enum Event {
         state: BreakerState,
         /// What turned it, for the log.
         why: String,
+    },
+    /// Somebody has paused a route, or all of them.
+    Paused {
+        /// Which.
+        scope: Scope,
+        /// Who, when and why.
+        pause: Pause,
+    },
+    /// A pause has ended.
+    Resumed {
+        /// What it was about.
+        scope: Scope,
+        /// Who ended it, when and why.
+        by: Option<Pause>,
     },
     /// A request has been answered, whatever the answer.
     Answered(Box<Answered>),

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::ledger::{Claim, Entry, Sale, State};
-use crate::payment::{Chosen, ChosenNetwork, Credential, PaymentKey};
+use crate::payment::{Chosen, ChosenNetwork, Credential, Dialect, PaymentKey};
 use crate::scheme;
 
 use super::lifecycle::{bought_before, check_signature};
@@ -26,8 +26,34 @@ pub(super) async fn recall(gate: &Gate, visit: &Visit<'_>, unpayable: Unpayable)
         return Err(refusal);
     }
     let Some(entry) = remembered(gate, visit, &credential).await? else { return Err(refusal) };
-    let dialect = credential.dialect;
-    match entry.state {
+    let sale = represented(gate, visit, &credential, &entry);
+    open(gate, visit, credential.dialect, &entry.state, Arc::new(sale), refusal).await
+}
+
+/// What a good payment still opens if we took it before, where no new one is taken; else the refusal.
+pub(super) async fn reopen(
+    gate: &Gate,
+    visit: &Visit<'_>,
+    sale: Arc<Sale>,
+    refusal: Refusal,
+) -> Result<Admission, Refusal> {
+    let dialect = sale.payment.dialect;
+    match load(gate, dialect, sale.payment.key()).await? {
+        Some(entry) => open(gate, visit, dialect, &entry.state, sale, refusal).await,
+        None => Err(refusal),
+    }
+}
+
+/// What a payment in this state still opens.
+async fn open(
+    gate: &Gate,
+    visit: &Visit<'_>,
+    dialect: Dialect,
+    state: &State,
+    sale: Arc<Sale>,
+    refusal: Refusal,
+) -> Result<Admission, Refusal> {
+    match *state {
         // It is being served at this moment, perhaps for longer than it may still be presented anew.
         State::Reserved { until } if gate.clock.now() < until => return Err(Refusal::InFlight { dialect, until }),
         State::Exhausted => return Err(Refusal::Exhausted(dialect)),
@@ -36,17 +62,14 @@ pub(super) async fn recall(gate: &Gate, visit: &Visit<'_>, unpayable: Unpayable)
         // we refuse here cannot be charged for any more (I4).
         State::Reserved { .. } | State::Settling { .. } | State::Settled { .. } => {}
     }
-    let claim = gate
-        .ledger
-        .claim(Arc::new(represented(gate, visit, &credential, &entry)), visit.toll.hold, visit.toll.replay)
-        .await
-        .map_err(|error| Refusal::ledger(Some(credential.dialect), &error))?;
+    let claim = gate.ledger.claim(sale, visit.toll.hold, visit.toll.replay).await;
+    let claim = claim.map_err(|error| Refusal::ledger(Some(dialect), &error))?;
     match claim {
         Claim::Granted(lease) => {
             lease.release().await;
             Err(refusal)
         }
-        known => bought_before(gate, visit, credential.dialect, known),
+        known => bought_before(gate, visit, dialect, known),
     }
 }
 
@@ -60,7 +83,7 @@ async fn remembered(gate: &Gate, visit: &Visit<'_>, credential: &Credential) -> 
             continue;
         }
         seen.push(key);
-        if let Some(entry) = load(gate, credential, key).await? {
+        if let Some(entry) = load(gate, credential.dialect, key).await? {
             return Ok(Some(entry));
         }
     }
@@ -74,15 +97,15 @@ async fn withdrawn(gate: &Gate, credential: &Credential) -> Result<Option<Entry>
         return Ok(None);
     };
     let key = PaymentKey::of(network, terms.asset, &credential.authorization);
-    let entry = load(gate, credential, key).await?;
+    let entry = load(gate, credential.dialect, key).await?;
     let signed =
         |entry: &Entry| check_signature(gate, key, &entry.sale.payment.offer, &credential.authorization).is_ok();
     Ok(entry.filter(signed))
 }
 
-async fn load(gate: &Gate, credential: &Credential, key: PaymentKey) -> Result<Option<Entry>, Refusal> {
+async fn load(gate: &Gate, dialect: Dialect, key: PaymentKey) -> Result<Option<Entry>, Refusal> {
     let stored = gate.ledger.store().load(key).await;
-    let stored = stored.map_err(|error| Refusal::ledger(Some(credential.dialect), &error))?;
+    let stored = stored.map_err(|error| Refusal::ledger(Some(dialect), &error))?;
     Ok(stored.map(|versioned| versioned.entry))
 }
 

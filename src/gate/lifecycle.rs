@@ -14,7 +14,7 @@ use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, Payment
 use crate::primitives::{AtomicAmount, Timestamp};
 use crate::scheme::{self, Mismatch};
 
-use super::known::Unpayable;
+use super::known::{self, Unpayable};
 use super::{Event, Gate, Refusal, Visit};
 
 /// A route with a price, and a request that wants to pass.
@@ -238,6 +238,9 @@ impl<'a> Proven<'a> {
         if let Some(claim) = earlier.map_err(|error| Refusal::ledger(Some(dialect), &error))? {
             gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
             return bought_before(gate, visit, dialect, claim).map(Reservation::Bought);
+        }
+        if let Some(barred) = gate.rails.bar(visit, Some(dialect)) {
+            return known::reopen(gate, visit, sale, barred).await.map(Reservation::Bought);
         }
         let payment = sale.payment.clone();
         match reserve(gate, visit, sale).await? {

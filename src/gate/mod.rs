@@ -7,6 +7,7 @@ mod challenge;
 pub mod event;
 mod known;
 pub mod lifecycle;
+pub mod rails;
 pub mod reconcile;
 pub mod refusal;
 mod settlement;
@@ -25,6 +26,7 @@ use crate::tariff::Board;
 
 pub use event::{Event, Observer};
 pub use lifecycle::{Admission, Confirmed, Repeat, Settled};
+pub use rails::Rails;
 pub use refusal::Refusal;
 pub use settlement::claims_of;
 pub use visit::Visit;
@@ -34,6 +36,8 @@ use lifecycle::Offered;
 /// Everything the gate asks on the way. Cheap to share; one for the life of the process.
 pub struct Gate {
     parts: Parts,
+    /// What is closed although it has a price.
+    rails: Rails,
     /// Settlements under way, each in a task of its own (S22).
     settling: AtomicUsize,
 }
@@ -67,7 +71,7 @@ impl Gate {
                 observer.observe(&event);
             }
         });
-        Arc::new(Self { parts, settling: AtomicUsize::new(0) })
+        Arc::new(Self { parts, rails: Rails::default(), settling: AtomicUsize::new(0) })
     }
 
     /// Decides about a request to a priced route: prove locally, then reserve, then call out (I5, S2, S33).
@@ -75,7 +79,9 @@ impl Gate {
     /// # Errors
     /// A [`Refusal`] says why it may not pass and what its sender should do next.
     pub async fn admit(self: &Arc<Self>, visit: &Visit<'_>) -> Result<Admission, Refusal> {
-        let credential = self.protocol.decode(visit.fields)?.ok_or(Refusal::PaymentRequired)?;
+        let Some(credential) = self.protocol.decode(visit.fields)? else {
+            return Err(self.rails.bar(visit, None).unwrap_or(Refusal::PaymentRequired));
+        };
         // Boxed: most requests to a priced route carry no payment and need no room for what follows.
         Box::pin(self.take(visit, credential)).await
     }

@@ -13,6 +13,8 @@ use crate::scheme::Mismatch;
 const SOON: Duration = Duration::from_secs(2);
 /// How soon to try again when something of ours is down.
 const LATER: Duration = Duration::from_secs(5);
+/// How soon to try again when a person has to act first.
+const MUCH_LATER: Duration = Duration::from_secs(30);
 
 /// Why a request may not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +68,8 @@ pub enum Refusal {
     FacilitatorUnavailable(Option<Dialect>),
     /// Nobody can remember payments now (S65).
     LedgerUnavailable(Option<Dialect>),
+    /// Somebody has paused the route.
+    Paused(Option<Dialect>),
 }
 
 impl Refusal {
@@ -115,6 +119,7 @@ impl Refusal {
             Self::Exhausted(_) => "exhausted",
             Self::FacilitatorUnavailable(_) => "facilitator_unavailable",
             Self::LedgerUnavailable(_) => "ledger_unavailable",
+            Self::Paused(_) => "paused",
         }
     }
 
@@ -133,7 +138,7 @@ impl Refusal {
             Self::Unresolved { wait, .. } => Advice::Wait(wait.clone()),
             Self::Spent { receipt, .. } => Advice::Stop(receipt.clone()),
             Self::Exhausted(_) => Advice::Stop(None),
-            Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) => Advice::TryLater,
+            Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) | Self::Paused(_) => Advice::TryLater,
         }
     }
 
@@ -166,6 +171,7 @@ impl Refusal {
             Self::Spent { receipt: None, .. } | Self::Exhausted(_) => "this payment opens nothing any more".into(),
             Self::FacilitatorUnavailable(_) => "payments cannot be confirmed right now".into(),
             Self::LedgerUnavailable(_) => "payments cannot be recorded right now".into(),
+            Self::Paused(_) => "this route is paused; nobody is charged".into(),
         }
     }
 
@@ -180,7 +186,9 @@ impl Refusal {
             | Self::Unresolved { dialect, .. }
             | Self::Spent { dialect, .. }
             | Self::Exhausted(dialect) => Some(*dialect),
-            Self::FacilitatorUnavailable(dialect) | Self::LedgerUnavailable(dialect) => *dialect,
+            Self::FacilitatorUnavailable(dialect) | Self::LedgerUnavailable(dialect) | Self::Paused(dialect) => {
+                *dialect
+            }
         }
     }
 
@@ -190,6 +198,7 @@ impl Refusal {
             Self::InFlight { until, .. } => Some(until.since(now).clamp(Duration::from_secs(1), SOON)),
             Self::Unresolved { .. } => Some(SOON),
             Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) => Some(LATER),
+            Self::Paused(_) => Some(MUCH_LATER),
             _ => None,
         }
     }

@@ -176,6 +176,8 @@ impl Server {
             closing: watch::Sender::new(false),
             ended: watch::Sender::new(false),
         };
+        let paused = server.gate.look_at_rails().await;
+        paused.map_err(|error| StartError::Ledger(error.into()))?;
         server.tend();
         server.background.spawn(reorg::watch(
             lookout,
@@ -212,6 +214,7 @@ impl Server {
     fn tend(&mut self) {
         self.background.spawn(Arc::clone(&self.ledger).tend());
         self.background.spawn(Arc::clone(&self.gate).reconcile());
+        self.background.spawn(Arc::clone(&self.gate).watch_rails());
         self.background.spawn(observe::census(
             Arc::clone(self.ledger.store()),
             Arc::clone(&self.clock),

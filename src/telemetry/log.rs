@@ -120,6 +120,14 @@ impl Lines {
                     BreakerState::Closed => tracing::warn!(facilitator, network, why, "breaker closed"),
                 }
             }
+            Event::Paused { scope, pause } => {
+                let (by, why, since) = (pause.by.as_str(), pause.why.as_str(), pause.since.as_secs());
+                tracing::warn!(route = scope.as_str(), by, why, since, "paused");
+            }
+            Event::Resumed { scope, by } => {
+                let (by, why) = by.as_ref().map_or(("", ""), |pause| (&*pause.by, &*pause.why));
+                tracing::warn!(route = scope.as_str(), by, why, "resumed");
+            }
             Event::Alarm { key, what } => {
                 let key = key.map(|key| key.to_string()).unwrap_or_default();
                 tracing::error!(key, what = what.as_str(), "alarm");

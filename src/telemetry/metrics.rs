@@ -146,6 +146,7 @@ pub struct Metrics {
     calls: Family<ByCallOutcome, Counter>,
     call_times: Family<ByCall, Histogram>,
     breakers: Family<ByBreaker, Gauge>,
+    paused: Family<ByRoute, Gauge>,
     config: Family<ConfigInfo, Gauge>,
     reloads: Family<ByResult, Counter>,
     restart_needed: Gauge,
@@ -186,6 +187,7 @@ impl Metrics {
             calls: Family::default(),
             call_times,
             breakers: Family::default(),
+            paused: Family::default(),
             config: Family::default(),
             reloads: Family::default(),
             restart_needed: Gauge::default(),
@@ -250,6 +252,7 @@ impl Metrics {
             self.call_times.clone(),
         );
         to.register("breaker_state", "0 closed, 1 half open, 2 open", self.breakers.clone());
+        to.register("paused", "Routes that somebody has paused; all of them as `all`", self.paused.clone());
         to.register("config_info", "The configuration in force", self.config.clone());
         to.register("config_reload", "Reloads of the configuration by result", self.reloads.clone());
         to.register(
@@ -310,6 +313,12 @@ impl Metrics {
                 self.call_times.get_or_create(&ByCall { facilitator, call }).observe(took.as_secs_f64());
             }
             Event::Breaker { facilitator, network, state, .. } => self.breaker(facilitator, network, *state),
+            Event::Paused { scope, .. } => {
+                self.paused.get_or_create(&ByRoute { route: scope.as_str().into() }).set(1);
+            }
+            Event::Resumed { scope, .. } => {
+                self.paused.remove(&ByRoute { route: scope.as_str().into() });
+            }
             Event::Answered(answered) => self.answered(answered),
         }
     }

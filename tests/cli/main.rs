@@ -7,6 +7,7 @@ mod chain;
 mod demo;
 mod files;
 mod ledger;
+mod pause;
 mod purchases;
 mod seller;
 mod support;

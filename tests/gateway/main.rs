@@ -5,6 +5,7 @@ mod failure;
 mod fields;
 mod hostile;
 mod paid;
+mod rails;
 mod reload;
 mod replay;
 mod shutdown;

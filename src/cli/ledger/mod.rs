@@ -62,7 +62,7 @@ enum Question {
 }
 
 /// What a command ends with; the error is for people, and means that nothing could be found out.
-type Ended = Result<Verdict, String>;
+pub(super) type Ended = Result<Verdict, String>;
 
 impl LedgerCommand {
     pub(super) fn execute(self) -> Verdict {
@@ -80,17 +80,22 @@ impl LedgerCommand {
                 Question::Backup(command) => command.run(),
                 Question::Restore(command) => command.run(),
             };
-            ended.unwrap_or_else(|why| {
-                eprintln!("tollhouse: {why}");
-                Verdict::CouldNotFindOut
-            })
+            told(ended)
         })
     }
 }
 
+/// The verdict; what could not be found out is told.
+pub(super) fn told(ended: Ended) -> Verdict {
+    ended.unwrap_or_else(|why| {
+        eprintln!("tollhouse: {why}");
+        Verdict::CouldNotFindOut
+    })
+}
+
 /// Which ledger.
 #[derive(Debug, Args)]
-struct Place {
+pub(super) struct Place {
     /// The ledger's file, when it is not the one of the configuration
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
@@ -106,7 +111,7 @@ enum Kept {
 
 impl Place {
     /// Opens it for a look.
-    async fn look(&self) -> Result<Arc<dyn Archive>, String> {
+    pub(super) async fn look(&self) -> Result<Arc<dyn Archive>, String> {
         Ok(match self.kept()? {
             Kept::File(path) => Arc::new(Sqlite::inspect(&path).map_err(|error| explain(&error))?),
             Kept::Database(url) => Arc::new(Postgres::inspect(&url).await.map_err(|error| explain(&error))?),
@@ -114,7 +119,7 @@ impl Place {
     }
 
     /// Opens it for a person to write to.
-    async fn amend(&self, author: Author) -> Result<Arc<Ledger>, String> {
+    pub(super) async fn amend(&self, author: Author) -> Result<Arc<Ledger>, String> {
         let store: Arc<dyn Store> = match self.kept()? {
             Kept::File(path) => Arc::new(Sqlite::open_existing(&path).map_err(|error| explain(&error))?),
             Kept::Database(url) => Arc::new(Postgres::open_existing(&url).await.map_err(|error| explain(&error))?),
@@ -145,7 +150,7 @@ impl Place {
     }
 
     /// What the configuration says; `None` when the ledger was named and there is no configuration beside it.
-    fn live(&self) -> Result<Option<Live>, String> {
+    pub(super) fn live(&self) -> Result<Option<Live>, String> {
         if self.ledger.is_some() && !self.file.path().exists() {
             return Ok(None);
         }
@@ -160,17 +165,17 @@ impl Place {
 
 /// Who takes responsibility, and why. Both go on record.
 #[derive(Debug, Args)]
-struct Hand {
+pub(super) struct Hand {
     /// Why, in a sentence
     #[arg(long, value_name = "TEXT")]
-    why: String,
+    pub why: String,
     /// Who says so
     #[arg(long, value_name = "NAME", env = "USER")]
-    by: String,
+    pub by: String,
 }
 
 impl Hand {
-    fn author(&self) -> Author {
+    pub(super) fn author(&self) -> Author {
         Author::person(self.by.as_str(), self.why.as_str())
     }
 }

@@ -1,0 +1,141 @@
+//! `tollhouse pause`, `resume` and `paused`: what is not sold for now. Said to the ledger, which every process reads.
+
+use clap::Args;
+use serde_json::json;
+
+use super::ledger::{Ended, Hand, Place, told};
+use super::words::{explain, iso, moment, printable};
+use super::{Shape, Verdict, block_on};
+use crate::gate::rails::{self, MOST_WORDS, Pauses, Scope};
+use crate::primitives::{Clock, SystemClock};
+use crate::tariff::{Charge, Tariff};
+
+#[derive(Debug, Args)]
+pub(super) struct Pause {
+    /// A route as the file spells it, such as "GET /v1/weather", or `all`
+    #[arg(value_name = "ROUTE|all")]
+    route: String,
+    #[command(flatten)]
+    hand: Hand,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Resume {
+    /// A route that is paused, or `all` to end every pause
+    #[arg(value_name = "ROUTE|all")]
+    route: String,
+    #[command(flatten)]
+    hand: Hand,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Paused {
+    /// How the answer is written
+    #[arg(long, value_enum, default_value = "human")]
+    format: Shape,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Pause {
+    pub(super) fn execute(self) -> Verdict {
+        block_on(async { told(self.run().await) })
+    }
+
+    async fn run(self) -> Ended {
+        let scope = Scope::from(&*self.route);
+        if let (Scope::Route(_), Some(live)) = (&scope, self.place.live()?)
+            && let Err(why) = is_sold(&live.tariff, &self.route)
+        {
+            eprintln!("not paused: {why}");
+            return Ok(Verdict::No);
+        }
+        let ledger = self.place.amend(self.hand.author()).await?;
+        match Pauses::pause(&**ledger.store(), &scope, said(&self.hand)).await {
+            Ok(_) => {
+                println!("{scope} is paused; every gateway on this ledger stops selling within about a second");
+                Ok(Verdict::Yes)
+            }
+            Err(error @ rails::ChangeError::TooMany) => {
+                eprintln!("not paused: {error}");
+                Ok(Verdict::No)
+            }
+            Err(error) => Err(explain(&error)),
+        }
+    }
+}
+
+impl Resume {
+    pub(super) fn execute(self) -> Verdict {
+        block_on(async { told(self.run().await) })
+    }
+
+    async fn run(self) -> Ended {
+        let scope = Scope::from(&*self.route);
+        let ledger = self.place.amend(self.hand.author()).await?;
+        let store = &**ledger.store();
+        let before = Pauses::read(store).await.map_err(|error| explain(&error))?;
+        let paused = match &scope {
+            Scope::All => before.each().next().is_some(),
+            Scope::Route(_) => before.at(&scope).is_some(),
+        };
+        if !paused {
+            let all = if before.at(&Scope::All).is_some() { "; `all` is" } else { "" };
+            eprintln!("{scope} is not paused{all}");
+            return Ok(Verdict::No);
+        }
+        let after = Pauses::resume(store, &scope, said(&self.hand)).await.map_err(|error| explain(&error))?;
+        println!("{scope} is resumed");
+        if after.at(&Scope::All).is_some() {
+            eprintln!("nothing is sold yet: `all` is paused as well");
+        }
+        Ok(Verdict::Yes)
+    }
+}
+
+impl Paused {
+    pub(super) fn execute(self) -> Verdict {
+        block_on(async { told(self.run().await) })
+    }
+
+    async fn run(self) -> Ended {
+        let store = self.place.look().await?;
+        let pauses = Pauses::read(&*store).await.map_err(|error| explain(&error))?;
+        if pauses.each().next().is_none() {
+            eprintln!("nothing is paused");
+        }
+        for (scope, rails::Pause { since, by, why }) in pauses.each() {
+            match self.format {
+                Shape::Human => {
+                    let (by, why) = (printable(by, MOST_WORDS), printable(why, MOST_WORDS));
+                    println!("{scope}  since {}  by {by}: {why}", moment(*since));
+                }
+                Shape::Json => println!(
+                    "{}",
+                    json!({ "route": scope.as_str(), "since": iso(since.as_millis()), "by": by, "why": why })
+                ),
+            }
+        }
+        Ok(Verdict::Yes)
+    }
+}
+
+/// Who says so now, and why.
+fn said(hand: &Hand) -> rails::Pause {
+    rails::Pause::new(SystemClock.now(), &hand.by, &hand.why)
+}
+
+/// A pause that was mistyped would pause nothing, and nobody would notice.
+fn is_sold(tariff: &Tariff, route: &str) -> Result<(), String> {
+    let priced = || tariff.routes().filter(|one| matches!(one.charge, Charge::Toll(_))).map(|one| &*one.key.0);
+    if priced().any(|key| key == route) {
+        return Ok(());
+    }
+    let nearest = priced().min_by_key(|key| strsim::damerau_levenshtein(key, route));
+    let meant = nearest.map(|key| format!("; did you mean `{key}`?")).unwrap_or_default();
+    Err(format!("the file sells no route `{}`{meant}", printable(route, 100)))
+}
