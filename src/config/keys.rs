@@ -28,24 +28,14 @@ pub(super) static FILE: Section = section(
         "networks",
         "facilitators",
         "breaker",
+        "caps",
         "ledger",
         "defaults",
         "routes",
         "hosts",
         "log",
     ],
-    &[
-        "mode",
-        "include",
-        "effective_at",
-        "trusted_proxies",
-        "admin",
-        "retention",
-        "caps",
-        "screening",
-        "traces",
-        "metrics",
-    ],
+    &["mode", "include", "effective_at", "trusted_proxies", "admin", "retention", "screening", "traces", "metrics"],
 );
 pub(super) static LISTENER: Section = section("a listener", &["address"], &["tls"]);
 pub(super) static UPSTREAM: Section = section(
@@ -68,6 +58,8 @@ pub(super) static FACILITATOR_TIMEOUT: Section = section("a facilitator's timeou
 pub(super) static LOCAL: Section = section("`local`", &["rpc", "signer", "max_gas_price", "alarm_below"], &[]);
 pub(super) static KEYSTORE: Section = section("`signer`", &["keystore", "password"], &[]);
 pub(super) static BREAKER: Section = section("`breaker`", &["open_after", "half_open_after"], &[]);
+pub(super) static CAPS: Section =
+    section("`caps`", &["max_price", "unsettled_total", "unsettled_per_payer"], &["per_payer_per_day"]);
 pub(super) static LEDGER: Section = section("`ledger`", &["sqlite", "single_instance", "postgres"], &[]);
 pub(super) static POSTGRES: Section = section("`postgres`", &["url"], &[]);
 pub(super) static DEFAULTS: Section = section(
@@ -93,7 +85,7 @@ pub(super) static COMPUTED_PRICE: [&str; 4] = ["cel", "up_to", "min", "max"];
 
 /// All of them, for the tests that keep reader and schema together.
 #[cfg(test)]
-pub(super) static ALL: [&Section; 23] = [
+pub(super) static ALL: [&Section; 24] = [
     &FILE,
     &LISTENER,
     &UPSTREAM,
@@ -110,6 +102,7 @@ pub(super) static ALL: [&Section; 23] = [
     &LOCAL,
     &KEYSTORE,
     &BREAKER,
+    &CAPS,
     &LEDGER,
     &POSTGRES,
     &DEFAULTS,

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use alloy::primitives::hex;
 
 use crate::tariff::Tariff;
-use crate::{facilitator, ledger, proxy, telemetry};
+use crate::{facilitator, gate, ledger, proxy, telemetry};
 use mistake::Mistakes;
 pub use mistake::{Mistake, Severity};
 pub use report::{Format, Money, Report};
@@ -65,6 +65,8 @@ pub struct Live {
     pub facilitators: Vec<facilitator::Config>,
     /// When a facilitator is no longer asked.
     pub breaker: facilitator::BreakerConfig,
+    /// How much may be unsettled at a time.
+    pub caps: gate::rails::Caps,
     /// Nodes for looking transfers up.
     pub nodes: facilitator::Nodes,
     /// How deep transfers have to lie before they count.

@@ -34,6 +34,15 @@ pub fn schema() -> Value {
                     "half_open_after": {"$ref": "#/$defs/duration"},
                 }),
             ),
+            "caps": object(
+                &keys::CAPS,
+                &[],
+                json!({
+                    "max_price": described("#/$defs/dollars", "No route may ask more. $10 unless it is said."),
+                    "unsettled_total": described("#/$defs/dollars", "Above it nobody is let through until money is settled."),
+                    "unsettled_per_payer": described("#/$defs/dollars", "The same for each payer."),
+                }),
+            ),
             "ledger": ledger(),
             "defaults": {"$ref": "#/$defs/defaults"},
             "routes": {"$ref": "#/$defs/routes"},
@@ -79,6 +88,7 @@ fn definitions() -> Value {
     };
     json!({
         "money": text(r"^(\$[0-9]+(\.[0-9]+)?|[0-9]+(\.[0-9]+)? [A-Za-z][!-~]*)$", "$0.01"),
+        "dollars": text(r"^\$[0-9]+(\.[0-9]+)?$", "$10"),
         "duration": text(r"^[0-9]+(ms|s|m|h|d)$", "30s"),
         "size": text(r"^[0-9]+(B|KiB|MiB|GiB|KB|kB|MB|GB)$", "1MiB"),
         "account": text(r"^0x[0-9A-Fa-f]{40}$", "0x1111111111111111111111111111111111111111"),

@@ -239,7 +239,7 @@ impl<'a> Proven<'a> {
             gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
             return bought_before(gate, visit, dialect, claim).map(Reservation::Bought);
         }
-        if let Some(barred) = gate.rails.bar(visit, Some(dialect)) {
+        if let Some(barred) = gate.rails.turn_back(visit, &sale.payment) {
             return known::reopen(gate, visit, sale, barred).await.map(Reservation::Bought);
         }
         let payment = sale.payment.clone();

@@ -37,7 +37,7 @@ use lifecycle::Offered;
 pub struct Gate {
     parts: Parts,
     /// What is closed although it has a price.
-    rails: Rails,
+    rails: Arc<Rails>,
     /// Settlements under way, each in a task of its own (S22).
     settling: AtomicUsize,
 }
@@ -65,13 +65,15 @@ pub struct Parts {
 impl Gate {
     /// A gate made of these parts.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let observer = Arc::clone(&parts.observer);
+        let (observer, rails) = (Arc::clone(&parts.observer), Arc::new(Rails::default()));
+        let hears = Arc::clone(&rails);
         parts.ledger.watch(move |key, entry| {
             if let Some(event) = Event::of_entry(key, entry) {
+                hears.hear(&event);
                 observer.observe(&event);
             }
         });
-        Arc::new(Self { parts, rails: Rails::default(), settling: AtomicUsize::new(0) })
+        Arc::new(Self { parts, rails, settling: AtomicUsize::new(0) })
     }
 
     /// Decides about a request to a priced route: prove locally, then reserve, then call out (I5, S2, S33).
@@ -95,9 +97,17 @@ impl Gate {
             Err(unpayable) => return known::recall(self, visit, unpayable).await,
         };
         match proven.reserve(self).await? {
-            lifecycle::Reservation::Held(reserved) => reserved.confirm(self).await,
+            lifecycle::Reservation::Held(reserved) => {
+                let admission = reserved.confirm(self).await?;
+                self.hold_to_caps(visit, admission).await
+            }
             lifecycle::Reservation::Bought(admission) => Ok(admission),
         }
+    }
+
+    /// What is closed.
+    pub fn rails(&self) -> &Rails {
+        &self.rails
     }
 
     /// Settlements under way.
@@ -107,6 +117,7 @@ impl Gate {
 
     /// Tells the observer.
     pub fn observe(&self, event: &Event) {
+        self.rails.hear(event);
         self.observer.observe(event);
     }
 }

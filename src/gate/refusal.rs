@@ -9,6 +9,8 @@ use crate::primitives::Timestamp;
 use crate::protocol::DecodeError;
 use crate::scheme::Mismatch;
 
+use super::rails::Cap;
+
 /// How soon to ask again about something that ends in seconds.
 const SOON: Duration = Duration::from_secs(2);
 /// How soon to try again when something of ours is down.
@@ -70,6 +72,8 @@ pub enum Refusal {
     LedgerUnavailable(Option<Dialect>),
     /// Somebody has paused the route.
     Paused(Option<Dialect>),
+    /// Too much is not known to be settled, of everybody or of this payer.
+    Capped(Option<Dialect>, Cap),
 }
 
 impl Refusal {
@@ -120,6 +124,8 @@ impl Refusal {
             Self::FacilitatorUnavailable(_) => "facilitator_unavailable",
             Self::LedgerUnavailable(_) => "ledger_unavailable",
             Self::Paused(_) => "paused",
+            Self::Capped(_, Cap::Total) => "unsettled_total",
+            Self::Capped(_, Cap::Payer) => "unsettled_per_payer",
         }
     }
 
@@ -138,7 +144,9 @@ impl Refusal {
             Self::Unresolved { wait, .. } => Advice::Wait(wait.clone()),
             Self::Spent { receipt, .. } => Advice::Stop(receipt.clone()),
             Self::Exhausted(_) => Advice::Stop(None),
-            Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) | Self::Paused(_) => Advice::TryLater,
+            Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) | Self::Paused(_) | Self::Capped(..) => {
+                Advice::TryLater
+            }
         }
     }
 
@@ -172,6 +180,10 @@ impl Refusal {
             Self::FacilitatorUnavailable(_) => "payments cannot be confirmed right now".into(),
             Self::LedgerUnavailable(_) => "payments cannot be recorded right now".into(),
             Self::Paused(_) => "this route is paused; nobody is charged".into(),
+            Self::Capped(_, Cap::Total) => "too many payments are not settled yet; nobody is charged".into(),
+            Self::Capped(_, Cap::Payer) => {
+                "too many payments of this payer are not settled yet; nobody is charged".into()
+            }
         }
     }
 
@@ -186,9 +198,10 @@ impl Refusal {
             | Self::Unresolved { dialect, .. }
             | Self::Spent { dialect, .. }
             | Self::Exhausted(dialect) => Some(*dialect),
-            Self::FacilitatorUnavailable(dialect) | Self::LedgerUnavailable(dialect) | Self::Paused(dialect) => {
-                *dialect
-            }
+            Self::FacilitatorUnavailable(dialect)
+            | Self::LedgerUnavailable(dialect)
+            | Self::Paused(dialect)
+            | Self::Capped(dialect, _) => *dialect,
         }
     }
 
@@ -197,7 +210,7 @@ impl Refusal {
             // The holder usually ends long before its hold lapses.
             Self::InFlight { until, .. } => Some(until.since(now).clamp(Duration::from_secs(1), SOON)),
             Self::Unresolved { .. } => Some(SOON),
-            Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) => Some(LATER),
+            Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) | Self::Capped(..) => Some(LATER),
             Self::Paused(_) => Some(MUCH_LATER),
             _ => None,
         }

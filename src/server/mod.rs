@@ -176,8 +176,9 @@ impl Server {
             closing: watch::Sender::new(false),
             ended: watch::Sender::new(false),
         };
-        let paused = server.gate.look_at_rails().await;
-        paused.map_err(|error| StartError::Ledger(error.into()))?;
+        server.gate.rails().cap(live.caps);
+        let closed = server.gate.look_at_rails().await;
+        closed.map_err(|error| StartError::Ledger(error.into()))?;
         server.tend();
         server.background.spawn(reorg::watch(
             lookout,

@@ -35,6 +35,7 @@ impl Server {
         // The board first: whoever was quoted the old price a moment ago finds it there when the new one is up.
         self.board.post(Arc::clone(&live.tariff), self.clock.now());
         self.pool.replace(facilitators);
+        self.gate.rails().cap(live.caps);
         self.live.store(Arc::new(next));
         self.telemetry.reconfigure(live.log.clone());
         self.metrics.configured(hash, !live.live_networks.is_empty());

@@ -7,10 +7,11 @@ use alloy::primitives::U256;
 use tollhouse::config::Config;
 use tollhouse::facilitator::chain::Confirmations;
 use tollhouse::facilitator::{self, Auth, Kind, Trust};
+use tollhouse::gate::rails::Caps;
 use tollhouse::ledger;
 use tollhouse::payment::Replay;
 use tollhouse::payment::SettleMode;
-use tollhouse::primitives::Caip2;
+use tollhouse::primitives::{Caip2, Dollars};
 use tollhouse::tariff::{Charge, Route, Toll};
 
 use crate::{Directory, meaning_of};
@@ -213,10 +214,19 @@ fn s41_where_hosts_are_listed_the_main_routes_belong_to_the_public_url() {
 
 #[test]
 fn s10_prices_are_whole_numbers_from_the_moment_they_are_read() {
-    let config = with("routes:\n  GET /a: $0.000001\n  GET /b: $123456789012345678901234567890\n");
+    let config = with(
+        "caps: {max_price: $123456789012345678901234567890}\nroutes:\n  GET /a: $0.000001\n  GET /b: $123456789012345678901234567890\n",
+    );
     assert_eq!(offers(toll(&config, "GET /a")), ["1 USDC on base-sepolia to 0x1111"]);
     let amount = toll(&config, "GET /b").offers[0].amount.to_string();
     assert_eq!(amount, "123456789012345678901234567890000000");
+}
+
+#[test]
+fn caps_are_dollars_whatever_the_assets_are() {
+    let dollars = |text| Some(Dollars::from_decimal(text).expect("an amount"));
+    assert_eq!(everything().live.caps, Caps { total: dollars("25"), per_payer: dollars("2.5") });
+    assert_eq!(with("routes: {GET /a: $10}\n").live.caps, Caps::default());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tollhouse::gate::rails::{Pause, Pauses, Scope};
 use tollhouse::testing::backend::Behaviour;
 use tollhouse::testing::client::{Reply, Request};
-use tollhouse::testing::{Gateway, Latch, facilitator};
+use tollhouse::testing::{Gateway, Latch, Wallet, facilitator};
 
 use crate::world::{
     File, World, assert_invites, assert_no_invitation, assert_paid, assert_pending, edited, eventually,
@@ -109,4 +109,100 @@ async fn a_pause_outlives_the_process() {
     let again = Gateway::start(&text, Arc::new(world.clock.clone())).await;
     assert_paused(&again.ask(&Request::get("/weather")).await);
     assert_invites(&again.ask(&Request::get("/reports")).await);
+}
+
+fn capped(caps: &str) -> File {
+    let mut file = File::selling(ROUTES);
+    file.more = format!("caps: {{max_price: $1, {caps}}}");
+    file.routes = "  GET /weather: $0.01\n".into();
+    file
+}
+
+#[track_caller]
+fn assert_capped(reply: &Reply) {
+    assert_no_invitation(reply, 503);
+    assert_eq!((reply.field("retry-after"), &reply.json()["advice"]), (Some("5"), &"try later".into()));
+    assert!(reply.json()["detail"].as_str().is_some_and(|detail| detail.contains("settled")), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn s13_who_has_too_much_in_doubt_waits_and_others_do_not() {
+    let mut world = World::of(capped("unsettled_per_payer: $0.01")).await;
+    world.facilitator.on_settle([facilitator::Behaviour::HonestThenReset]);
+    let lost = world.payment("/weather").await;
+    assert_pending(&world.pay("/weather", &lost).await);
+    world.gateway.gate().look_at_rails().await.expect("the ledger works");
+    let more = world.payment("/weather?day=2").await;
+    assert_capped(&world.pay("/weather?day=2", &more).await);
+    assert_eq!(world.gateway.entries().await.len(), 1, "nothing more was reserved");
+    assert_pending(&world.pay("/weather", &lost).await);
+    world.assert_counts(1, 1);
+
+    let (ann, bob) = (world.wallet, Wallet::random());
+    world.wallet = bob;
+    let of_bob = world.payment("/weather").await;
+    assert_paid(&world.pay("/weather", &of_bob).await);
+    world.wallet = ann;
+    world.wait(Duration::from_secs(2));
+    world.reconcile().await;
+    assert_paid(&world.pay("/weather?day=2", &more).await);
+    let refused = "tollhouse_refusals_total{route=\"GET /weather\",reason=\"unsettled_per_payer\"}";
+    assert_eq!(world.metric(refused), Some(1));
+}
+
+#[tokio::test]
+async fn no_more_is_let_through_at_once_than_may_be_unsettled() {
+    let world = World::of(capped("unsettled_total: $0.03")).await;
+    let working = Latch::closed();
+    world.backend.always("/weather", Behaviour::text("rain").when(&working));
+    let mut clients = Vec::new();
+    for day in 1..=8 {
+        let target = format!("/weather?day={day}");
+        let request = Request::get(&target).paying(&world.payment(&target).await);
+        clients.push((world.gateway.connect().await, request));
+    }
+    for (client, request) in &mut clients {
+        client.send(request).await;
+    }
+    eventually("five are turned back", || refused(&world) == 5).await;
+    assert_capped(&world.get("/weather").await);
+    assert_eq!(world.backend.hits(), 3, "whoever is let through is served");
+    working.open();
+    let mut paid = 0;
+    for (client, _) in &mut clients {
+        let reply = client.reply().await;
+        if reply.status == 200 { paid += 1 } else { assert_capped(&reply) }
+    }
+    assert_eq!(paid, 3);
+    world.assert_counts(3, 3);
+    assert_invites(&world.get("/weather").await);
+}
+
+fn refused(world: &World) -> u64 {
+    let line = "tollhouse_refusals_total{route=\"GET /weather\",reason=\"unsettled_total\"}";
+    world.metric(line).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn payments_that_nobody_could_settle_do_not_use_up_a_cap() {
+    let world = World::of(capped("unsettled_total: $0.03")).await;
+    world.facilitator.on_verify((0..20).map(|_| facilitator::Behaviour::Decline("insufficient_funds")));
+    for day in 0..20 {
+        let target = format!("/weather?day={day}");
+        let payment = world.payment(&target).await;
+        assert_invites(&world.pay(&target, &payment).await);
+    }
+    assert_invites(&world.get("/weather").await);
+}
+
+#[tokio::test]
+async fn a_cap_that_is_lowered_counts_from_the_reload_on() {
+    let mut world = World::of(capped("unsettled_total: $1")).await;
+    world.facilitator.on_settle([facilitator::Behaviour::HonestThenReset]);
+    let lost = world.payment("/weather").await;
+    assert_pending(&world.pay("/weather", &lost).await);
+    world.gateway.gate().look_at_rails().await.expect("the ledger works");
+    assert_invites(&world.get("/weather").await);
+    world.reload(|file| file.more = "caps: {unsettled_total: $0.015}".into()).await.expect("the file is right");
+    assert_capped(&world.get("/weather").await);
 }

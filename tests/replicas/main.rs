@@ -5,6 +5,7 @@ mod house;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tollhouse::gate::rails::{Pause, Pauses, Scope};
 use tollhouse::testing::backend::Behaviour;
 use tollhouse::testing::client::{Connection, Request};
 use tollhouse::testing::{Gateway, Latch, facilitator};
@@ -43,6 +44,22 @@ async fn s2_s5_of_64_copies_at_two_replicas_one_is_served_and_one_payment_moves(
         ledger.flush().await;
         let census = ledger.store().census(house.clock_now()).await.expect("the ledger answers");
         assert_eq!(census.entries, [("delivered".to_owned(), rounds as u64)].into());
+    }
+}
+
+#[tokio::test]
+async fn a_pause_reaches_every_replica_on_the_ledger() {
+    let house = House::selling(WEATHER).await;
+    let replicas = [house.replica().await, house.replica().await];
+    let store = replicas[0].gate().ledger.store();
+    let words = || Pause::new(house.clock_now(), "ann", "the oracle is wrong");
+    Pauses::pause(&**store, &Scope::All, words()).await.expect("the ledger works");
+    for replica in &replicas {
+        eventually("it sells no more", async || replica.ask(&Request::get("/weather")).await.status == 503).await;
+    }
+    Pauses::resume(&**store, &Scope::All, words()).await.expect("the ledger works");
+    for replica in &replicas {
+        eventually("it sells again", async || replica.ask(&Request::get("/weather")).await.status == 402).await;
     }
 }
 

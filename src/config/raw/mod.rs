@@ -1,10 +1,12 @@
 //! Exactly what a person may write, with the place of every value. Nothing is given a meaning yet.
 
+mod caps;
 mod facilitators;
 mod fields;
 mod networks;
 mod routes;
 
+pub(super) use caps::Caps;
 pub(super) use facilitators::{Auth, Breaker, Facilitator, Local, Signer};
 pub(super) use fields::{either, listed, nearest, not_supported};
 pub(super) use networks::{Asset, Confirmations, Network, PayTo, Payee};
@@ -30,6 +32,7 @@ pub(super) struct File {
     /// `None` when the file does not speak of facilitators.
     pub facilitators: Option<Vec<Facilitator>>,
     pub breaker: Breaker,
+    pub caps: Caps,
     pub ledger: Option<Ledger>,
     pub defaults: Defaults,
     pub routes: Option<Vec<Route>>,
@@ -98,6 +101,7 @@ pub(super) fn read(root: &Node, mistakes: &mut Mistakes) -> Option<File> {
         networks: networks::networks(&file, mistakes),
         facilitators: facilitators::facilitators(&file, mistakes),
         breaker: facilitators::breaker(&file, mistakes),
+        caps: caps::caps(&file, mistakes),
         ledger: file.node("ledger", mistakes).and_then(|node| ledger(node, mistakes)),
         defaults: routes::defaults(&file, mistakes),
         routes: routes::routes(&file, mistakes),

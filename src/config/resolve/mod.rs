@@ -1,6 +1,7 @@
 //! What a file means: defaults filled in, names looked up, every mistake noted with its place and its remedy.
 
 mod boot;
+mod caps;
 mod facilitator_url;
 mod facilitators;
 mod hosts;
@@ -47,9 +48,11 @@ pub(super) fn resolve(
     let payees = Payees::of(file, &chains, mistakes);
     let facilitators = facilitators::resolve(file, &chains, &payees, around, mistakes);
     let breaker = facilitators::breaker(&file.breaker, mistakes);
+    let caps = caps::Caps::of(&file.caps, mistakes);
     let mut upstreams = upstreams::Upstreams::of(&file.upstreams, around, mistakes);
     let mut collected = Whose::default();
-    let tables = tables::Tables { file, source, around, chains: &chains, payees: &payees, facilitators: &facilitators };
+    let tables =
+        tables::Tables { file, source, around, chains: &chains, payees: &payees, facilitators: &facilitators, caps };
     let tariff = tables.resolve(&mut upstreams, &mut collected, mistakes);
     signer::refuse_own_payees(&facilitators, &payees, &collected, mistakes);
     let boot = boot::resolve(file, &payees, around, mistakes);
@@ -64,6 +67,7 @@ pub(super) fn resolve(
         upstreams: upstreams.into_configs(),
         facilitators: facilitators.into_iter().map(|facilitator| facilitator.config).collect(),
         breaker,
+        caps: caps.unsettled(),
         nodes: chains.nodes(),
         confirmations: chains.depths(),
         log,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Surroundings;
+use super::caps::Caps;
 use super::facilitators::Resolved;
 use super::hosts::{self, PublicUrl};
 use super::network::Chains;
@@ -24,6 +25,7 @@ pub(super) struct Tables<'a> {
     pub chains: &'a Chains,
     pub payees: &'a Payees,
     pub facilitators: &'a [Resolved],
+    pub caps: Caps,
 }
 
 impl Tables<'_> {
@@ -111,6 +113,7 @@ impl Tables<'_> {
     fn post(&self, tables: Vec<tariff::Table>, mistakes: &mut Mistakes) -> Option<Tariff> {
         match Tariff::new(tables) {
             Ok(tariff) => {
+                self.caps.check(&tariff, &self.places(), mistakes);
                 let loosened = tariff.loosened();
                 if !loosened.is_empty() {
                     let places = self.places();

@@ -3,53 +3,124 @@
 //! A rail is looked at twice. Whoever asks for a price hears 503 instead of an offer; a payment that is presented all
 //! the same is turned back before it is reserved. What was already paid is still served, and what is under way ends.
 
+mod exposure;
 mod pauses;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::ledger::StoreError;
-use crate::payment::Dialect;
+use crate::ledger::{Chore, StoreError};
+use crate::payment::{Dialect, Payment};
 
-use super::{Event, Gate, Refusal, Visit};
+use super::{Admission, Event, Gate, Refusal, Visit};
 
+pub use exposure::{Cap, Caps};
 pub use pauses::{ChangeError, MOST_ROUTES, MOST_WORDS, Pause, Pauses, Scope};
+
+use exposure::{Exposure, price};
 
 /// How often the ledger is asked what is closed: a pause reaches every process on it this soon.
 const EVERY: Duration = Duration::from_secs(1);
+/// How many open settlements are added up. Where there are more, caps have no room.
+const MOST_OPEN: usize = 10_000;
+/// Every settlement that is open is looked at again before this has passed.
+const HORIZON: Duration = Duration::from_secs(3600);
 
 /// What is closed, as far as this process knows.
 #[derive(Debug, Default)]
 pub struct Rails {
     pauses: ArcSwap<Pauses>,
+    caps: ArcSwap<Caps>,
+    exposure: Mutex<Exposure>,
 }
 
 impl Rails {
+    /// Holds payments against other caps from now on.
+    pub fn cap(&self, caps: Caps) {
+        self.caps.store(caps.into());
+    }
+
     /// Why this route asks for no payment now.
     pub(super) fn bar(&self, visit: &Visit<'_>, dialect: Option<Dialect>) -> Option<Refusal> {
-        self.pauses.load().of(&visit.route.key).map(|_| Refusal::Paused(dialect))
+        if self.pauses.load().of(&visit.route.key).is_some() {
+            return Some(Refusal::Paused(dialect));
+        }
+        let caps = self.caps.load();
+        // Somebody may want to pay in a token that has no cap.
+        let cheapest = visit.toll.offers.iter().map(price).collect::<Option<Vec<_>>>()?.into_iter().min()?;
+        let full = (!caps.is_none()).then(|| self.exposure().full(&caps, None, cheapest)).flatten();
+        full.map(|cap| Refusal::Capped(dialect, cap))
+    }
+
+    /// Why this payment is not taken now.
+    pub(super) fn turn_back(&self, visit: &Visit<'_>, payment: &Payment) -> Option<Refusal> {
+        let dialect = Some(payment.dialect);
+        if self.pauses.load().of(&visit.route.key).is_some() {
+            return Some(Refusal::Paused(dialect));
+        }
+        let caps = self.caps.load();
+        if caps.is_none() {
+            return None;
+        }
+        let full = self.exposure().full(&caps, Some(payment.payer()), price(&payment.offer)?);
+        full.map(|cap| Refusal::Capped(dialect, cap))
+    }
+
+    /// Payments that end no longer count.
+    pub(super) fn hear(&self, event: &Event) {
+        if let Event::Released { key, .. } | Event::Settled { key, .. } | Event::Declined { key, .. } = event
+            && !self.caps.load().is_none()
+        {
+            self.exposure().leave(*key);
+        }
+    }
+
+    fn exposure(&self) -> MutexGuard<'_, Exposure> {
+        self.exposure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Gate {
+    /// Lets a confirmed payment go on if the caps still have room for it. They had when it came; of those that came
+    /// with it, others may have been confirmed first. Before that nothing is counted: a signature costs nothing, and
+    /// whoever makes many without money would close the shop.
+    pub(super) async fn hold_to_caps(&self, visit: &Visit<'_>, admission: Admission) -> Result<Admission, Refusal> {
+        let caps = self.rails.caps.load_full();
+        let Admission::Confirmed(confirmed) = admission else { return Ok(admission) };
+        if caps.is_none() {
+            return Ok(Admission::Confirmed(confirmed));
+        }
+        let until = self.clock.now().after(visit.toll.hold);
+        let entered = self.rails.exposure().enter(&caps, confirmed.key(), confirmed.payment(), until);
+        match entered {
+            Ok(()) => Ok(Admission::Confirmed(confirmed)),
+            Err(cap) => {
+                let dialect = confirmed.payment().dialect;
+                confirmed.release().await;
+                Err(Refusal::Capped(Some(dialect), cap))
+            }
+        }
+    }
+
     /// Keeps what is known of the rails fresh, until dropped. What was known stays while the ledger does not answer.
-    pub async fn watch_rails(self: std::sync::Arc<Self>) {
+    pub async fn watch_rails(self: Arc<Self>) {
         let mut silent = false;
         loop {
             tokio::time::sleep(EVERY).await;
             let looked = self.look_at_rails().await;
             if let (Err(error), false) = (&looked, silent) {
-                tracing::warn!(cause = %super::lifecycle::chain(error), "what is paused cannot be looked up");
+                tracing::warn!(cause = %super::lifecycle::chain(error), "pauses and open settlements cannot be looked up");
             }
             silent = looked.is_err();
         }
     }
 
-    /// Asks the ledger what is closed, and tells the observer what has changed.
+    /// Asks the ledger what is paused and, where there are caps, what is open; tells the observer what has changed.
     ///
     /// # Errors
-    /// When the ledger does not answer; then all is as it was.
+    /// When the ledger does not answer; then what it did not tell is as it was.
     pub async fn look_at_rails(&self) -> Result<(), StoreError> {
         let found = Pauses::read(&**self.ledger.store()).await?;
         let before = self.rails.pauses.swap(found.clone().into());
@@ -58,6 +129,12 @@ impl Gate {
         }
         for (scope, _) in before.each().filter(|(scope, _)| found.at(scope).is_none()) {
             self.observe(&Event::Resumed { scope, by: found.resumed().cloned() });
+        }
+        if !self.rails.caps.load().is_none() {
+            let now = self.clock.now();
+            let open = self.ledger.store().overdue(Chore::Settlements, now.after(HORIZON), MOST_OPEN).await?;
+            let payments = open.iter().map(|(key, found)| (*key, &found.entry.sale.payment));
+            self.rails.exposure().take_over(payments, open.len() >= MOST_OPEN, now);
         }
         Ok(())
     }

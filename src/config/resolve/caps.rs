@@ -1,0 +1,99 @@
+//! `caps`: what no price may exceed, and how much may be unsettled. Counted in dollars; other tokens have no cap.
+
+use std::collections::HashMap;
+
+use super::price::Price;
+use super::scalar::shown;
+use crate::config::codes;
+use crate::config::mistake::{Mistake, Mistakes};
+use crate::config::raw;
+use crate::config::source::Span;
+use crate::config::tree::Text;
+use crate::gate::rails;
+use crate::primitives::Dollars;
+use crate::tariff::{Charge, Route, Tariff};
+
+/// What no price may exceed unless the file says otherwise: enough for an API, and not for a slip of the finger.
+const MAX_PRICE: &str = "10";
+
+/// A cap, and where it stands; the built-in one stands nowhere.
+#[derive(Debug, Clone, Copy)]
+struct Cap {
+    most: Dollars,
+    span: Option<Span>,
+}
+
+/// The caps of a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caps {
+    max_price: Option<Cap>,
+    total: Option<Cap>,
+    per_payer: Option<Cap>,
+}
+
+impl Caps {
+    /// Reads them. One that is wrong has been noted and caps nothing.
+    pub(super) fn of(raw: &raw::Caps, mistakes: &mut Mistakes) -> Self {
+        let built_in = Dollars::from_decimal(MAX_PRICE).expect("the constant is an amount");
+        Self {
+            max_price: match &raw.max_price {
+                Some(text) => cap(text, mistakes),
+                None => Some(Cap { most: built_in, span: None }),
+            },
+            total: raw.unsettled_total.as_ref().and_then(|text| cap(text, mistakes)),
+            per_payer: raw.unsettled_per_payer.as_ref().and_then(|text| cap(text, mistakes)),
+        }
+    }
+
+    /// What the gate holds payments against.
+    pub(super) fn unsettled(&self) -> rails::Caps {
+        rails::Caps { total: self.total.map(|cap| cap.most), per_payer: self.per_payer.map(|cap| cap.most) }
+    }
+
+    /// Notes every route whose price is above a cap: above `max_price` it is probably a slip, and above a cap on what is
+    /// unsettled it could never be sold.
+    pub(super) fn check(&self, tariff: &Tariff, places: &HashMap<(u32, u32), Span>, mistakes: &mut Mistakes) {
+        for route in tariff.routes() {
+            let Some(dearest) = dearest(route) else { continue };
+            let span = places.get(&(route.place.line, route.place.column)).copied();
+            let named = [
+                ("max_price", self.max_price),
+                ("unsettled_total", self.total),
+                ("unsettled_per_payer", self.per_payer),
+            ];
+            for (name, cap) in named {
+                if let Some(cap) = cap.filter(|cap| dearest > cap.most) {
+                    mistakes.add(above(name, cap, dearest, span));
+                }
+            }
+        }
+    }
+}
+
+fn above(name: &str, cap: Cap, price: Dollars, span: Option<Span>) -> Mistake {
+    let message = format!("{price} is above caps.{name}: {}", cap.most);
+    let mistake = Mistake::error(&codes::CAP, span, message);
+    match cap.span {
+        Some(span) => mistake.related(span, "the cap").help("raise the cap if you mean it"),
+        None => mistake
+            .note("this is the cap of a file that names none")
+            .help(format!("write caps: {{{name}: {price}}} if you mean it")),
+    }
+}
+
+fn dearest(route: &Route) -> Option<Dollars> {
+    let Charge::Toll(toll) = &route.charge else { return None };
+    toll.offers.iter().filter_map(|offer| Dollars::of(offer.amount, &offer.asset)).max()
+}
+
+fn cap(text: &Text, mistakes: &mut Mistakes) -> Option<Cap> {
+    let most = match Price::parse(text) {
+        Ok(Price::Dollars(amount)) => Dollars::from_decimal(amount).ok().filter(|most| !most.is_zero()),
+        Ok(Price::Token { .. }) | Err(_) => None,
+    };
+    if most.is_none() {
+        let message = format!("`{}` is not a cap", shown(&text.text));
+        mistakes.add(Mistake::error(&codes::CAP, text.span, message).help("write an amount of dollars: $10"));
+    }
+    Some(Cap { most: most?, span: Some(text.span) })
+}
