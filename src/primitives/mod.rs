@@ -4,6 +4,7 @@ mod account;
 mod amount;
 mod asset;
 mod clock;
+pub mod failpoint;
 mod network;
 mod nonce;
 mod presets;
