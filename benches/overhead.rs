@@ -20,7 +20,7 @@ use pingora::services::listening::Service;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tollhouse::config;
-use tollhouse::payment::Dialect;
+use tollhouse::payment::{Authorization, Dialect, Offer};
 use tollhouse::primitives::{Clock as _, SystemClock};
 use tollhouse::protocol::x402::client;
 use tollhouse::scheme::Scheme as _;
@@ -43,8 +43,9 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncon
 fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("backend") => in_role(backend()),
-        Some("bare") => in_role(bare(argument(2), false)),
-        Some("timed") => in_role(bare(argument(2), true)),
+        Some("bare") => in_role(bare(argument(2), false, None)),
+        Some("timed") => in_role(bare(argument(2), true, None)),
+        Some("checking") => in_role(bare(argument(2), true, Some(signed()))),
         Some("gateway") => in_role(gateway(argument(2), argument(3))),
         _ => runtime(2).block_on(measure()),
     }
@@ -96,11 +97,16 @@ async fn backend() {
 }
 
 /// The least a Pingora proxy can do. `timed` is the least one can put before strangers: it has the gateway's time
-/// limits, each of which is a timer of Pingora's for every request.
+/// limits, each of which is a timer of Pingora's for every request. `checks` is a signer recovered for every request,
+/// at the place where the gateway does it: between a request and its backend, when the caches hold other things.
 struct Bare {
     upstream: SocketAddr,
     timed: bool,
+    checks: Option<Signed>,
 }
+
+/// An offer, and a signature that accepts it.
+type Signed = (Offer, Authorization);
 
 #[async_trait]
 impl ProxyHttp for Bare {
@@ -115,6 +121,13 @@ impl ProxyHttp for Bare {
             session.set_write_timeout(Some(LIMIT));
         }
         Ok(())
+    }
+
+    async fn request_filter(&self, _: &mut Session, (): &mut ()) -> Result<bool> {
+        if let Some((offer, authorization)) = &self.checks {
+            assert!(Eip3009Exact.signature(offer, authorization).is_ok());
+        }
+        Ok(false)
     }
 
     async fn upstream_peer(&self, _: &mut Session, (): &mut ()) -> Result<Box<HttpPeer>> {
@@ -132,9 +145,9 @@ impl ProxyHttp for Bare {
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-async fn bare(upstream: String, timed: bool) {
+async fn bare(upstream: String, timed: bool, checks: Option<Signed>) {
     let upstream = upstream.parse().expect("the backend's address");
-    let proxy = Arc::new(http_proxy(&Arc::new(ServerConf::default()), Bare { upstream, timed }));
+    let proxy = Arc::new(http_proxy(&Arc::new(ServerConf::default()), Bare { upstream, timed, checks }));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     announce(listener.local_addr().expect("an address"));
     let (_open, closing) = tokio::sync::watch::channel(false);
@@ -259,15 +272,25 @@ fn get(path: &str, fields: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: localhost:8402\r\nAccept: */*\r\n{fields}\r\n").into_bytes()
 }
 
-/// Signed payments, each good once.
-fn payments(count: usize) -> Vec<Vec<u8>> {
-    let loaded = load("127.0.0.1:9", "memory");
-    let tariff = loaded.config.expect("checked").live.tariff;
+/// What the priced route asks.
+fn offer() -> Offer {
+    let tariff = load("127.0.0.1:9", "memory").config.expect("checked").live.tariff;
     let offer = tariff.routes().find_map(|route| match &route.charge {
         Charge::Toll(toll) => Some(toll.offers[0].clone()),
         Charge::Free | Charge::Deny => None,
     });
-    let offer = offer.expect("a priced route");
+    offer.expect("a priced route")
+}
+
+fn signed() -> Signed {
+    let offer = offer();
+    let signed = Wallet::random().accept(Dialect::V2, &offer, SystemClock.now());
+    (offer, Authorization::Eip3009(signed))
+}
+
+/// Signed payments, each good once.
+fn payments(count: usize) -> Vec<Vec<u8>> {
+    let offer = offer();
     let resource = tollhouse::payment::Resource { url: "http://localhost:8402/paid".into(), ..Default::default() };
     let wallets: Vec<_> = (0..8).map(|_| Wallet::random()).collect();
     let now = SystemClock.now();
@@ -282,15 +305,7 @@ fn payments(count: usize) -> Vec<Vec<u8>> {
 
 /// What one recovery of a signer costs: the floor under every paid request.
 fn recovery() -> Duration {
-    let loaded = load("127.0.0.1:9", "memory");
-    let tariff = loaded.config.expect("checked").live.tariff;
-    let offer = tariff.routes().find_map(|route| match &route.charge {
-        Charge::Toll(toll) => Some(toll.offers[0].clone()),
-        Charge::Free | Charge::Deny => None,
-    });
-    let offer = offer.expect("a priced route");
-    let signed = Wallet::random().accept(Dialect::V2, &offer, SystemClock.now());
-    let authorization = tollhouse::payment::Authorization::Eip3009(signed);
+    let (offer, authorization) = signed();
     let before = cpu_of("/proc/thread-self");
     const TIMES: u32 = 500;
     for _ in 0..TIMES {
@@ -342,6 +357,7 @@ async fn measure() {
     let backend = Role::start(&["backend"]);
     let bare = Role::start(&["bare", &backend.address]);
     let timed = Role::start(&["timed", &backend.address]);
+    let checking = Role::start(&["checking", &backend.address]);
     let gateway = Role::start(&["gateway", &backend.address, "memory"]);
     let directory = tempfile::tempdir().expect("a directory");
     let file = format!("sqlite:{}", directory.path().join("ledger.db").display());
@@ -352,6 +368,7 @@ async fn measure() {
     let many = |path: &str, count: usize| vec![get(path, ""); count];
     send(&bare.address, many("/free", WARM_UP), "200").await;
     send(&timed.address, many("/free", WARM_UP), "200").await;
+    send(&checking.address, many("/free", WARM_UP), "200").await;
     send(&gateway.address, many("/free", WARM_UP), "200").await;
     send(&gateway.address, payments(WARM_UP), "200").await;
     send(&durable.address, payments(WARM_UP), "200").await;
@@ -364,10 +381,11 @@ async fn measure() {
         Series::new("paid, sandbox, SQLite ledger"),
         Series::new("bare with the gateway's time limits"),
         Series::new("the same, carrying payment headers"),
+        Series::new("the same, recovering one signer in place"),
     ];
     let mut recoveries = Series::new("one signature recovery");
     for _ in 0..ROUNDS {
-        let [plain, free, challenge, paid, written, limited, laden] = &mut rows;
+        let [plain, free, challenge, paid, written, limited, laden, checked] = &mut rows;
         run(plain, &bare, many("/free", REQUESTS), "200").await;
         run(free, &gateway, many("/free", REQUESTS), "200").await;
         run(challenge, &gateway, many("/paid", REQUESTS), "402").await;
@@ -375,6 +393,7 @@ async fn measure() {
         run(written, &durable, payments(PAID_REQUESTS), "200").await;
         run(limited, &timed, many("/free", REQUESTS), "200").await;
         run(laden, &timed, payments(PAID_REQUESTS), "200").await;
+        run(checked, &checking, payments(PAID_REQUESTS), "200").await;
         recoveries.microseconds.push(recovery().as_secs_f64() * 1e6);
     }
     report(&rows, &recoveries, idle);
@@ -397,6 +416,8 @@ fn report(rows: &[Series], recoveries: &Series, idle: f64) {
     println!("free route, to bare with the same time limits: {:.2}×", rows[1].to(&rows[5]));
     println!("402: {:.2}× (goal ≤ 0.80×)", rows[2].to(floor));
     println!("paid, memory ledger: bare + one recovery + {beyond:.1} µs (goal ≤ 20 µs)");
+    let over = middle(rows[3].microseconds.iter().zip(&rows[7].microseconds).map(|(paid, bare)| paid - bare).collect());
+    println!("paid, memory ledger, beyond a bare proxy that has the same limits, headers and recovery: {over:.1} µs");
     println!("resident memory, idle: {idle:.1} MiB (goal ≤ 30 MiB)");
 }
 

@@ -471,7 +471,7 @@ async fn a_ledger_of_an_earlier_version_is_brought_up_to_date() {
     let current: i64 = number("user_version").unwrap();
     // As the first version left it.
     let file = rusqlite::Connection::open(&path).unwrap();
-    let back = "DROP TABLE cells; DROP TABLE chain; DROP TABLE evidence; ALTER TABLE entries DROP COLUMN evidence";
+    let back = "DROP INDEX entries_left_open; DROP TABLE cells; DROP TABLE chain; DROP TABLE evidence; ALTER TABLE entries DROP COLUMN evidence";
     file.execute_batch(back).unwrap();
     file.pragma_update(None, "user_version", 1).unwrap();
     std::fs::remove_file(path.with_file_name("ledger.db-head")).unwrap();

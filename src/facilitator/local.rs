@@ -38,7 +38,7 @@ use self::transaction::{Call, Fees, gas_limit};
 use super::chain::{Chain, Found, NotThere, RpcError, Verdict};
 use super::{BoxError, Decline, Facilitator, Holds, Outcome, Prepared, SettleError, Shed, Unresolved, VerifyError};
 use crate::payment::{Authorization, Dialect, Eip3009, Offer, Payment, Receipt, TransactionHash};
-use crate::primitives::{Clock, Payee, Timestamp};
+use crate::primitives::{Clock, Payee, Timestamp, failpoint};
 use crate::scheme::exact::eip3009::calldata_vrs;
 
 pub use self::desk::Desk;
@@ -327,8 +327,12 @@ impl Local {
             Ok(Err(error)) => return Err(unknown(error.into())),
             Err(late) => return Err(unknown(late.into())),
         }
+        failpoint::reached("before", "broadcast");
         match timeout_at(deadline, broadcast(&self.chain, hash, &raw)).await {
-            Ok(Broadcast::Sent) => self.desk.finish(turn).await,
+            Ok(Broadcast::Sent) => {
+                failpoint::reached("after", "broadcast");
+                self.desk.finish(turn).await;
+            }
             Ok(Broadcast::NotSent(error)) => {
                 let withdrawn = timeout_at(deadline, self.desk.write(&mut turn, |book| book.withdraw(nonce))).await;
                 // While it stands in the notes, somebody may still send it.

@@ -2,6 +2,7 @@
 
 use super::{Claimed, Entry, Event, Ledger, Step, StoreError, Swap, Version, Versioned, Write};
 use crate::payment::PaymentKey;
+use crate::primitives::failpoint;
 
 /// How often a write is tried again because somebody was faster. Each time somebody else got on.
 const RACES: usize = 16;
@@ -55,7 +56,11 @@ impl Ledger {
         let (current, expected) = current.unzip();
         let Ok(next) = Entry::apply(current, event.clone(), now) else { return Ok(None) };
         let step = Step::of(&event, now, &self.author);
+        failpoint::reached("before", step.name());
         let swap = self.store.swap(Write { key, expected, next: &next, claims, step: &step }).await?;
+        if matches!(swap, Swap::Applied(_)) {
+            failpoint::reached("after", step.name());
+        }
         Ok(Some((next, swap)))
     }
 }

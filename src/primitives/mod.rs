@@ -5,6 +5,7 @@ mod amount;
 mod asset;
 mod clock;
 mod dollars;
+pub mod failpoint;
 mod network;
 mod nonce;
 mod presets;

@@ -138,8 +138,13 @@ impl Connection {
     /// # Panics
     /// When nobody listens there.
     pub async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("the server listens");
-        Self { stream: BufStream::new(stream), framing: Framing::DONE, head_only: false }
+        Self::try_open(address).await.expect("the server listens")
+    }
+
+    /// Connects; `None` when nobody listens there.
+    pub async fn try_open(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        Some(Self { stream: BufStream::new(stream), framing: Framing::DONE, head_only: false })
     }
 
     /// Sends a request. Whether it arrives is seen by what comes back.

@@ -208,6 +208,11 @@ impl ScriptedFacilitator {
         self.stage.lock().settled.len()
     }
 
+    /// The transactions in which money has moved.
+    pub fn transactions(&self) -> Vec<TransactionHash> {
+        self.stage.lock().settled.values().copied().collect()
+    }
+
     /// Stops listening; when this returns, connections are refused.
     pub async fn stop(mut self) {
         self.server.abort();

@@ -122,7 +122,15 @@ async fn s21_what_a_dead_process_had_written_down_is_sent_by_the_next_one() {
     second.tend().await.expect("it can be sent");
 
     let unresolved = super::world::unresolved(&payment, Some(hash), reserved_at);
-    assert!(matches!(second.outcome(&unresolved).await, Outcome::Settled(receipt) if receipt.transaction == hash));
+    // It is sent; mining it takes the node a moment.
+    for _ in 0..500 {
+        if !world.transfers().await.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let outcome = second.outcome(&unresolved).await;
+    assert!(matches!(&outcome, Outcome::Settled(receipt) if receipt.transaction == hash), "{outcome:?}");
     settle_at(&second, &world.payment(2).await).await.expect("the next nonce is free");
     assert_eq!(world.transfers().await.len(), 2);
 }

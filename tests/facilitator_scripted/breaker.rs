@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tollhouse::testing::client::Request;
 use tollhouse::testing::facilitator::Behaviour;
 use tollhouse::testing::{Latch, Wallet};
 
@@ -122,9 +123,14 @@ async fn refusals_open_nothing_however_many() {
 async fn no_payer_alone_closes_the_shop_with_settlements_in_doubt() {
     let stage = Stage::set(PLAN).await;
     stage.first().always("/settle", Behaviour::Decline("invalid_exact_evm_nonce_already_used"));
-    for _ in 0..30 {
-        assert_pending("one payer", &stage.buy().await);
+    let one = Wallet::random();
+    for number in 0..30 {
+        let payment = stage.payment_of(&one).await;
+        let request = Request::get(&format!("/weather?number={number}")).paying(&payment);
+        assert_pending("one payer", &stage.gateway.ask(&request).await);
     }
+    assert_eq!(stage.settlements(), 0);
+    assert_eq!(stage.first().count("/settle"), 30);
     assert_eq!(stage.get("/weather").await.status, 402, "others may still buy");
     for _ in 0..9 {
         let payment = stage.payment_of(&Wallet::random()).await;

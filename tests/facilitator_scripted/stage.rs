@@ -45,7 +45,6 @@ pub struct Stage {
     pub facilitators: Vec<ScriptedFacilitator>,
     pub backend: Backend,
     pub clock: ManualClock,
-    pub wallet: Wallet,
     plan: Plan,
 }
 
@@ -64,7 +63,7 @@ impl Stage {
         let clock = ManualClock::at(START);
         let text = text(plan, &facilitators, &backend);
         let gateway = Gateway::start(&text, Arc::new(clock.clone())).await;
-        Self { gateway, facilitators, backend, clock, wallet: Wallet::random(), plan }
+        Self { gateway, facilitators, backend, clock, plan }
     }
 
     /// Changes the plan and has the file read again.
@@ -88,7 +87,7 @@ impl Stage {
 
     /// Asks for the price and signs it.
     pub async fn payment(&self) -> Payment {
-        self.payment_of(&self.wallet).await
+        self.payment_of(&Wallet::random()).await
     }
 
     /// The same from another wallet.

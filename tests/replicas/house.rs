@@ -1,10 +1,6 @@
 //! What two replicas share: a ledger, a facilitator, a backend and a buyer.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +8,8 @@ use http::{HeaderName, HeaderValue};
 use tempfile::TempDir;
 use tollhouse::primitives::{Clock, Timestamp};
 use tollhouse::server::system_clock;
-use tollhouse::testing::client::{Connection, Request};
-use tollhouse::testing::{Backend, Gateway, ManualClock, Postgres, ScriptedFacilitator, Wallet};
+use tollhouse::testing::client::Request;
+use tollhouse::testing::{Backend, Gateway, ManualClock, Postgres, Process, ScriptedFacilitator, Wallet};
 
 const START: Timestamp = Timestamp::from_secs(1_767_225_600);
 /// Nothing that is waited for takes longer: the slowest is a lease of fifteen seconds that has to lapse.
@@ -73,6 +69,13 @@ impl House {
         )
     }
 
+    /// A gateway in a process of its own, to be killed.
+    pub async fn process(&self) -> Process {
+        let path = self.folder.path().join("gateway.yaml");
+        std::fs::write(&path, self.text(&self.routes)).expect("the folder is ours");
+        Process::start(env!("CARGO_BIN_EXE_tollhouse"), &path).await
+    }
+
     pub fn clock_now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -86,62 +89,6 @@ impl House {
         let challenge = replica.ask(&Request::get(target)).await;
         assert_eq!(challenge.status, 402, "{}", challenge.text());
         self.wallet.pay(&challenge.fields, &challenge.body, self.clock.now()).expect("the offer can be paid")
-    }
-}
-
-/// `tollhouse run`, to be killed.
-pub struct Process {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Process {
-    pub async fn start(house: &House) -> Self {
-        let path: PathBuf = house.folder.path().join("gateway.yaml");
-        std::fs::write(&path, house.text(&house.routes)).expect("the folder is ours");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tollhouse"));
-        command.env_remove("TOLLHOUSE_LOG").args(["run", "-c"]).arg(&path);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary runs");
-        let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
-        let address = tokio::task::spawn_blocking(move || {
-            let address = announced(&mut log);
-            // A log that nobody reads would stop the process when the pipe is full.
-            std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-            address
-        });
-        Self { address: address.await.expect("it says where it listens"), child }
-    }
-
-    /// A connection on which this request has been sent.
-    pub async fn send(&self, request: &Request) -> Connection {
-        let mut connection = Connection::open(self.address).await;
-        connection.send(request).await;
-        connection
-    }
-
-    /// SIGKILL: nothing more is written, said or let go.
-    pub fn kill(self) {
-        drop(self);
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The address in the start-up line: the first one in it.
-fn announced(log: &mut impl BufRead) -> SocketAddr {
-    let mut seen = String::new();
-    loop {
-        let before = seen.len();
-        assert!(log.read_line(&mut seen).expect("the log is text") > 0, "it ended before it served:\n{seen}");
-        let Some((_, rest)) = seen[before..].split_once("priced)  http://") else { continue };
-        let address = rest.split([' ', '"']).next().and_then(|address| address.parse().ok());
-        return address.unwrap_or_else(|| panic!("no address in {rest}"));
     }
 }
 

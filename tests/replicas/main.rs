@@ -10,7 +10,7 @@ use tollhouse::testing::backend::Behaviour;
 use tollhouse::testing::client::{Connection, Request};
 use tollhouse::testing::{Gateway, Latch, facilitator};
 
-use house::{House, Process, eventually};
+use house::{House, eventually};
 
 const WEATHER: &str = "GET /weather: $0.01";
 const COPIES: usize = 64;
@@ -95,7 +95,7 @@ async fn s1_s75_what_one_replica_sold_is_redelivered_by_another_to_whoever_paid(
 async fn s21_a_replica_that_is_killed_leaves_its_payments_to_the_other() {
     let house = House::selling_now("GET /weather: $0.01\nGET /half: $0.01").await;
     let other = house.replica().await;
-    let doomed = Process::start(&house).await;
+    let doomed = house.process().await;
     let (settling, now, never) = (Latch::closed(), Latch::closed(), Latch::closed());
     now.open();
     house.backend.on("/half", [Behaviour::events([(now, "half"), (never, "the other half")])]);

@@ -176,7 +176,7 @@ impl Body {
         entry: B256,
     ) -> Result<Content, StoreError> {
         let author = step.author.clone();
-        let (name, details) = step.words();
+        let (name, details) = (step.name(), step.details());
         let body = Self {
             payment,
             version,

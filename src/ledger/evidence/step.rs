@@ -54,45 +54,65 @@ impl<'a> Step<'a> {
         Self { at, author, what: What::Named(name) }
     }
 
-    /// What happened, in one word, and with which terms and outcome.
-    pub(super) fn words(&self) -> (&'static str, Value) {
+    /// What happened, in one word.
+    pub(in crate::ledger) const fn name(&self) -> &'static str {
         match self.what {
-            What::Event(event) => describe(event),
-            What::Named(name) => (name, json!({})),
+            What::Event(event) => name(event),
+            What::Named(name) => name,
+        }
+    }
+
+    /// With which terms and outcome.
+    pub(super) fn details(&self) -> Value {
+        match self.what {
+            What::Event(event) => details(event),
+            What::Named(_) => json!({}),
         }
     }
 }
 
-fn describe(event: &Event) -> (&'static str, Value) {
+const fn name(event: &Event) -> &'static str {
     match event {
-        Event::Reserve { sale, until } => ("reserved", terms(sale, *until)),
-        Event::Release { counted, .. } => ("released", json!({ "counted": counted })),
+        Event::Reserve { .. } => "reserved",
+        Event::Release { .. } => "released",
+        Event::Begin { .. } => "settling",
+        Event::Look { .. } => "looked",
+        Event::StillUnknown { .. } => "still_unknown",
+        Event::Settle { .. } => "settled",
+        Event::Decline { .. } => "declined",
+        Event::Redeem { .. } => "redeemed",
+        Event::Renew { .. } => "renewed",
+        Event::Deliver { .. } => "delivered",
+        Event::GiveUp => "given_up",
+        Event::DropAnswer => "answer_dropped",
+        Event::Refund { .. } => "refunded",
+    }
+}
+
+fn details(event: &Event) -> Value {
+    match event {
+        Event::Reserve { sale, until } => terms(sale, *until),
+        Event::Release { counted, .. } => json!({ "counted": counted }),
         Event::Begin { facilitator, transaction, check_at } => {
-            ("settling", json!({ "facilitator": facilitator, "transaction": transaction, "check_at": check_at }))
+            json!({ "facilitator": facilitator, "transaction": transaction, "check_at": check_at })
         }
-        Event::Look { until } => ("looked", json!({ "until": until })),
-        Event::StillUnknown { transaction, check_at } => {
-            ("still_unknown", json!({ "transaction": transaction, "check_at": check_at }))
-        }
-        Event::Settle { receipt, delivering, collect_by } => (
-            "settled",
-            json!({
-                "transaction": receipt.transaction,
-                "block": receipt.block,
-                "amount": receipt.amount,
-                "network": receipt.network,
-                "delivering": delivering.is_some(),
-                "collect_by": collect_by,
-            }),
-        ),
-        Event::Decline { why, .. } => ("declined", json!({ "why": why })),
-        Event::Redeem { until, .. } => ("redeemed", json!({ "until": until })),
-        Event::Renew { turn, until } => ("renewed", json!({ "turn": turn, "until": until })),
-        Event::Deliver { turn, delivered, response } => ("delivered", delivery(*turn, delivered, *response)),
-        Event::GiveUp => ("given_up", json!({})),
-        Event::DropAnswer => ("answer_dropped", json!({})),
+        Event::Look { until } => json!({ "until": until }),
+        Event::StillUnknown { transaction, check_at } => json!({ "transaction": transaction, "check_at": check_at }),
+        Event::Settle { receipt, delivering, collect_by } => json!({
+            "transaction": receipt.transaction,
+            "block": receipt.block,
+            "amount": receipt.amount,
+            "network": receipt.network,
+            "delivering": delivering.is_some(),
+            "collect_by": collect_by,
+        }),
+        Event::Decline { why, .. } => json!({ "why": why }),
+        Event::Redeem { until, .. } => json!({ "until": until }),
+        Event::Renew { turn, until } => json!({ "turn": turn, "until": until }),
+        Event::Deliver { turn, delivered, response } => delivery(*turn, delivered, *response),
+        Event::GiveUp | Event::DropAnswer => json!({}),
         Event::Refund { transaction, amount, block } => {
-            ("refunded", json!({ "transaction": transaction, "amount": amount, "block": block }))
+            json!({ "transaction": transaction, "amount": amount, "block": block })
         }
     }
 }
