@@ -54,12 +54,14 @@ impl Ledger {
     /// Renews the leases of deliveries in this process that have lived for a third of their time.
     async fn renew(self: &Arc<Self>) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let ageing: Vec<(PaymentKey, Versioned)> = self
+        let mut ageing: Vec<(PaymentKey, Versioned)> = self
             .live
             .iter()
             .filter(|live| leased_until(&live.entry).is_some_and(|until| until.since(now) <= LEASE * 2 / 3))
             .map(|live| (*live.key(), live.value().clone()))
             .collect();
+        // The map has an order of its own in each process, and a simulated one has to do the same each time.
+        ageing.sort_unstable_by_key(|(key, _)| *key);
         let mut failure = None;
         for page in ageing.chunks(PAGE) {
             let mut renewals = JoinSet::new();

@@ -54,7 +54,10 @@ fn a_seed_replays_exactly() {
     for seed in 0..40 {
         let (once, again) = (run(Plan::of(seed), true), run(Plan::of(seed), true));
         let differs = once.trace.iter().zip(&again.trace).position(|(one, other)| one != other);
-        assert_eq!(differs, None, "seed {seed} took another course");
+        if let Some(at) = differs {
+            let told = |run: &[String]| run[at.saturating_sub(3)..(at + 2).min(run.len())].join("\n  ");
+            panic!("seed {seed} took another course:\n  {}\nand then\n  {}", told(&once.trace), told(&again.trace));
+        }
         assert_eq!(once.trace.len(), again.trace.len(), "seed {seed} took longer once");
         assert_eq!(run(Plan::of(seed), false).found, once.found, "seed {seed}: looking changed what happened");
     }
