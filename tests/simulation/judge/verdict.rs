@@ -131,7 +131,10 @@ fn shared_transactions(disk: &BTreeMap<PaymentKey, Entry>) -> Vec<String> {
 pub fn is_quiet(world: &World) -> bool {
     world.whole_disk().iter().all(|(_, entry)| match &entry.state {
         State::Settling { .. } => false,
-        State::Settled { delivery, .. } => !matches!(delivery, Delivery::Leased { .. }),
+        State::Settled { delivery: Delivery::Leased { .. }, .. } => false,
+        // Whose time is over is to be marked as owed, by a process that may have stood still for a minute.
+        State::Settled { delivery: Delivery::Pending, collect_by, .. } => world.now() < *collect_by,
+        State::Settled { .. } => true,
         State::Reserved { .. } | State::Released | State::Exhausted => true,
     })
 }
