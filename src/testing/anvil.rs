@@ -11,6 +11,7 @@ use alloy::primitives::{Address, B256, Bytes, U64, U256, address};
 use alloy::sol_types::{SolCall, SolEvent};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use crate::primitives::Secret;
 use usdc::FiatToken;
@@ -29,6 +30,8 @@ pub struct Anvil {
     process: Child,
     url: String,
     client: reqwest::Client,
+    /// Held while a transaction is sent: anvil gives two of one sender that meet the same number.
+    sending: Mutex<()>,
 }
 
 impl Anvil {
@@ -63,7 +66,7 @@ impl Anvil {
         // The same provider the rest of the crate uses; installed twice is as good as once.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().expect("a client can be built");
-        let anvil = Self { process, url: format!("http://{address}"), client };
+        let anvil = Self { process, url: format!("http://{address}"), client, sending: Mutex::default() };
         usdc::deploy(&anvil).await;
         anvil
     }
@@ -117,6 +120,7 @@ impl Anvil {
         let mut transaction = usdc::call(to, input);
         transaction["from"] = json!(from);
         transaction["gas"] = json!(U64::from(1_000_000));
+        let _sending = self.sending.lock().await;
         let hash = self.rpc("eth_sendTransaction", json!([transaction])).await;
         self.receipt(hash).await;
         hash
