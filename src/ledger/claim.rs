@@ -101,12 +101,14 @@ impl Ledger {
         let reserve = || Found::Try(Event::Reserve { sale: presented.clone(), until });
         match &entry.state {
             State::Released => reserve(),
-            // Each take-over of a lapsed hold has been counted; there is no release left to end it by (S73).
-            State::Reserved { until: held } if *held <= now && entry.releases >= self.limits.max_releases => {
-                Found::Say(Claim::Exhausted)
+            State::Reserved { until } if now < *until => Found::Say(Claim::InFlight { until: *until }),
+            // The backend may have worked for a hold that lapsed (S73). Where that was the last time, it is written
+            // down, so that its holder cannot come back and settle what was called worthless.
+            State::Reserved { .. } => {
+                let max_releases = self.limits.max_releases;
+                let last = entry.releases.saturating_add(1) >= max_releases;
+                if last { Found::Try(Event::Release { counted: true, max_releases }) } else { reserve() }
             }
-            State::Reserved { until: held } if *held <= now => reserve(),
-            State::Reserved { until } => Found::Say(Claim::InFlight { until: *until }),
             State::Exhausted => Found::Say(Claim::Exhausted),
             // Until somebody has looked in vain, the request that asked is still waiting for the outcome.
             State::Settling { check_at, checks: 0, .. } if now < *check_at => {
@@ -154,6 +156,11 @@ impl Ledger {
                 self.front.notice(key, &seen.entry);
                 self.tell(key, &seen.entry);
                 Claim::Spent { receipt: Some(receipt) }
+            }
+            State::Exhausted => {
+                self.front.notice(key, &seen.entry);
+                self.tell(key, &seen.entry);
+                Claim::Exhausted
             }
             _ => Claim::Granted(Lease::new(self.clone(), key, seen)),
         }

@@ -136,13 +136,29 @@ async fn s73_an_authorization_that_never_settles_makes_the_backend_work_three_ti
 #[tokio::test]
 async fn s73_a_payment_whose_holds_only_ever_lapse_is_exhausted_too() {
     let desk = Desk::new();
-    let mut holders = vec![desk.lease(&sale(1)).await];
+    let mut holders = Vec::new();
     for _ in 0..3 {
-        desk.clock.advance(HOLD);
         holders.push(desk.lease(&sale(1)).await);
+        desk.clock.advance(HOLD);
     }
+    assert!(matches!(desk.claim(&sale(1)).await, Claim::Exhausted));
+}
+
+#[tokio::test]
+async fn s73_a_third_hold_that_lapses_exhausts_a_payment() {
+    let desk = Desk::new();
+    for _ in 0..2 {
+        let mut lease = desk.lease(&sale(1)).await;
+        lease.mark_forwarded();
+        drop(lease);
+        desk.ledger.flush().await;
+    }
+    let late = desk.lease(&sale(1)).await;
     desk.clock.advance(HOLD);
     assert!(matches!(desk.claim(&sale(1)).await, Claim::Exhausted));
+    assert_eq!(desk.state(&sale(1)).await, "exhausted");
+    let begun = late.begin("cdp", None, desk.clock.now()).await;
+    assert!(matches!(begun, Err(BeginError::Lost)), "what was called exhausted was settled");
 }
 
 #[tokio::test]

@@ -68,6 +68,8 @@ fn a_seed_replays_exactly() {
 fn seeds_that_found_a_bug_find_it_no_more() {
     // Offers went out for a payment whose hold had lapsed, and then its holder came back and settled it.
     explore(22_756, 1);
+    // After two counted releases a third hold lapsed, and a fourth request made the backend work.
+    explore(16_540, 1);
 }
 
 #[test]
