@@ -113,6 +113,18 @@ async fn s72_verify_passes_on_a_used_ledger_and_fails_on_a_tampered_copy() {
 }
 
 #[tokio::test]
+async fn s72_what_no_query_finds_any_more_is_found_by_verify() {
+    let book = Book::of_three().await;
+    let owed = || book.run(&["refunds"]).exits(0).stdout.lines().count();
+    assert_eq!(owed(), 1);
+    let hide = "UPDATE entries SET state = 'released', due = NULL WHERE state IN ('refund_due', 'settling')";
+    rusqlite::Connection::open(&book.path).unwrap().execute(hide, []).unwrap();
+    assert_eq!(owed(), 0, "queries go by the columns");
+    let found = book.run(&["verify"]).exits(1).stdout;
+    assert_eq!(found.lines().filter(|line| line.starts_with("the column state of payment ")).count(), 2, "{found}");
+}
+
+#[tokio::test]
 async fn s66_a_backup_is_restored_on_record_and_never_by_accident() {
     let book = Book::of_three().await;
     let copy = book.folder.path().join("copy.db").display().to_string();

@@ -26,13 +26,15 @@ use zeroize::Zeroize;
 use super::columns::{decode, moment, payer, version};
 use super::evidence::{ChainId, Extent, Record, Standing};
 use super::store::LEFT_OPEN;
-use super::{Archive, CellSwap, Census, Chore, Filter, Purpose, Store, StoreError, Swap, Version, Versioned, Write};
+use super::{
+    Archive, CellSwap, Census, Chore, Claimed, Filter, Purpose, Store, StoreError, Swap, Version, Versioned, Write,
+};
 use crate::payment::PaymentKey;
 use crate::primitives::{Payer, Secret, Timestamp};
 use connections::{Connections, Use};
 use failure::Failure;
 use schema::About;
-use writing::{Writing, Written, key_of};
+use writing::{Pruned, Writing, Written, key_of};
 
 pub use address::{PostgresUrl, UrlError};
 
@@ -186,15 +188,16 @@ impl Store for Postgres {
     }
 
     async fn prune(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let mut forgotten = 0;
+        let (mut forgotten, mut step) = (0, Pruned::default());
         // In steps, so that no request waits for all of it.
         loop {
-            let step = writing::prune(&self.0, before).await?;
-            forgotten += step;
-            if step < writing::PRUNED_AT_ONCE {
+            step = writing::prune(&self.0, before, &step).await?;
+            forgotten += step.forgotten;
+            if step.seen < writing::PRUNED_AT_ONCE {
                 break;
             }
         }
+        step.withheld.tell();
         evidence::cut(&self.0).await?;
         Ok(forgotten)
     }
@@ -294,6 +297,10 @@ impl Archive for Postgres {
 
     async fn standing(&self, after: Option<PaymentKey>, limit: usize) -> Result<Vec<Standing>, StoreError> {
         Ok(evidence::standing(&self.0, after, at_most(limit)).await?)
+    }
+
+    async fn claims(&self, after: Option<Claimed>, limit: usize) -> Result<Vec<(Claimed, PaymentKey)>, StoreError> {
+        Ok(evidence::claims(&self.0, after, at_most(limit)).await?)
     }
 }
 
