@@ -143,7 +143,7 @@ impl Refusal {
             Self::InFlight { .. } => Advice::Wait(Wait::InFlight),
             Self::Unresolved { wait, .. } => Advice::Wait(wait.clone()),
             Self::Spent { receipt, .. } => Advice::Stop(receipt.clone()),
-            Self::Exhausted(_) => Advice::Stop(None),
+            Self::Exhausted(_) => Advice::GiveUp,
             Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) | Self::Paused(_) | Self::Capped(..) => {
                 Advice::TryLater
             }
@@ -176,7 +176,10 @@ impl Refusal {
             Self::InFlight { .. } => "the same payment is being served right now".into(),
             Self::Unresolved { .. } => "settlement_pending".into(),
             Self::Spent { receipt: Some(_), .. } => "this payment has been spent".into(),
-            Self::Spent { receipt: None, .. } | Self::Exhausted(_) => "this payment opens nothing any more".into(),
+            Self::Spent { receipt: None, .. } => "this payment opens nothing any more".into(),
+            Self::Exhausted(_) => {
+                "this payment was tried too often and was never charged; it opens nothing any more".into()
+            }
             Self::FacilitatorUnavailable(_) => "payments cannot be confirmed right now".into(),
             Self::LedgerUnavailable(_) => "payments cannot be recorded right now".into(),
             Self::Paused(_) => "this route is paused; nobody is charged".into(),

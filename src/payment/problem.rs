@@ -19,6 +19,8 @@ pub enum Advice {
     Wait(Wait),
     /// Nothing more can be had for this payment; here is what it bought, if it bought anything.
     Stop(Option<Receipt>),
+    /// This payment was never charged and opens nothing any more (S73).
+    GiveUp,
     /// The trouble is ours; nothing was charged.
     TryLater,
 }
