@@ -7,6 +7,7 @@ mod chain;
 mod demo;
 mod files;
 mod ledger;
+mod output;
 mod pause;
 mod purchases;
 mod seller;
