@@ -77,6 +77,7 @@ impl Proxy {
             host: &passage.host,
             path: target.path(),
             query: target.query(),
+            client: None,
         };
         Some(self.gate.refuse(&visit, refusal))
     }
