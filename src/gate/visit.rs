@@ -1,10 +1,14 @@
 //! A request to a priced route, as the gate sees it.
 
+use std::net::IpAddr;
+
 use alloy::primitives::{B256, Keccak256};
 use http::{HeaderMap, Method};
 
 use crate::payment::{Replay, Resource, SettleMode};
 use crate::tariff::{Route, Toll};
+
+use super::rails::Screening;
 
 /// A request to a priced route, as the gate sees it. Speaks `http`, not Pingora.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +27,10 @@ pub struct Visit<'a> {
     pub path: &'a str,
     /// Its query, untouched.
     pub query: Option<&'a str>,
+    /// Who asks, as the connection shows it.
+    pub client: Option<IpAddr>,
+    /// Who is not sold to.
+    pub screening: &'a Screening,
 }
 
 impl Visit<'_> {

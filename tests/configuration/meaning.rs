@@ -1,5 +1,6 @@
 //! What accepted files mean.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tollhouse::config::Config;
 use tollhouse::facilitator::chain::Confirmations;
 use tollhouse::facilitator::{self, Auth, Kind, Trust};
 use tollhouse::gate::rails::Caps;
+use tollhouse::gate::rails::screening::WhenStale;
 use tollhouse::ledger;
 use tollhouse::payment::Replay;
 use tollhouse::payment::SettleMode;
@@ -220,6 +222,25 @@ fn s10_prices_are_whole_numbers_from_the_moment_they_are_read() {
     assert_eq!(offers(toll(&config, "GET /a")), ["1 USDC on base-sepolia to 0x1111"]);
     let amount = toll(&config, "GET /b").offers[0].amount.to_string();
     assert_eq!(amount, "123456789012345678901234567890000000");
+}
+
+#[test]
+fn s35_screening_is_what_the_file_and_its_lists_say() {
+    let screening = everything().live.screening;
+    let lists: Vec<_> = screening.lists.iter().map(|list| (&*list.name, list.len(), list.max_age)).collect();
+    assert_eq!(lists, [("list.txt", 1, Some(Duration::from_secs(7 * 86_400))), ("list-old.txt", 1, None)]);
+    let listed = "0x7f367cc41522ce07553e823bf3be79a889debe1b".parse().expect("an address");
+    assert!(screening.lists[0].names(listed) && screening.when_stale == WhenStale::Warn);
+    let countries = screening.countries.as_ref().expect("they are screened");
+    let denied: Vec<_> = countries.deny.iter().map(ToString::to_string).collect();
+    assert_eq!((countries.header.as_str(), denied), ("cf-ipcountry", vec!["KP".to_owned(), "XX".to_owned()]));
+    let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+    assert!(countries.from.contains(ip("10.1.2.3")) && !countries.from.contains(ip("11.1.2.3")));
+    let clients = &screening.clients;
+    assert!(clients.deny.contains(ip("198.51.100.7")) && !clients.deny.contains(ip("198.51.100.8")));
+    assert!(clients.allow.as_ref().is_some_and(|allow| allow.contains(ip("::1")) && allow.contains(ip("192.0.2.1"))));
+    let none = with("routes: {GET /a: $10}\n").live.screening;
+    assert!(none.lists.is_empty() && none.countries.is_none() && none.clients.allow.is_none());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, Method};
 use tokio::sync::oneshot;
+use tollhouse::gate::rails::Screening;
 use tollhouse::gate::{Admission, Confirmed, Refusal, Settled, Visit};
 use tollhouse::ledger::{self, Delivered};
 use tollhouse::payment::{PaymentKey, Replay, SettleMode};
@@ -102,6 +103,8 @@ impl Passage {
             host: "api.example.com",
             path: request.path,
             query: request.query.as_deref(),
+            client: None,
+            screening: Screening::none(),
         };
         self.pulse().beat().await;
         if self.world().mutated(Mutation::ForwardsFirst)
