@@ -60,7 +60,7 @@ pub(super) static LOCAL: Section = section("`local`", &["rpc", "signer", "max_ga
 pub(super) static KEYSTORE: Section = section("`signer`", &["keystore", "password"], &[]);
 pub(super) static BREAKER: Section = section("`breaker`", &["open_after", "half_open_after"], &[]);
 pub(super) static CAPS: Section =
-    section("`caps`", &["max_price", "unsettled_total", "unsettled_per_payer"], &["per_payer_per_day"]);
+    section("`caps`", &["max_price", "unsettled_total", "unsettled_per_payer", "per_payer_per_day"], &[]);
 pub(super) static SCREENING: Section = section("`screening`", &["payers", "countries", "clients"], &[]);
 pub(super) static SCREENED_PAYERS: Section = section("`payers`", &["deny", "when_stale"], &[]);
 pub(super) static SCREENED_LIST: Section = section("a list", &["file", "max_age"], &[]);

@@ -41,6 +41,7 @@ pub fn schema() -> Value {
                     "max_price": described("#/$defs/dollars", "No route may ask more. $10 unless it is said."),
                     "unsettled_total": described("#/$defs/dollars", "Above it nobody is let through until money is settled."),
                     "unsettled_per_payer": described("#/$defs/dollars", "The same for each payer."),
+                    "per_payer_per_day": described("#/$defs/dollars", "What one payer may spend from midnight to midnight, UTC."),
                 }),
             ),
             "screening": screening(),

@@ -270,6 +270,7 @@ pub(super) fn bought_before(
         Claim::Unresolved { entry } => Err(Refusal::unresolved(dialect, &entry)),
         Claim::Spent { receipt } => Err(Refusal::Spent { dialect, receipt }),
         Claim::Exhausted => Err(Refusal::Exhausted(dialect)),
+        Claim::Overspent { until } => Err(Refusal::Overspent { dialect, until }),
         // Not ours to keep: the caller has refused this payment as a new one. Dropping the lease lets it go.
         Claim::Granted(_) => Err(Refusal::NoSuchOffer(dialect)),
     }

@@ -78,6 +78,13 @@ pub enum Refusal {
     Paused(Option<Dialect>),
     /// Too much is not known to be settled, of everybody or of this payer.
     Capped(Option<Dialect>, Cap),
+    /// This payer has spent what one may spend in a day.
+    Overspent {
+        /// The dialect that paid.
+        dialect: Dialect,
+        /// When there is room again at the latest.
+        until: Timestamp,
+    },
 }
 
 impl Refusal {
@@ -132,6 +139,7 @@ impl Refusal {
             Self::Paused(_) => "paused",
             Self::Capped(_, Cap::Total) => "unsettled_total",
             Self::Capped(_, Cap::Payer) => "unsettled_per_payer",
+            Self::Overspent { .. } => "per_payer_per_day",
         }
     }
 
@@ -156,7 +164,8 @@ impl Refusal {
             | Self::LedgerUnavailable(_)
             | Self::ListStale
             | Self::Paused(_)
-            | Self::Capped(..) => Advice::TryLater,
+            | Self::Capped(..)
+            | Self::Overspent { .. } => Advice::TryLater,
         }
     }
 
@@ -196,6 +205,7 @@ impl Refusal {
             Self::Capped(_, Cap::Payer) => {
                 "too many payments of this payer are not settled yet; nobody is charged".into()
             }
+            Self::Overspent { .. } => "this payer can spend no more today (UTC); nobody is charged".into(),
         }
     }
 
@@ -209,7 +219,8 @@ impl Refusal {
             | Self::InFlight { dialect, .. }
             | Self::Unresolved { dialect, .. }
             | Self::Spent { dialect, .. }
-            | Self::Exhausted(dialect) => Some(*dialect),
+            | Self::Exhausted(dialect)
+            | Self::Overspent { dialect, .. } => Some(*dialect),
             Self::FacilitatorUnavailable(dialect)
             | Self::LedgerUnavailable(dialect)
             | Self::Screened(dialect, _)
@@ -222,6 +233,8 @@ impl Refusal {
         match self {
             // The holder usually ends long before its hold lapses.
             Self::InFlight { until, .. } => Some(until.since(now).clamp(Duration::from_secs(1), SOON)),
+            // Earlier if a payment of theirs that is under way comes to nothing.
+            Self::Overspent { until, .. } => Some(until.since(now).max(Duration::from_secs(1))),
             Self::Unresolved { .. } => Some(SOON),
             Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) | Self::Capped(..) => Some(LATER),
             Self::Paused(_) | Self::ListStale => Some(MUCH_LATER),

@@ -177,7 +177,7 @@ impl Server {
             closing: watch::Sender::new(false),
             ended: watch::Sender::new(false),
         };
-        server.gate.rails().cap(live.caps);
+        server.gate.cap(live.caps);
         let closed = server.gate.look_at_rails().await;
         closed.map_err(|error| StartError::Ledger(error.into()))?;
         server.tend();

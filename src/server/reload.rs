@@ -35,7 +35,7 @@ impl Server {
         // The board first: whoever was quoted the old price a moment ago finds it there when the new one is up.
         self.board.post(Arc::clone(&live.tariff), self.clock.now());
         self.pool.replace(facilitators);
-        self.gate.rails().cap(live.caps);
+        self.gate.cap(live.caps);
         lists::tell_shrunken(&before.screening, &live.screening);
         self.live.store(Arc::new(next));
         lists::note(&live.screening, &*self.clock, &self.metrics);

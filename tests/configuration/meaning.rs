@@ -246,7 +246,10 @@ fn s35_screening_is_what_the_file_and_its_lists_say() {
 #[test]
 fn caps_are_dollars_whatever_the_assets_are() {
     let dollars = |text| Some(Dollars::from_decimal(text).expect("an amount"));
-    assert_eq!(everything().live.caps, Caps { total: dollars("25"), per_payer: dollars("2.5") });
+    assert_eq!(
+        everything().live.caps,
+        Caps { total: dollars("25"), per_payer: dollars("2.5"), per_payer_per_day: dollars("500") }
+    );
     assert_eq!(with("routes: {GET /a: $10}\n").live.caps, Caps::default());
 }
 

@@ -79,7 +79,7 @@ pub(super) fn resolve(
         upstreams: upstreams.into_configs(),
         facilitators: facilitators.into_iter().map(|facilitator| facilitator.config).collect(),
         breaker,
-        caps: caps.unsettled(),
+        caps: caps.held(),
         screening: Arc::new(screening),
         nodes: chains.nodes(),
         confirmations: chains.depths(),

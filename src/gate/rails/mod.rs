@@ -40,11 +40,6 @@ pub struct Rails {
 }
 
 impl Rails {
-    /// Holds payments against other caps from now on.
-    pub fn cap(&self, caps: Caps) {
-        self.caps.store(caps.into());
-    }
-
     /// Why this route asks for no payment now.
     pub(super) fn bar(&self, visit: &Visit<'_>, dialect: Option<Dialect>) -> Option<Refusal> {
         if self.pauses.load().of(&visit.route.key).is_some() {
@@ -86,6 +81,12 @@ impl Rails {
 }
 
 impl Gate {
+    /// Holds payments against other caps from now on.
+    pub fn cap(&self, caps: Caps) {
+        self.ledger.allow_per_day(caps.per_payer_per_day);
+        self.rails.caps.store(caps.into());
+    }
+
     /// Lets a confirmed payment go on if the caps still have room for it. They had when it came; of those that came
     /// with it, others may have been confirmed first. Before that nothing is counted: a signature costs nothing, and
     /// whoever makes many without money would close the shop.
