@@ -32,7 +32,7 @@ pub struct Pulse {
     pub number: u32,
     dead: AtomicBool,
     died: Notify,
-    /// When it last stood still or could not write, in milliseconds of the world.
+    /// Until when it stood still or could not write, in milliseconds of the world.
     trouble: AtomicU64,
 }
 
@@ -43,9 +43,10 @@ impl Pulse {
             self.die();
         }
         if self.world.strikes(Fault::Freeze) {
-            self.note_trouble();
-            tokio::time::sleep(self.world.between(5_000, 70_000)).await;
-            self.note_trouble();
+            let pause = self.world.between(5_000, 70_000);
+            // Others go on meanwhile, and what they see of it is its trouble, too.
+            self.note_trouble_until(self.world.now().after(pause));
+            tokio::time::sleep(pause).await;
         }
         if self.is_dead() {
             std::future::pending::<()>().await;
@@ -64,7 +65,11 @@ impl Pulse {
 
     /// It could not do in time what keeps its leases alive.
     pub fn note_trouble(&self) {
-        self.trouble.store(self.world.now().as_millis(), Ordering::Relaxed);
+        self.note_trouble_until(self.world.now());
+    }
+
+    fn note_trouble_until(&self, moment: Timestamp) {
+        self.trouble.fetch_max(moment.as_millis(), Ordering::Relaxed);
     }
 
     /// Whether it had trouble since this moment, or is gone.
