@@ -4,10 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use tollhouse::config;
 use tollhouse::payment::Dialect;
 use tollhouse::primitives::Clock;
-use tollhouse::testing::client::{Reply, Request};
-use tollhouse::testing::{Wallet, facilitator};
+use tollhouse::server::Serving;
+use tollhouse::testing::client::{Connection, Reply, Request};
+use tollhouse::testing::{Backend, ScriptedFacilitator, Wallet, facilitator};
 
 use crate::world::{File, PAYEE, World, assert_invites, assert_no_invitation, assert_paid, assert_pending, edited};
 
@@ -227,4 +229,30 @@ async fn s35_a_country_is_believed_from_nobody_but_the_proxies_that_are_named() 
     for country in ["DE", "KP"] {
         assert_screened(&world.ask(&from(country)).await, "country_unknown");
     }
+}
+
+#[tokio::test]
+async fn s35_a_list_that_is_written_is_in_force_without_anybody_asking_for_it() {
+    let (facilitator, backend) = (ScriptedFacilitator::start().await, Backend::start().await);
+    let list = List::of(STRANGER);
+    let path = list.path.with_file_name("gateway.yaml");
+    fs::write(&path, list.file("").text(&facilitator, &backend.url())).expect("the folder is ours");
+    let started = Serving::start(&path, config::load(&path)).await;
+    let mut serving = started.unwrap_or_else(|error| panic!("{error}"));
+    let status = async |serving: &Serving| {
+        let mut connection = Connection::open(serving.server().addresses()[0]).await;
+        connection.send(&Request::get("/weather")).await;
+        connection.reply().await.status
+    };
+    assert_eq!(status(&serving).await, 402);
+    list.write(&format!("{PAYEE}\n"));
+    assert!(serving.change().await.is_some(), "the list is right");
+    assert_eq!(status(&serving).await, 403);
+    fs::remove_file(&list.path).expect("the list is there");
+    assert!(serving.change().await.is_none(), "there is no list");
+    assert_eq!(status(&serving).await, 403);
+    list.write(&format!("{STRANGER}\n"));
+    assert!(serving.change().await.is_some(), "it is back");
+    assert_eq!(status(&serving).await, 402);
+    assert!(serving.shut_down(Duration::from_secs(10)).await, "it ends in time");
 }

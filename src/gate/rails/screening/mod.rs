@@ -110,7 +110,8 @@ impl Screening {
             return Some(Refusal::ListStale);
         }
         // Where somebody else could be paid, that is what is offered.
-        let nobody = !self.lists.is_empty() && visit.toll.offers.iter().all(|offer| !self.may_pay(offer));
+        let mut offers = visit.toll.offers.iter().peekable();
+        let nobody = offers.peek().is_some() && offers.all(|offer| !self.may_pay(offer));
         nobody.then_some(Refusal::Screened(None, Screened::Payee))
     }
 
