@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use alloy::primitives::U256;
 use tollhouse::config::Config;
@@ -13,7 +13,7 @@ use tollhouse::gate::rails::screening::WhenStale;
 use tollhouse::ledger;
 use tollhouse::payment::Replay;
 use tollhouse::payment::SettleMode;
-use tollhouse::primitives::{Caip2, Dollars};
+use tollhouse::primitives::{Caip2, Clock, Dollars, SystemClock};
 use tollhouse::tariff::{Charge, Route, Toll};
 
 use crate::{Directory, meaning_of};
@@ -241,6 +241,16 @@ fn s35_screening_is_what_the_file_and_its_lists_say() {
     assert!(clients.allow.as_ref().is_some_and(|allow| allow.contains(ip("::1")) && allow.contains(ip("192.0.2.1"))));
     let none = with("routes: {GET /a: $10}\n").live.screening;
     assert!(none.lists.is_empty() && none.countries.is_none() && none.clients.allow.is_none());
+}
+
+#[test]
+fn s35_a_list_from_the_future_grows_old_from_the_day_it_is_read() {
+    let directory = Directory::new();
+    let list = std::fs::File::options().append(true).open(directory.0.path().join("list.txt")).expect("it is there");
+    list.set_modified(SystemTime::now() + Duration::from_secs(400 * 86_400)).expect("the file is ours");
+    let text = include_str!("../fixtures/config/valid/everything.yaml");
+    let config = directory.read(text, "gateway.yaml").config.expect("the file is right");
+    assert!(config.live.screening.lists[0].dated <= SystemClock.now());
 }
 
 #[test]

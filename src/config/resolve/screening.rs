@@ -15,7 +15,7 @@ use crate::config::tree::Text;
 use crate::gate::rails::screening::{
     AddressList, Clients, Countries, Country, ListError, RangeError, Ranges, Screening, WhenStale,
 };
-use crate::primitives::{Clock, SystemClock};
+use crate::primitives::{Clock, SystemClock, Timestamp};
 
 const SECOND: Duration = Duration::from_secs(1);
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
@@ -63,8 +63,11 @@ fn list(
     };
     let (file, text) = lists::read(&around.directory.join(&*raw.file.text));
     files.push(file);
-    let parsed = text
-        .and_then(|(text, dated)| AddressList::parse(&text, &raw.file.text, dated, max_age).map_err(Trouble::NotAList));
+    // One from the future would never grow old.
+    let believed = |dated: Timestamp| dated.min(SystemClock.now());
+    let parsed = text.and_then(|(text, dated)| {
+        AddressList::parse(&text, &raw.file.text, believed(dated), max_age).map_err(Trouble::NotAList)
+    });
     match parsed {
         Ok(list) => {
             warn_if_stale(&list, &raw.file, when_stale, mistakes);

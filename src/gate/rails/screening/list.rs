@@ -78,7 +78,7 @@ impl AddressList {
         self.addresses.is_empty()
     }
 
-    /// How old it is. A file from the future is as old as this moment.
+    /// How old it is.
     pub fn age(&self, now: Timestamp) -> Duration {
         now.since(self.dated)
     }

@@ -69,7 +69,7 @@ fn a_long_list_is_looked_up_as_a_short_one_is() {
 }
 
 #[test]
-fn s35_a_list_ages_and_one_from_the_future_does_not_count_backwards() {
+fn s35_a_list_ages_and_a_clock_that_goes_back_makes_it_no_older() {
     let list = list(&format!("{LISTED}")).expect("a list");
     let at = |seconds| NOW.after(Duration::from_secs(seconds));
     assert!(!list.is_stale(at(60)) && list.is_stale(at(61)));
