@@ -256,7 +256,7 @@ impl<'a> Proven<'a> {
         match reserve(gate, visit, sale).await? {
             Claim::Granted(lease) => {
                 gate.observe(&Event::Reserved { route: visit.route.key.clone(), key: lease.key() });
-                let attending = gate.attendance.begin(errand, key, visit.client.cloned());
+                let attending = gate.attendance.begin(errand, key, visit.connection.cloned());
                 Ok(Reservation::Held(Reserved { visit, payment, lease, attending }))
             }
             bought => bought_before(gate, visit, dialect, bought).map(Reservation::Bought),
@@ -281,6 +281,7 @@ pub(super) fn bought_before(
         Claim::Unresolved { entry } => Err(Refusal::unresolved(dialect, &entry)),
         Claim::Spent { receipt } => Err(Refusal::Spent { dialect, receipt }),
         Claim::Exhausted => Err(Refusal::Exhausted(dialect)),
+        Claim::Overspent { until } => Err(Refusal::Overspent { dialect, until }),
         // Not ours to keep: the caller has refused this payment as a new one. Dropping the lease lets it go.
         Claim::Granted(_) => Err(Refusal::NoSuchOffer(dialect)),
     }
