@@ -6,6 +6,7 @@
 
 pub mod codes;
 mod keys;
+mod lists;
 mod mistake;
 mod raw;
 mod report;
@@ -25,11 +26,12 @@ use alloy::primitives::hex;
 
 use crate::tariff::Tariff;
 use crate::{facilitator, gate, ledger, proxy, telemetry};
+pub use lists::ListFile;
 use mistake::Mistakes;
 pub use mistake::{Mistake, Severity};
 pub use report::{Format, Money, Report};
-use resolve::Surroundings;
 pub use resolve::key_file;
+use resolve::{Meaning, Surroundings};
 use source::Source;
 pub use source::Span;
 pub use watch::Watcher;
@@ -67,6 +69,8 @@ pub struct Live {
     pub breaker: facilitator::BreakerConfig,
     /// How much may be unsettled at a time.
     pub caps: gate::rails::Caps,
+    /// Who is not sold to.
+    pub screening: Arc<gate::rails::Screening>,
     /// Nodes for looking transfers up.
     pub nodes: facilitator::Nodes,
     /// How deep transfers have to lie before they count.
@@ -88,6 +92,8 @@ pub struct Loaded {
     pub report: Report,
     /// A short digest of its bytes, for logs, metrics and [`Watcher`]. Empty when it could not be read.
     pub hash: String,
+    /// Lists that it names, as they were when they were read, usable or not; for [`Watcher`].
+    pub lists: Vec<ListFile>,
 }
 
 impl Loaded {
@@ -103,7 +109,8 @@ pub fn load(path: &Path) -> Loaded {
     let refused = |hash, text, mistake| {
         let mut mistakes = Mistakes::default();
         mistakes.add(mistake);
-        Loaded { config: None, report: Report::of(Source::new(&name, text), None, mistakes, Money::default()), hash }
+        let report = Report::of(Source::new(&name, text), None, mistakes, Money::default());
+        Loaded { config: None, report, hash, lists: Vec::new() }
     };
     let bytes = match read(path) {
         Ok(bytes) => bytes,
@@ -136,18 +143,20 @@ pub fn parse(text: &str, name: &str, directory: &Path, variable: &dyn Fn(&str) -
                     .help("begin with version: 1; see `gateway.yaml`"),
             );
         }
-        return Loaded { config: None, report: Report::of(source, None, mistakes, Money::default()), hash };
+        let report = Report::of(source, None, mistakes, Money::default());
+        return Loaded { config: None, report, hash, lists: Vec::new() };
     };
     let Some(file) = raw::read(&root, &mut mistakes) else {
-        return Loaded { config: None, report: Report::of(source, Some(&root), mistakes, Money::default()), hash };
+        let report = Report::of(source, Some(&root), mistakes, Money::default());
+        return Loaded { config: None, report, hash, lists: Vec::new() };
     };
     let around = Surroundings { directory, variable };
-    let (config, money) = resolve::resolve(&file, &source, &around, &mut mistakes);
+    let Meaning { config, money, lists } = resolve::resolve(&file, &source, &around, &mut mistakes);
     let mut report = Report::of(source, Some(&root), mistakes, money);
     if let Some(config) = &config {
         report.count(&config.live.tariff);
     }
-    Loaded { config, report, hash }
+    Loaded { config, report, hash, lists }
 }
 
 /// A file that could not be read, and what to do about it.

@@ -14,6 +14,7 @@ use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, Payment
 use crate::primitives::{AtomicAmount, Timestamp};
 use crate::scheme::{self, Mismatch};
 
+use super::attendance::Attending;
 use super::known::{self, Unpayable};
 use super::{Event, Gate, Refusal, Visit};
 
@@ -49,6 +50,7 @@ pub(super) struct Reserved<'a> {
     visit: &'a Visit<'a>,
     payment: Payment,
     lease: Lease,
+    attending: Arc<Attending>,
 }
 
 /// How reserving ended.
@@ -64,6 +66,7 @@ pub struct Confirmed {
     pub(super) payment: Arc<Payment>,
     pub(super) lease: Lease,
     pub(super) facilitator: Arc<dyn Facilitator>,
+    pub(super) attending: Arc<Attending>,
 }
 
 /// A payment that has settled, durably. Whoever holds it may let the answer out (I2).
@@ -71,6 +74,8 @@ pub struct Confirmed {
 pub struct Settled {
     pub(super) delivering: Delivering,
     pub(super) dialect: Dialect,
+    /// Kept until the answer is out; `None` for one that came back for its answer.
+    pub(super) _attending: Option<Arc<Attending>>,
 }
 
 impl fmt::Debug for Confirmed {
@@ -234,6 +239,11 @@ impl<'a> Proven<'a> {
             quote: quote.map(|quote| quote.digest),
             payment,
         });
+        let errand = (sale.payment.payer(), sale.request);
+        if gate.attendance.was_abandoned(errand, key) && gate.is_fresh(key, dialect).await? {
+            gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
+            return Err(Refusal::pending(dialect, &sale.payment, None));
+        }
         let earlier = gate.ledger.claim_earlier(&sale, visit.toll.replay).await;
         if let Some(claim) = earlier.map_err(|error| Refusal::ledger(Some(dialect), &error))? {
             gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
@@ -246,7 +256,8 @@ impl<'a> Proven<'a> {
         match reserve(gate, visit, sale).await? {
             Claim::Granted(lease) => {
                 gate.observe(&Event::Reserved { route: visit.route.key.clone(), key: lease.key() });
-                Ok(Reservation::Held(Reserved { visit, payment, lease }))
+                let attending = gate.attendance.begin(errand, key, visit.connection.cloned());
+                Ok(Reservation::Held(Reserved { visit, payment, lease, attending }))
             }
             bought => bought_before(gate, visit, dialect, bought).map(Reservation::Bought),
         }
@@ -263,15 +274,24 @@ pub(super) fn bought_before(
     match claim {
         Claim::Redeem(delivering) => {
             gate.observe(&Event::Redeemed { route: visit.route.key.clone(), key: delivering.key() });
-            Ok(Admission::Settled(Settled { delivering, dialect }))
+            Ok(Admission::Settled(Settled { delivering, dialect, _attending: None }))
         }
         Claim::Repeat { answer, receipt } => Ok(Admission::Repeat(Repeat { answer, receipt, dialect })),
         Claim::InFlight { until } => Err(Refusal::InFlight { dialect, until }),
         Claim::Unresolved { entry } => Err(Refusal::unresolved(dialect, &entry)),
         Claim::Spent { receipt } => Err(Refusal::Spent { dialect, receipt }),
         Claim::Exhausted => Err(Refusal::Exhausted(dialect)),
+        Claim::Overspent { until } => Err(Refusal::Overspent { dialect, until }),
         // Not ours to keep: the caller has refused this payment as a new one. Dropping the lease lets it go.
         Claim::Granted(_) => Err(Refusal::NoSuchOffer(dialect)),
+    }
+}
+
+impl Gate {
+    /// Whether a payment has never been presented before.
+    async fn is_fresh(&self, key: PaymentKey, dialect: Dialect) -> Result<bool, Refusal> {
+        let found = self.ledger.store().load(key).await;
+        found.map(|found| found.is_none()).map_err(|error| Refusal::ledger(Some(dialect), &error))
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Advice {
     Stop(Option<Receipt>),
     /// This payment was never charged and opens nothing any more (S73).
     GiveUp,
+    /// Nothing is sold to whoever asks, whatever they pay; nothing was charged.
+    Leave,
     /// The trouble is ours; nothing was charged.
     TryLater,
 }

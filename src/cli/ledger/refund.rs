@@ -6,7 +6,7 @@ use super::super::words::{explain, moment};
 use super::super::{Shape, Verdict};
 use super::list::{each, json};
 use super::payment::Payment;
-use super::{Ended, Hand, Place, chain};
+use super::{Ended, Hand, Place, chain, known};
 use crate::facilitator::chain::{Moved, Transfer};
 use crate::ledger::{Entry, Filter, Refund, RefundError, State};
 use crate::payment::TransactionHash;
@@ -69,11 +69,7 @@ impl Record {
     pub(super) async fn run(self) -> Ended {
         let Some(key) = self.payment.find(&self.place).await? else { return Ok(Verdict::No) };
         let ledger = self.place.amend(self.hand.author()).await?;
-        let found = ledger.store().load(key).await.map_err(|error| explain(&error))?;
-        let Some(found) = found else {
-            talk!("the ledger knows no payment {key}");
-            return Ok(Verdict::No);
-        };
+        let Some(found) = known(key, ledger.store().load(key).await)? else { return Ok(Verdict::No) };
         let offer = &found.entry.sale.payment.offer;
         let chain = chain::required(&self.place, &offer.network)?;
         let moved = chain.moved_by(self.tx, offer.asset.address).await.map_err(|error| explain(&error))?;

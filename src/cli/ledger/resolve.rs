@@ -5,7 +5,7 @@ use clap::{ArgGroup, Args};
 use super::super::Verdict;
 use super::super::words::explain;
 use super::payment::Payment;
-use super::{Ended, Hand, Place, chain};
+use super::{Ended, Hand, Place, chain, known};
 use crate::facilitator::chain::{Chain, Found, Verdict as OnChain};
 use crate::gate::claims_of;
 use crate::ledger::{Entry, FileError, State, Unsettled};
@@ -46,11 +46,7 @@ impl Resolve {
     pub(super) async fn run(self) -> Ended {
         let Some(key) = self.payment.find(&self.place).await? else { return Ok(Verdict::No) };
         let ledger = self.place.amend(self.hand.author()).await?;
-        let found = ledger.store().load(key).await.map_err(|error| explain(&error))?;
-        let Some(found) = found else {
-            talk!("the ledger knows no payment {key}");
-            return Ok(Verdict::No);
-        };
+        let Some(found) = known(key, ledger.store().load(key).await)? else { return Ok(Verdict::No) };
         if !matches!(found.entry.state, State::Settling { .. }) {
             talk!("nothing is unknown about this payment: it is {}", found.entry.state.name());
             return Ok(Verdict::No);

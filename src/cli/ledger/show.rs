@@ -7,7 +7,7 @@ use super::super::words::{explain, instant, moment};
 use super::super::{Shape, Verdict, out};
 use super::list::json;
 use super::payment::Payment;
-use super::{Ended, Place};
+use super::{Ended, Place, known};
 use crate::ledger::evidence::{Body, Record};
 use crate::ledger::{Delivery, Entry, State};
 use crate::payment::PaymentKey;
@@ -27,11 +27,7 @@ impl Show {
     pub(super) async fn run(self) -> Ended {
         let Some(key) = self.payment.find(&self.place).await? else { return Ok(Verdict::No) };
         let archive = self.place.look().await?;
-        let found = archive.load(key).await.map_err(|error| explain(&error))?;
-        let Some(found) = found else {
-            talk!("the ledger knows no payment {key}");
-            return Ok(Verdict::No);
-        };
+        let Some(found) = known(key, archive.load(key).await)? else { return Ok(Verdict::No) };
         // The entry itself is worth showing even when its evidence cannot be read.
         let story = archive.story(key).await.unwrap_or_else(|error| {
             talk!("its evidence cannot be read: {}", explain(&error));

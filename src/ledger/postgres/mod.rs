@@ -27,7 +27,7 @@ use super::columns::{decode, moment, payer, version};
 use super::evidence::{ChainId, Extent, Record, Standing};
 use super::store::LEFT_OPEN;
 use super::{
-    Archive, CellSwap, Census, Chore, Claimed, Filter, Purpose, Store, StoreError, Swap, Version, Versioned, Write,
+    Archive, CellSwap, Census, Chore, Claimed, Day, Filter, Purpose, Store, StoreError, Swap, Version, Versioned, Write,
 };
 use crate::payment::PaymentKey;
 use crate::primitives::{Payer, Secret, Timestamp};
@@ -147,6 +147,7 @@ impl Store for Postgres {
             match writing.write(&self.0).await? {
                 Written::Applied => return Ok(Swap::Applied(writing.version())),
                 Written::Claimed(owner) => return Ok(Swap::Claimed(owner)),
+                Written::Overspent => return Ok(Swap::Overspent),
                 Written::Beaten => {}
             }
             let standing = self.load(write.key).await?;
@@ -198,6 +199,8 @@ impl Store for Postgres {
             }
         }
         step.withheld.tell();
+        let old = "DELETE FROM tollhouse_spent WHERE day < $1";
+        self.0.execute(old, &[&Day::of(before).before().number()]).await?;
         evidence::cut(&self.0).await?;
         Ok(forgotten)
     }
