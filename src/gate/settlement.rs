@@ -55,35 +55,39 @@ impl Gate {
     }
 
     async fn move_money(self: Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
-        let Confirmed { payment, lease, facilitator } = confirmed;
+        let Confirmed { lease, facilitator } = confirmed;
+        let sale = Arc::clone(lease.sale());
+        let payment = &sale.payment;
         let deadline = facilitator.settle_timeout() + GRACE;
-        let prepared = match within(deadline, facilitator.prepare(&payment)).await {
+        let prepared = match within(deadline, facilitator.prepare(payment)).await {
             Ok(prepared) => prepared,
-            Err(error) => return Err(self.not_begun(&payment, lease, error).await),
+            Err(error) => return Err(Box::pin(self.not_begun(payment, lease, error)).await),
         };
         let transaction = prepared.transaction;
-        let begun = self.begin(&payment, lease, &*facilitator, transaction, deadline).await?;
-        let submitted = within(deadline, facilitator.submit(&payment, prepared)).await;
-        self.record(&payment, begun, &*facilitator, submitted).await
+        let begun = self.begin(payment, lease, &*facilitator, transaction, deadline).await?;
+        let submitted = within(deadline, facilitator.submit(payment, prepared)).await;
+        self.record(payment, begun, &*facilitator, submitted).await
     }
 
     async fn look_for_money(self: Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
-        let Confirmed { payment, lease, facilitator } = confirmed;
+        let Confirmed { lease, facilitator } = confirmed;
+        let sale = Arc::clone(lease.sale());
+        let payment = &sale.payment;
         let deadline = facilitator.settle_timeout() + GRACE;
         let unresolved = Unresolved {
-            payment: payment.as_ref().clone(),
+            payment: payment.clone(),
             transaction: None,
             reserved_at: lease.reserved_at(),
             since: self.clock.now(),
         };
-        let begun = self.begin(&payment, lease, &*facilitator, None, deadline).await?;
+        let begun = self.begin(payment, lease, &*facilitator, None, deadline).await?;
         let found = match tokio::time::timeout(deadline, facilitator.outcome(&unresolved)).await {
             Ok(Outcome::Settled(receipt)) => Ok(receipt),
             Ok(Outcome::NotSettled(decline)) => Err(SettleError::Declined(decline)),
             Ok(Outcome::Unknown { transaction, source }) => Err(SettleError::Unknown { transaction, source }),
             Err(elapsed) => Err(SettleError::Unknown { transaction: None, source: elapsed.into() }),
         };
-        self.record(&payment, begun, &*facilitator, found).await
+        self.record(payment, begun, &*facilitator, found).await
     }
 
     /// Writes down that settlement is about to be asked for; durable before anyone is asked (S21).
@@ -112,7 +116,7 @@ impl Gate {
     /// Settlement failed before anyone was asked for it.
     async fn not_begun(&self, payment: &Payment, lease: Lease, error: SettleError) -> Refusal {
         let key = lease.key();
-        let route = RouteKey(lease.sale().route.as_str().into());
+        let route = RouteKey(Arc::clone(&lease.sale().route));
         lease.release().await;
         match error {
             SettleError::Declined(decline) => {
@@ -249,7 +253,7 @@ fn declined(payment: &Payment, code: String) -> Refusal {
 }
 
 fn route_of(begun: &InSettlement) -> RouteKey {
-    RouteKey(begun.sale().route.as_str().into())
+    RouteKey(Arc::clone(&begun.sale().route))
 }
 
 /// A net under the facilitator's own deadlines. What did not answer is unknown, never declined.

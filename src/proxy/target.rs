@@ -79,6 +79,14 @@ impl Target {
         self.path_and_query[self.path_length..].strip_prefix('?')
     }
 
+    /// The canonical path and the query, each by itself.
+    pub fn into_parts(self) -> (String, Option<String>) {
+        let query = self.query().map(str::to_owned);
+        let Self { path_and_query: mut path, path_length, .. } = self;
+        path.truncate(path_length);
+        (path, query)
+    }
+
     /// The segments, decoded. A trailing slash is an empty last one; `/` alone is one empty segment.
     pub fn segments(&self) -> Segments<'_> {
         let decoded = self.decoded.as_deref().unwrap_or_else(|| self.path());
