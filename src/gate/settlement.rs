@@ -1,8 +1,10 @@
 //! The way home: from a confirmed payment to a settled one.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::facilitator::{BoxError, Contradiction, Facilitator, Outcome, SettleError, Unresolved};
@@ -22,8 +24,8 @@ const FIRST_CHECK: Duration = Duration::from_secs(1);
 type Work = dyn Future<Output = Result<Settled, Refusal>> + Send;
 
 impl Gate {
-    /// Settles a confirmed payment. Runs in a task of its own, so neither a client that leaves nor an error on its
-    /// connection can take a half-sent settlement along (S22).
+    /// Settles a confirmed payment. What has to wait for anything does so in a task of its own, so neither a client that
+    /// leaves nor an error on its connection can take a half-sent settlement along (S22).
     ///
     /// # Errors
     /// A [`Refusal`]: 402 only if it is proven that nothing moved.
@@ -39,11 +41,16 @@ impl Gate {
     }
 
     /// Boxed: the work is large, and a task is moved several times before it is polled.
-    async fn detached(self: &Arc<Self>, work: Pin<Box<Work>>) -> Result<Settled, Refusal> {
-        let gate = Arc::clone(self);
+    async fn detached(self: &Arc<Self>, mut work: Pin<Box<Work>>) -> Result<Settled, Refusal> {
         self.settling.fetch_add(1, Ordering::AcqRel);
+        let under_way = UnderWay(Arc::clone(self));
+        // A sandbox over a ledger in memory waits for nothing. Nobody can leave in the middle of one poll, and work that
+        // is not done after it goes on in its task before this function waits for anything.
+        if let Poll::Ready(ended) = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+            return ended;
+        }
         let task = tokio::spawn(async move {
-            let _under_way = UnderWay(gate);
+            let _under_way = under_way;
             work.await
         });
         match task.await {
@@ -236,11 +243,8 @@ impl Gate {
 
 /// Facts that only one payment may rest on: the transaction that is said to have settled it (S5).
 pub fn claims_of(payment: &Payment, receipt: &Receipt) -> Vec<Claimed> {
-    let mut fact = b"transaction\0".to_vec();
-    fact.extend_from_slice(payment.offer.network.id.as_str().as_bytes());
-    fact.push(0);
-    fact.extend_from_slice(receipt.transaction.as_slice());
-    vec![Claimed(fact)]
+    let network = payment.offer.network.id.as_str().as_bytes();
+    vec![Claimed([b"transaction\0", network, b"\0", receipt.transaction.as_slice()].concat())]
 }
 
 fn declined(payment: &Payment, code: String) -> Refusal {
