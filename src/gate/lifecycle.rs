@@ -325,7 +325,7 @@ impl Settled {
 
     /// Whether the answer could still be collected if nothing of it is written now.
     pub fn collectable(&self) -> bool {
-        self.delivering.sale().collectable(false)
+        self.delivering.collectable()
     }
 
     /// The dialect to answer in.

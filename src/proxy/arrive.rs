@@ -9,13 +9,14 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use crate::gate::event::Paid;
-use crate::gate::{Admission, Refusal, Repeat, Visit};
-use crate::ledger;
+use crate::gate::{Admission, Refusal, Repeat, Settled, Visit};
+use crate::ledger::{self, Delivered};
 use crate::payment::{Dialect, Replay, Resource, SettleMode};
 use crate::protocol::Answer;
 use crate::tariff::{Charge, Found, Route, Toll};
 
-use super::answer::{problem, problem_with};
+use super::answer::{problem, problem_with, with_receipt};
+use super::home::has_left;
 use super::keep::{BodyDigest, Keeper};
 use super::passage::{Passage, Stage};
 use super::target::{Target, canonical_host};
@@ -165,6 +166,9 @@ impl Proxy {
             }
             Ok(Admission::Settled(settled)) => {
                 passage.paid = Some(Paid::by(&settled));
+                if settled.collectable() && has_left(session) {
+                    return Some(self.put_by(settled));
+                }
                 passage.stage = Stage::Settled(Box::new(settled));
             }
             Ok(Admission::Repeat(repeat)) => return Some(Box::pin(self.repeat(session, passage, repeat)).await),
@@ -181,6 +185,15 @@ impl Proxy {
 
     fn carries_payment(&self, visit: &Visit<'_>) -> bool {
         !matches!(self.gate.protocol.decode(visit.fields), Ok(None))
+    }
+
+    /// It was paid for while its client left: the backend is not asked, and the same payment still gets its answer.
+    /// Whoever closed only the sending side hears so.
+    fn put_by(&self, settled: Settled) -> Answer {
+        let receipt = self.gate.protocol.receipt(settled.receipt(), settled.dialect());
+        settled.end(Delivered::Nothing { untouched: true });
+        let detail = "the client closed its side while it paid; the same payment still gets the answer";
+        with_receipt(problem(StatusCode::BAD_REQUEST, detail), &receipt)
     }
 
     /// Answers from what is kept, if the request body is the same too (SAFETY, "Identical request").

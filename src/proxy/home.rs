@@ -170,7 +170,7 @@ fn answers_well(head: &ResponseHeader) -> bool {
 }
 
 /// Whether the client has closed its side of the connection. A system call: ask it last.
-fn has_left(session: &Session) -> bool {
+pub(super) fn has_left(session: &Session) -> bool {
     let socket = session.digest().and_then(|digest| digest.socket_digest.as_ref());
     socket.and_then(|socket| socket.tcp_info()).is_some_and(|tcp| tcp.tcpi_state != ESTABLISHED)
 }

@@ -183,6 +183,26 @@ async fn s22_a_client_that_leaves_while_it_settles_finds_its_answer_paid_for() {
 }
 
 #[tokio::test]
+async fn s22_what_was_paid_upfront_is_not_forwarded_for_a_client_that_has_left() {
+    let world = World::selling("POST /orders: {price: $0.01, settle: before_forward}").await;
+    let settling = Latch::closed();
+    world.facilitator.on_settle([facilitator::Behaviour::HonestWhen(settling.clone())]);
+    let request = Request::post("/orders", "one");
+    let payment = world.payment_for(&request, Dialect::V2).await;
+    let mut client = world.send(&request.clone().paying(&payment)).await;
+    eventually("settlement was asked for", || world.facilitator.count("/settle") == 1).await;
+    client.half_close().await;
+    settling.open();
+    let told = client.reply().await;
+    assert_eq!(told.status, 400, "{}", told.text());
+    assert!(told.settlement().is_some(), "it is told that it has paid");
+    world.until("undelivered").await;
+    world.assert_counts(1, 0);
+    assert_paid(&world.ask(&request.paying(&payment)).await);
+    world.assert_counts(1, 1);
+}
+
+#[tokio::test]
 async fn s22_a_client_that_leaves_while_the_backend_works_has_bought_its_answer() {
     let world = World::selling(WEATHER).await;
     let working = Latch::closed();

@@ -174,6 +174,10 @@ impl Passage {
 
     /// Forwards what has been paid for.
     async fn ask_paid(&self, mut settled: Settled, visit: &Visit<'_>) -> Result<(Settled, u32), Heard> {
+        if self.line.is_gone() && settled.collectable() {
+            settled.end(Delivered::Nothing { untouched: true });
+            return Err(Heard::default());
+        }
         if !backend::connect(self.world()).await {
             settled.end(Delivered::Nothing { untouched: true });
             return Err(plain(502));
