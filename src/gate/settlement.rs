@@ -276,3 +276,6 @@ impl Drop for UnderWay {
         self.0.settling.fetch_sub(1, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests;
