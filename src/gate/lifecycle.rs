@@ -14,6 +14,7 @@ use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, Payment
 use crate::primitives::{AtomicAmount, Timestamp};
 use crate::scheme::{self, Mismatch};
 
+use super::attendance::Attending;
 use super::known::{self, Unpayable};
 use super::{Event, Gate, Refusal, Visit};
 
@@ -48,6 +49,7 @@ pub(super) struct Proven<'a> {
 pub(super) struct Reserved<'a> {
     visit: &'a Visit<'a>,
     lease: Lease,
+    attending: Arc<Attending>,
 }
 
 /// How reserving ended.
@@ -62,6 +64,7 @@ pub(super) enum Reservation<'a> {
 pub struct Confirmed {
     pub(super) lease: Lease,
     pub(super) facilitator: Arc<dyn Facilitator>,
+    pub(super) attending: Arc<Attending>,
 }
 
 /// A payment that has settled, durably. Whoever holds it may let the answer out (I2).
@@ -69,6 +72,8 @@ pub struct Confirmed {
 pub struct Settled {
     pub(super) delivering: Delivering,
     pub(super) dialect: Dialect,
+    /// Kept until the answer is out; `None` for one that came back for its answer.
+    pub(super) _attending: Option<Arc<Attending>>,
 }
 
 impl fmt::Debug for Confirmed {
@@ -233,18 +238,25 @@ impl<'a> Proven<'a> {
             payment,
         });
         let presented = Keyed::new(key, sale);
+        let sale = presented.sale();
+        let errand = (sale.payment.payer(), sale.request);
+        if gate.attendance.was_abandoned(errand, key) {
+            gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
+            return Err(Refusal::pending(dialect, &sale.payment, None));
+        }
         let earlier = gate.ledger.claim_earlier(&presented, visit.toll.replay).await;
         if let Some(claim) = earlier.map_err(|error| Refusal::ledger(Some(dialect), &error))? {
             gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
             return bought_before(gate, visit, dialect, claim).map(Reservation::Bought);
         }
-        if let Some(barred) = gate.rails.turn_back(visit, &presented.sale().payment) {
+        if let Some(barred) = gate.rails.turn_back(visit, &sale.payment) {
             return Box::pin(known::reopen(gate, visit, presented, barred)).await.map(Reservation::Bought);
         }
         match reserve(gate, visit, presented).await? {
             Claim::Granted(lease) => {
                 gate.observe(&Event::Reserved { route: visit.route.key.clone(), key: lease.key() });
-                Ok(Reservation::Held(Reserved { visit, lease }))
+                let attending = gate.attendance.begin(errand, key, visit.connection.cloned());
+                Ok(Reservation::Held(Reserved { visit, lease, attending }))
             }
             bought => bought_before(gate, visit, dialect, bought).map(Reservation::Bought),
         }
@@ -261,13 +273,14 @@ pub(super) fn bought_before(
     match claim {
         Claim::Redeem(delivering) => {
             gate.observe(&Event::Redeemed { route: visit.route.key.clone(), key: delivering.key() });
-            Ok(Admission::Settled(Settled { delivering, dialect }))
+            Ok(Admission::Settled(Settled { delivering, dialect, _attending: None }))
         }
         Claim::Repeat { answer, receipt } => Ok(Admission::Repeat(Repeat { answer, receipt, dialect })),
         Claim::InFlight { until } => Err(Refusal::InFlight { dialect, until }),
         Claim::Unresolved { entry } => Err(Refusal::unresolved(dialect, &entry)),
         Claim::Spent { receipt } => Err(Refusal::Spent { dialect, receipt }),
         Claim::Exhausted => Err(Refusal::Exhausted(dialect)),
+        Claim::Overspent { until } => Err(Refusal::Overspent { dialect, until }),
         // Not ours to keep: the caller has refused this payment as a new one. Dropping the lease lets it go.
         Claim::Granted(_) => Err(Refusal::NoSuchOffer(dialect)),
     }

@@ -310,6 +310,17 @@ async fn s75_without_a_quote_only_a_fresh_signature_collects_an_answer_and_then_
 }
 
 #[tokio::test]
+async fn i4_whoever_signs_again_after_a_crash_is_not_charged_while_the_first_may_be_settling() {
+    let desk = Desk::new();
+    let settling = desk.in_settlement(&sale(1)).await;
+    assert!(desk.claim_earlier(&sale(2)).await.is_none(), "somebody waits for it");
+    desk.clock.advance(Duration::from_secs(1));
+    let desk = desk.restarted();
+    assert!(matches!(desk.claim_earlier(&sale(2)).await, Some(Claim::Unresolved { .. })));
+    drop(settling);
+}
+
+#[tokio::test]
 async fn i4_whoever_signs_again_while_nobody_knows_is_not_charged_for_an_hour() {
     let desk = Desk::new();
     let settling = desk.in_settlement(&sale(1)).await;

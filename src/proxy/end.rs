@@ -11,6 +11,7 @@ use crate::gate::{Refusal, Visit};
 use crate::ledger::{Delivered, Response};
 use crate::protocol::Answer;
 
+use super::arrive::client;
 use super::passage::{Passage, Stage};
 use super::{Proxy, answer};
 
@@ -79,6 +80,9 @@ impl Proxy {
             host: &passage.host,
             path: target.path(),
             query: target.query(),
+            connection: None,
+            client: client(session),
+            screening: &passage.live.screening,
         };
         Some(self.gate.refuse(&visit, refusal))
     }

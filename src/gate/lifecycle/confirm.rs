@@ -24,16 +24,16 @@ impl Reserved<'_> {
     /// answer any number may be asked.
     async fn verify(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
         let dialect = self.payment().dialect;
-        let Self { visit, lease } = self;
+        let Self { visit, lease, attending } = self;
         // However many are asked: the payment is held for no longer than its route allows the request.
         let deadline = Instant::now() + visit.route.limits.timeout;
         for facilitator in candidates {
             let Ok(verdict) = timeout_at(deadline, facilitator.verify(&lease.sale().payment)).await else { break };
             match verdict {
-                Ok(()) => return Ok(Admission::Confirmed(Confirmed { lease, facilitator })),
+                Ok(()) => return Ok(Admission::Confirmed(Confirmed { lease, facilitator, attending })),
                 // Somebody else may have submitted what the payer signed, after we took it: then it is paid (S18).
                 Err(VerifyError::Declined(decline)) if decline.nonce_used() && facilitator.sees_chain() => {
-                    let confirmed = Confirmed { lease, facilitator };
+                    let confirmed = Confirmed { lease, facilitator, attending };
                     return gate.settled_by_others(confirmed).await.map(Admission::Settled);
                 }
                 // Nobody here can look. Money may have moved, to us perhaps, so nobody is asked for more (I4).
@@ -64,11 +64,11 @@ impl Reserved<'_> {
     /// that nothing was sent, nobody else is ever asked (S13).
     async fn settle(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
         let dialect = self.payment().dialect;
-        let Self { visit, mut lease } = self;
+        let Self { visit, mut lease, attending } = self;
         let mut candidates = candidates.into_iter().peekable();
         while let Some(facilitator) = candidates.next() {
             let presented = Keyed::new(lease.key(), Arc::clone(lease.sale()));
-            let confirmed = Confirmed { lease, facilitator };
+            let confirmed = Confirmed { lease, facilitator, attending: Arc::clone(&attending) };
             match gate.settle(confirmed).await {
                 // Of all refusals this one alone says that nothing was sent, and it is said only after the ledger has
                 // let the payment go. So it is taken anew, like any payment, and the next one is asked.

@@ -84,7 +84,9 @@ async fn confirmed(gate: &Gate, facilitator: &Arc<Held>) -> Confirmed {
     let sale = Arc::new(sales::sale(1));
     let claim = gate.ledger.claim(sale, Duration::from_secs(60), Replay::Redeliver).await;
     let Ok(Claim::Granted(lease)) = claim else { panic!("the ledger is empty") };
-    Confirmed { lease, facilitator: Arc::clone(facilitator) as _ }
+    let errand = (lease.sale().payment.payer(), lease.sale().request);
+    let attending = gate.attendance.begin(errand, lease.key(), None);
+    Confirmed { lease, facilitator: Arc::clone(facilitator) as _, attending }
 }
 
 async fn state(gate: &Gate) -> &'static str {
