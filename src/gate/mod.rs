@@ -41,7 +41,7 @@ pub struct Gate {
     parts: Parts,
     /// What is closed although it has a price.
     rails: Arc<Rails>,
-    /// Settlements under way, each in a task of its own (S22).
+    /// Settlements under way (S22).
     settling: AtomicUsize,
     attendance: Arc<Attendance>,
 }
@@ -105,7 +105,7 @@ impl Gate {
             Ok(proven) => proven,
             // A payment that is no longer good as a new one may still be one we took: then asking for another
             // would charge twice (I4).
-            Err(unpayable) => return known::recall(self, visit, unpayable).await,
+            Err(unpayable) => return Box::pin(known::recall(self, visit, unpayable)).await,
         };
         if let Some(screened) = visit.screening.spoil(&proven.payment.offer, proven.payment.dialect) {
             return Err(self.screened(visit, screened, payer));
