@@ -28,6 +28,15 @@ pub enum Event {
         /// Why.
         reason: &'static str,
     },
+    /// Somebody was not sold to (S35); counted as refused.
+    Screened {
+        /// The route they asked for.
+        route: RouteKey,
+        /// The reason code.
+        reason: &'static str,
+        /// Whose account it would have been, where a payment named one. Not proven to be theirs.
+        payer: Option<Payer>,
+    },
     /// A payment passed every check and holds its key.
     Reserved {
         /// The route it is for.
@@ -155,7 +164,7 @@ impl From<Notice> for Event {
 impl Event {
     /// What the ledger's word about an entry means: how a hold or a delivery ended, once that is written.
     pub(super) fn of_entry(key: PaymentKey, entry: &Entry) -> Option<Self> {
-        let route = RouteKey(entry.sale.route.as_str().into());
+        let route = RouteKey(Arc::clone(&entry.sale.route));
         let outcome = match &entry.state {
             State::Released => return Some(Self::Released { route, key, exhausted: false }),
             State::Exhausted => return Some(Self::Released { route, key, exhausted: true }),
