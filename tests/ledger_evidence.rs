@@ -51,7 +51,7 @@ impl House {
         };
         let begun = lease.begin("cdp", None, NOW.after(HOLD)).await.unwrap();
         let receipt = receipt(&sold, NOW).in_block(77);
-        let claims = [Claimed(number.to_be_bytes().to_vec())];
+        let claims = [Claimed::alone(number.to_be_bytes().to_vec()), Claimed::if_free(b"shared".to_vec())];
         let mut delivering = begun.settled(receipt, &claims, true).await.unwrap().expect("a request waits");
         delivering.touch();
         delivering.wrote(Response { status: 206, bytes: 1234 });

@@ -199,7 +199,7 @@ async fn s67_s72_columns_and_claims_are_held_against_what_is_on_record() {
     let schema = schema().await;
     let url = parse(schema.url.expose());
     let store = open(&url).await;
-    let claims = [Claimed(vec![7])];
+    let claims = [Claimed::alone(vec![7])];
     for number in 1..=3 {
         let entry = Entry { state: State::Released, ..reserved(number) };
         let claims = if number == 1 { &claims[..] } else { &[] };

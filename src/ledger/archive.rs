@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::evidence::{ChainId, Extent, Record, Standing};
-use super::{Claimed, Store, StoreError};
+use super::{Store, StoreError};
 use crate::payment::PaymentKey;
 
 /// A store that keeps evidence. Read by people, never on the path of a request.
@@ -24,6 +24,6 @@ pub trait Archive: Store {
     /// Entries in the order of their keys, from behind this one on.
     async fn standing(&self, after: Option<PaymentKey>, limit: usize) -> Result<Vec<Standing>, StoreError>;
 
-    /// Claims and whose they are, in the order of their facts, from behind this one on.
-    async fn claims(&self, after: Option<Claimed>, limit: usize) -> Result<Vec<(Claimed, PaymentKey)>, StoreError>;
+    /// Facts that are claimed and by whom, in their order, from behind this one on.
+    async fn claims(&self, after: Option<Vec<u8>>, limit: usize) -> Result<Vec<(Vec<u8>, PaymentKey)>, StoreError>;
 }

@@ -158,7 +158,8 @@ pub struct Body {
     pub step: String,
     /// With which terms and outcome. Never a signature (I8).
     pub details: serde_json::Value,
-    /// The facts that became this payment's own with it (S5). Earlier versions put none on record.
+    /// The facts that became this payment's own with it (S5); not those that it claimed only if they were free. Earlier
+    /// versions put none on record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<Bytes>,
 }
@@ -204,7 +205,7 @@ impl Body {
             why: author.why,
             step: name.to_owned(),
             details,
-            claims: claims.iter().map(|fact| fact.0.clone().into()).collect(),
+            claims: claims.iter().filter(|claim| claim.alone).map(|claim| claim.fact.clone().into()).collect(),
         };
         serde_json::to_string(&body).map(Content::Said).map_err(|error| StoreError(error.into()))
     }

@@ -229,7 +229,7 @@ async fn compare_claims(
     loop {
         let page = archive.claims(last, PAGE).await?;
         for (fact, owner) in &page {
-            missing.remove(&(*owner, sum(&fact.0)));
+            missing.remove(&(*owner, sum(fact)));
             if !known.contains_key(owner) {
                 findings.fault(Fault::ClaimOfNobody(*owner));
             }

@@ -9,7 +9,6 @@ use deadpool_postgres::Transaction;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio_postgres::Row;
 
-use super::super::Claimed;
 use super::super::columns::{Columns, version};
 use super::super::evidence::{ChainId, Content, Extent, Head, Record, Standing, sum};
 use super::connections::{Connections, Lent, Tries, Values, within};
@@ -206,15 +205,14 @@ fn columns(row: &Row) -> Result<Columns, Failure> {
     })
 }
 
-/// Claims in the order of their facts.
+/// Facts that are claimed, in their order, and by whom.
 pub(super) async fn claims(
     db: &Connections,
-    after: Option<Claimed>,
+    after: Option<Vec<u8>>,
     limit: i64,
-) -> Result<Vec<(Claimed, PaymentKey)>, Failure> {
+) -> Result<Vec<(Vec<u8>, PaymentKey)>, Failure> {
     let select = "SELECT key, fact FROM tollhouse_claims WHERE $1::BYTEA IS NULL OR fact > $1 ORDER BY fact LIMIT $2";
-    let after = after.map(|fact| fact.0);
-    let claim = |row: &Row| Ok((Claimed(row.try_get(1)?), key_of(row)?));
+    let claim = |row: &Row| Ok((row.try_get(1)?, key_of(row)?));
     db.query(select, &[&after, &limit]).await?.iter().map(claim).collect()
 }
 

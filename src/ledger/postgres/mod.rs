@@ -27,7 +27,7 @@ use super::columns::{decode, moment, payer, version};
 use super::evidence::{ChainId, Extent, Record, Standing};
 use super::store::LEFT_OPEN;
 use super::{
-    Archive, CellSwap, Census, Chore, Claimed, Day, Filter, Purpose, Store, StoreError, Swap, Version, Versioned, Write,
+    Archive, CellSwap, Census, Chore, Day, Filter, Purpose, Store, StoreError, Swap, Version, Versioned, Write,
 };
 use crate::payment::PaymentKey;
 use crate::primitives::{Payer, Secret, Timestamp};
@@ -302,7 +302,7 @@ impl Archive for Postgres {
         Ok(evidence::standing(&self.0, after, at_most(limit)).await?)
     }
 
-    async fn claims(&self, after: Option<Claimed>, limit: usize) -> Result<Vec<(Claimed, PaymentKey)>, StoreError> {
+    async fn claims(&self, after: Option<Vec<u8>>, limit: usize) -> Result<Vec<(Vec<u8>, PaymentKey)>, StoreError> {
         Ok(evidence::claims(&self.0, after, at_most(limit)).await?)
     }
 }

@@ -10,7 +10,7 @@ use super::super::columns::{Columns, version};
 use super::super::evidence::{
     ADOPTED, Agreement, Author, Body, ChainId, Content, Extent, Head, Record, Standing, Step, sum,
 };
-use super::super::{Claimed, StoreError, Version};
+use super::super::{StoreError, Version};
 use crate::payment::PaymentKey;
 use crate::primitives::Timestamp;
 
@@ -170,16 +170,15 @@ pub(super) fn stands(db: &Connection, key: PaymentKey, version: Version, entry: 
     Ok(record.is_some_and(|record| record.content.is_of(key, version, entry)))
 }
 
-/// Claims in the order of their facts.
+/// Facts that are claimed, in their order, and by whom.
 pub(super) fn claims(
     db: &Connection,
-    after: Option<Claimed>,
+    after: Option<Vec<u8>>,
     limit: usize,
-) -> rusqlite::Result<Vec<(Claimed, PaymentKey)>> {
+) -> rusqlite::Result<Vec<(Vec<u8>, PaymentKey)>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let after = after.map(|fact| fact.0);
     db.prepare_cached("SELECT fact, key FROM claims WHERE ?1 IS NULL OR fact > ?1 ORDER BY fact LIMIT ?2")?
-        .query_map(params![after, limit], |row| Ok((Claimed(row.get(0)?), PaymentKey::from_bytes(row.get(1)?))))?
+        .query_map(params![after, limit], |row| Ok((row.get(0)?, PaymentKey::from_bytes(row.get(1)?))))?
         .collect()
 }
 

@@ -25,7 +25,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::columns::{moment, payer};
 use super::evidence::{ChainId, Extent, Head, Record, Standing};
 use super::store::LEFT_OPEN;
-use super::{Archive, CellSwap, Census, Chore, Claimed, Filter, Store, StoreError, Swap, Version, Versioned, Write};
+use super::{Archive, CellSwap, Census, Chore, Filter, Store, StoreError, Swap, Version, Versioned, Write};
 use crate::payment::PaymentKey;
 use crate::primitives::{Payer, Secret, Timestamp};
 pub use copies::{CopyError, Restored};
@@ -394,7 +394,7 @@ impl Archive for Sqlite {
         self.on_record()?.ask(move |db| evidence::standing(db, after, limit)).await
     }
 
-    async fn claims(&self, after: Option<Claimed>, limit: usize) -> Result<Vec<(Claimed, PaymentKey)>, StoreError> {
+    async fn claims(&self, after: Option<Vec<u8>>, limit: usize) -> Result<Vec<(Vec<u8>, PaymentKey)>, StoreError> {
         self.on_record()?.ask(move |db| evidence::claims(db, after, limit)).await
     }
 }
