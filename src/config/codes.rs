@@ -81,6 +81,7 @@ codes! {
     NO_ROUTES "TH2018" "What is not listed is not for sale, and nothing is listed."
     LEDGER "TH2019" "A ledger is a file or a database, and only a file can have a single user."
     CAP "TH2020" "The price is above a cap, or the cap is not an amount of dollars."
+    WALLETS "TH2022" "Factories create contract wallets, and on this network those are refused."
     CROSSING "TH2101" "Two routes match a common request and neither is more specific, so the price would be a matter of taste."
     DUPLICATE_ROUTE "TH2102" "Two lines name the same route."
     SAME_METHOD "TH2103" "Two routes on the same path name the same method, and neither is more specific."

@@ -137,6 +137,13 @@ pub enum Event {
         /// How long it took.
         took: Duration,
     },
+    /// A signature was presented that only the payer's wallet can judge.
+    WalletAsked {
+        /// The wallet's network.
+        network: Caip2,
+        /// A fixed word: `accepted`, `refused`; `unavailable`; or, where nobody was asked, `factory` and `shed`.
+        outcome: &'static str,
+    },
     /// The breaker of a facilitator has turned.
     Breaker {
         /// Its name in the file.

@@ -103,7 +103,7 @@ async fn withdrawn(gate: &Gate, credential: &Credential) -> Result<Option<Entry>
     Ok(entry.filter(signed))
 }
 
-async fn load(gate: &Gate, dialect: Dialect, key: PaymentKey) -> Result<Option<Entry>, Refusal> {
+pub(super) async fn load(gate: &Gate, dialect: Dialect, key: PaymentKey) -> Result<Option<Entry>, Refusal> {
     let stored = gate.ledger.store().load(key).await;
     let stored = stored.map_err(|error| Refusal::ledger(Some(dialect), &error))?;
     Ok(stored.map(|versioned| versioned.entry))

@@ -16,7 +16,7 @@ mod visit;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use crate::facilitator::Pool;
+use crate::facilitator::{Pool, Wallets};
 use crate::ledger::Ledger;
 use crate::payment::{Credential, QuoteKey};
 use crate::primitives::Clock;
@@ -31,13 +31,15 @@ pub use refusal::Refusal;
 pub use settlement::claims_of;
 pub use visit::Visit;
 
-use lifecycle::Offered;
+use lifecycle::{Offered, Proof};
 
 /// Everything the gate asks on the way. Cheap to share; one for the life of the process.
 pub struct Gate {
     parts: Parts,
     /// What is closed although it has a price.
     rails: Arc<Rails>,
+    /// Which contract wallets are accepted.
+    wallets: Wallets,
     /// Settlements under way, each in a task of its own (S22).
     settling: AtomicUsize,
 }
@@ -73,7 +75,7 @@ impl Gate {
                 observer.observe(&event);
             }
         });
-        Arc::new(Self { parts, rails, settling: AtomicUsize::new(0) })
+        Arc::new(Self { parts, rails, wallets: Wallets::default(), settling: AtomicUsize::new(0) })
     }
 
     /// Decides about a request to a priced route: prove locally, then reserve, then call out (I5, S2, S33).
@@ -91,7 +93,8 @@ impl Gate {
     /// The way in of a request that carries a payment.
     async fn take(self: &Arc<Self>, visit: &Visit<'_>, credential: Credential) -> Result<Admission, Refusal> {
         let proven = match Offered::to(visit).present(self, credential).and_then(|presented| presented.prove(self)) {
-            Ok(proven) => proven,
+            Ok(Proof::Proven(proven)) => proven,
+            Ok(Proof::Unjudged(unjudged)) => unjudged.vouched(self).await?,
             // A payment that is no longer good as a new one may still be one we took: then asking for another
             // would charge twice (I4).
             Err(unpayable) => return known::recall(self, visit, unpayable).await,
@@ -110,6 +113,11 @@ impl Gate {
         &self.rails
     }
 
+    /// Which contract wallets are accepted.
+    pub fn wallets(&self) -> &Wallets {
+        &self.wallets
+    }
+
     /// Settlements under way.
     pub fn settling(&self) -> usize {
         self.settling.load(std::sync::atomic::Ordering::Acquire)
@@ -118,6 +126,9 @@ impl Gate {
     /// Tells the observer.
     pub fn observe(&self, event: &Event) {
         self.rails.hear(event);
+        if let Event::Settled { payer, .. } = event {
+            self.wallets.saw_settled(*payer, self.clock.now());
+        }
         self.observer.observe(event);
     }
 }

@@ -68,6 +68,8 @@ pub enum Refusal {
     /// Nobody can confirm payments now (S65). Of a settlement it says, too, that nothing was sent and that the ledger
     /// has let the payment go: only then may another facilitator be asked (S13).
     FacilitatorUnavailable(Option<Dialect>),
+    /// Nobody can tell now whether the payer's wallet accepts the signature, or too many ask (S32). Nothing is held.
+    Unvouched(Dialect),
     /// Nobody can remember payments now (S65).
     LedgerUnavailable(Option<Dialect>),
     /// Somebody has paused the route.
@@ -122,6 +124,7 @@ impl Refusal {
             Self::Spent { .. } => "spent",
             Self::Exhausted(_) => "exhausted",
             Self::FacilitatorUnavailable(_) => "facilitator_unavailable",
+            Self::Unvouched(_) => "wallet_unavailable",
             Self::LedgerUnavailable(_) => "ledger_unavailable",
             Self::Paused(_) => "paused",
             Self::Capped(_, Cap::Total) => "unsettled_total",
@@ -144,9 +147,11 @@ impl Refusal {
             Self::Unresolved { wait, .. } => Advice::Wait(wait.clone()),
             Self::Spent { receipt, .. } => Advice::Stop(receipt.clone()),
             Self::Exhausted(_) => Advice::Stop(None),
-            Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) | Self::Paused(_) | Self::Capped(..) => {
-                Advice::TryLater
-            }
+            Self::FacilitatorUnavailable(_)
+            | Self::Unvouched(_)
+            | Self::LedgerUnavailable(_)
+            | Self::Paused(_)
+            | Self::Capped(..) => Advice::TryLater,
         }
     }
 
@@ -178,6 +183,7 @@ impl Refusal {
             Self::Spent { receipt: Some(_), .. } => "this payment has been spent".into(),
             Self::Spent { receipt: None, .. } | Self::Exhausted(_) => "this payment opens nothing any more".into(),
             Self::FacilitatorUnavailable(_) => "payments cannot be confirmed right now".into(),
+            Self::Unvouched(_) => "the payer's wallet cannot be asked right now".into(),
             Self::LedgerUnavailable(_) => "payments cannot be recorded right now".into(),
             Self::Paused(_) => "this route is paused; nobody is charged".into(),
             Self::Capped(_, Cap::Total) => "too many payments are not settled yet; nobody is charged".into(),
@@ -197,6 +203,7 @@ impl Refusal {
             | Self::InFlight { dialect, .. }
             | Self::Unresolved { dialect, .. }
             | Self::Spent { dialect, .. }
+            | Self::Unvouched(dialect)
             | Self::Exhausted(dialect) => Some(*dialect),
             Self::FacilitatorUnavailable(dialect)
             | Self::LedgerUnavailable(dialect)
@@ -210,7 +217,9 @@ impl Refusal {
             // The holder usually ends long before its hold lapses.
             Self::InFlight { until, .. } => Some(until.since(now).clamp(Duration::from_secs(1), SOON)),
             Self::Unresolved { .. } => Some(SOON),
-            Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) | Self::Capped(..) => Some(LATER),
+            Self::FacilitatorUnavailable(_) | Self::Unvouched(_) | Self::LedgerUnavailable(_) | Self::Capped(..) => {
+                Some(LATER)
+            }
             Self::Paused(_) => Some(MUCH_LATER),
             _ => None,
         }

@@ -36,6 +36,7 @@ impl Server {
         self.board.post(Arc::clone(&live.tariff), self.clock.now());
         self.pool.replace(facilitators);
         self.gate.rails().cap(live.caps);
+        self.gate.wallets().replace(self.facilitators.accepted(&live.wallets));
         self.live.store(Arc::new(next));
         self.telemetry.reconfigure(live.log.clone());
         self.metrics.configured(hash, !live.live_networks.is_empty());

@@ -112,6 +112,9 @@ impl Lines {
             Event::Asked { facilitator, call, outcome, took } => {
                 tracing::debug!(facilitator = &**facilitator, call, outcome, milliseconds = millis(*took), "asked");
             }
+            Event::WalletAsked { network, outcome } => {
+                tracing::debug!(network = network.as_str(), outcome, "contract wallet");
+            }
             Event::Breaker { facilitator, network, state, why } => {
                 let (facilitator, network, why) = (&**facilitator, network.as_str(), why.as_str());
                 match state {

@@ -70,6 +70,7 @@ pub(super) fn resolve(
         caps: caps.unsettled(),
         nodes: chains.nodes(),
         confirmations: chains.depths(),
+        wallets: chains.factories(),
         log,
         live_networks: payees.live_networks(),
         sandbox: payees.sandbox(),

@@ -23,9 +23,12 @@ impl Reserved<'_> {
     /// Whoever answers first, in the order of the file, decides: verifying moves nothing, so of those that do not
     /// answer any number may be asked.
     async fn verify(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
-        let Self { visit, payment, lease } = self;
+        let Self { visit, payment, lease, confirmed_by } = self;
         let dialect = payment.dialect;
         let payment = Arc::new(payment);
+        if let Some(facilitator) = confirmed_by {
+            return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator }));
+        }
         // However many are asked: the payment is held for no longer than its route allows the request.
         let deadline = Instant::now() + visit.route.limits.timeout;
         for facilitator in candidates {
@@ -64,7 +67,7 @@ impl Reserved<'_> {
     /// Settles at the first, in the order of the file, that something can be sent to. As soon as it is not certain
     /// that nothing was sent, nobody else is ever asked (S13).
     async fn settle(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
-        let Self { visit, payment, mut lease } = self;
+        let Self { visit, payment, mut lease, .. } = self;
         let (dialect, payment) = (payment.dialect, Arc::new(payment));
         let mut candidates = candidates.into_iter().peekable();
         while let Some(facilitator) = candidates.next() {
