@@ -179,6 +179,7 @@ fn words(event: &Event) -> String {
         Event::Answered(_) => "answered".to_owned(),
         Event::Asked { facilitator, call, outcome, .. } => format!("{call} at {facilitator}: {outcome}"),
         Event::Breaker { facilitator, state, .. } => format!("the breaker of {facilitator} is {state:?}"),
+        Event::WalletAsked { outcome, .. } => format!("a wallet was asked: {outcome}"),
         Event::Paused { scope, .. } => format!("{scope} is paused"),
         Event::Resumed { scope, .. } => format!("{scope} is resumed"),
     }

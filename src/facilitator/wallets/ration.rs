@@ -179,7 +179,7 @@ mod tests {
         let questions: Vec<_> =
             (0..MOST_AT_ONCE as u64).map(|n| ration.begin(&presented(wallet(n), n), at(0)).ok()).collect();
         assert!(questions.iter().all(Option::is_some));
-        let next = claim(wallet(999), 999);
+        let next = presented(wallet(999), 999);
         assert!(matches!(ration.begin(&next, at(0)), Err(Unvouched::Busy)));
         drop(questions);
         assert!(begins(&ration, &next, at(0)));
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn s32_one_question_is_asked_once_at_a_time() {
         let ration = Ration::default();
-        let (question, other) = (presented(wallet(1), 1), claim(wallet(1), 2));
+        let (question, other) = (presented(wallet(1), 1), presented(wallet(1), 2));
         let asking = ration.begin(&question, at(0)).ok().expect("nobody asks it");
         assert!(matches!(ration.begin(&question, at(0)), Err(Unvouched::BeingAsked)));
         assert!(begins(&ration, &other, at(0)), "junk in the payer's name does not shut the payer out");

@@ -2,9 +2,9 @@
 
 use super::{Candidate, Proven, Unjudged};
 use crate::facilitator::wallets::{Unvouched, Vouched};
-use crate::gate::known::load;
+use crate::gate::known::{is_of, load};
 use crate::gate::{Event, Gate, Refusal};
-use crate::payment::{Payment, PaymentKey};
+use crate::payment::Payment;
 use crate::scheme::{Mismatch, WalletSignature};
 
 use super::chain;
@@ -24,7 +24,9 @@ impl<'a> Unjudged<'a> {
             };
             let key = payment.key();
             let proven = |payment, confirmed_by| Proven { visit, payment, key, quote, confirmed_by };
-            if was_taken(gate, key, &payment).await? {
+            // What it says stays here unless it holds this very signature (S69).
+            let taken = load(gate, payment.dialect, key).await?;
+            if taken.is_some_and(|entry| is_of(&entry, &payment.authorization)) {
                 return Ok(proven(payment, None));
             }
             match ask(gate, &presented, &payment).await {
@@ -35,12 +37,6 @@ impl<'a> Unjudged<'a> {
         }
         Err(refusal)
     }
-}
-
-/// Whether the ledger holds this very authorization, signature and all. What it says stays here otherwise (S69).
-async fn was_taken(gate: &Gate, key: PaymentKey, payment: &Payment) -> Result<bool, Refusal> {
-    let entry = load(gate, payment.dialect, key).await?;
-    Ok(entry.is_some_and(|entry| entry.sale.payment.authorization == payment.authorization))
 }
 
 async fn ask(gate: &Gate, presented: &WalletSignature, payment: &Payment) -> Result<Vouched, Unvouched> {
