@@ -10,8 +10,9 @@ use tokio::task::JoinSet;
 use tollhouse::payment::{Authorization, Dialect};
 use tollhouse::testing::anvil::USDC;
 use tollhouse::testing::anvil::wallets::MULTICALL;
+use tollhouse::testing::backend::{Behaviour, Step};
 use tollhouse::testing::client::{Connection, Request};
-use tollhouse::testing::facilitator::Behaviour;
+use tollhouse::testing::facilitator;
 use tollhouse::testing::smart_wallet::Form;
 use tollhouse::testing::{SmartWallet, Wallet};
 
@@ -154,6 +155,22 @@ async fn i4_what_a_wallet_bought_stays_bought_when_its_owners_change() {
     assert_refused(&world.pay(&fresh).await, "invalid_exact_evm_signature");
 }
 
+#[tokio::test]
+async fn i4_what_a_wallet_paid_for_and_did_not_get_is_redeemed_when_it_could_not_be_bought_any_more() {
+    let mut world = World::of(Asked::Node, "wallets: accept", "before_forward").await;
+    let wallet = world.wallet().await;
+    let payment = world.payment(&wallet, Form::Long).await;
+    world.backend.on("/weather", [Behaviour::steps([Step::Reset])]);
+    assert_eq!(world.pay(&payment).await.status, 502, "settled, and the backend failed");
+    world.pay_somebody_else().await;
+    world.anvil.replace_owner(&wallet, Address::repeat_byte(1)).await;
+    world.node.questions();
+
+    assert_paid(&world.pay(&payment).await);
+
+    assert_eq!((world.node.judgements(), world.paid_by(wallet.address).await), (0, vec![PRICE]));
+}
+
 // ---- where there is no node ---------------------------------------------------------------------
 
 #[tokio::test]
@@ -169,7 +186,7 @@ async fn s32_a_facilitators_no_is_passed_on_and_believed_for_a_moment() {
     let world = World::of(Asked::Facilitator, "wallets: accept", "before_forward").await;
     let wallet = world.wallet().await;
     let payment = world.payment(&wallet, Form::Long).await;
-    world.facilitator.always("/verify", Behaviour::Decline("invalid_exact_evm_signature"));
+    world.facilitator.always("/verify", facilitator::Behaviour::Decline("invalid_exact_evm_signature"));
     for _ in 0..3 {
         assert_refused(&world.pay(&payment).await, "invalid_exact_evm_signature");
     }
@@ -181,7 +198,7 @@ async fn s32_a_facilitators_no_is_passed_on_and_believed_for_a_moment() {
 async fn s65_when_nobody_can_ask_the_wallet_nobody_is_charged_or_served() {
     let world = World::of(Asked::Facilitator, "wallets: accept", "on_response").await;
     let payment = world.payment(&world.wallet().await, Form::Long).await;
-    world.facilitator.always("/verify", Behaviour::ResetAfterReading);
+    world.facilitator.always("/verify", facilitator::Behaviour::ResetAfterReading);
     for _ in 0..8 {
         let reply = world.pay(&payment).await;
         assert_eq!((reply.status, reply.field("retry-after")), (503, Some("5")), "{}", reply.text());
@@ -189,7 +206,7 @@ async fn s65_when_nobody_can_ask_the_wallet_nobody_is_charged_or_served() {
     assert!(world.gateway.entries().await.is_empty() && world.backend.hits() == 0);
 
     let own = Wallet::random();
-    world.facilitator.always("/verify", Behaviour::Honest);
+    world.facilitator.always("/verify", facilitator::Behaviour::Honest);
     let plain = world.signed(|offer| own.accept(Dialect::V2, offer, now())).await;
     assert_paid(&world.pay(&plain).await);
     assert_eq!(world.metric("tollhouse_breaker_state{facilitator=\"scripted\",network=\"eip155:84532\"}"), 0);

@@ -31,6 +31,7 @@ pub struct World {
     pub facilitator: ScriptedFacilitator,
     pub backend: Backend,
     pub factory: Factory,
+    file: String,
     _home: TempDir,
 }
 
@@ -76,7 +77,13 @@ impl World {
         );
         let gateway = Gateway::start(&file, Arc::new(SystemClock)).await;
         node.questions();
-        Self { anvil, node, gateway, facilitator, backend, factory, _home: home }
+        Self { anvil, node, gateway, facilitator, backend, factory, file, _home: home }
+    }
+
+    /// From here on somebody else is paid.
+    pub async fn pay_somebody_else(&mut self) {
+        let file = self.file.replace(&PAYEE.to_string(), &Address::repeat_byte(0x70).to_checksum(None));
+        self.gateway.reload(&file).await.expect("a good file");
     }
 
     /// A wallet that has the price and does not exist yet.
