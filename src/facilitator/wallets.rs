@@ -21,7 +21,7 @@ use crate::primitives::{Address, Caip2, Payer, Timestamp};
 use crate::scheme::WalletSignature;
 
 /// How long one question may take, however many are asked.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The networks whose contract wallets are accepted, each with the factories that may create one. With none listed,
 /// only wallets that exist are accepted (S30).

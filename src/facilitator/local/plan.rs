@@ -29,8 +29,7 @@ alloy::sol! {
     function aggregate3(Step[] calls) external payable;
 }
 
-/// What moves a payment's money, but for who sends it and at what price.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What moves a payment's money, but for who sends it and at what price. Holds a signature, so it does not print.
 pub(super) struct Plan {
     pub(super) to: Address,
     pub(super) input: Bytes,

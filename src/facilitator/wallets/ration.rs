@@ -159,9 +159,12 @@ mod tests {
         ration.begin(presented, now).is_ok()
     }
 
+    fn begun<'a>(ration: &'a Ration, presented: &WalletSignature, now: Timestamp) -> Question<'a> {
+        ration.begin(presented, now).unwrap_or_else(|error| panic!("it may be asked: {error}"))
+    }
+
     fn ends(ration: &Ration, presented: &WalletSignature, answer: Result<Vouched, Unvouched>, now: Timestamp) {
-        let question = ration.begin(presented, now).unwrap_or_else(|error| panic!("it may be asked: {error}"));
-        question.ended(&answer, now);
+        begun(ration, presented, now).ended(&answer, now);
     }
 
     #[test]
@@ -189,7 +192,7 @@ mod tests {
     fn s32_one_question_is_asked_once_at_a_time() {
         let ration = Ration::default();
         let (question, other) = (presented(wallet(1), 1), presented(wallet(1), 2));
-        let asking = ration.begin(&question, at(0)).ok().expect("nobody asks it");
+        let asking = begun(&ration, &question, at(0));
         assert!(matches!(ration.begin(&question, at(0)), Err(Unvouched::BeingAsked)));
         assert!(begins(&ration, &other, at(0)), "junk in the payer's name does not shut the payer out");
         drop(asking);
