@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::facilitator::{BreakerState, Notice};
+use crate::facilitator::Notice;
 use crate::ledger::{Delivery, Entry, State};
 use crate::payment::{Dialect, PaymentKey, TransactionHash};
 use crate::primitives::{Asset, AtomicAmount, Caip2, Payer};
@@ -126,34 +126,14 @@ pub enum Event {
         /// What does not add up.
         what: String,
     },
-    /// A facilitator was asked, and this came of it.
-    Asked {
-        /// Its name in the file.
-        facilitator: Arc<str>,
-        /// A fixed word: `verify`, `settle`, `outcome`.
-        call: &'static str,
-        /// A fixed word.
-        outcome: &'static str,
-        /// How long it took.
-        took: Duration,
-    },
+    /// Something happened between us and a facilitator.
+    Facilitator(Notice),
     /// A signature was presented that only the payer's wallet can judge.
     WalletAsked {
         /// The wallet's network.
         network: Caip2,
         /// A fixed word: `accepted`, `refused`; `unavailable`; or, where nobody was asked, `factory` and `shed`.
         outcome: &'static str,
-    },
-    /// The breaker of a facilitator has turned.
-    Breaker {
-        /// Its name in the file.
-        facilitator: Arc<str>,
-        /// For payments on this network.
-        network: Caip2,
-        /// What it lets through from now on.
-        state: BreakerState,
-        /// What turned it, for the log.
-        why: String,
     },
     /// Somebody has paused a route, or all of them.
     Paused {
@@ -175,10 +155,7 @@ pub enum Event {
 
 impl From<Notice> for Event {
     fn from(notice: Notice) -> Self {
-        match notice {
-            Notice::Asked { facilitator, call, outcome, took } => Self::Asked { facilitator, call, outcome, took },
-            Notice::Breaker { facilitator, network, state, why } => Self::Breaker { facilitator, network, state, why },
-        }
+        Self::Facilitator(notice)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, Payment
 use crate::primitives::{AtomicAmount, Timestamp};
 use crate::scheme::{self, Mismatch, WalletSignature};
 
+use super::attendance::Attending;
 use super::known::{self, Unpayable};
 use super::{Event, Gate, Refusal, Visit};
 
@@ -68,6 +69,7 @@ pub(super) struct Reserved<'a> {
     visit: &'a Visit<'a>,
     payment: Payment,
     lease: Lease,
+    attending: Arc<Attending>,
     confirmed_by: Option<Arc<dyn Facilitator>>,
 }
 
@@ -84,6 +86,7 @@ pub struct Confirmed {
     pub(super) payment: Arc<Payment>,
     pub(super) lease: Lease,
     pub(super) facilitator: Arc<dyn Facilitator>,
+    pub(super) attending: Arc<Attending>,
 }
 
 /// A payment that has settled, durably. Whoever holds it may let the answer out (I2).
@@ -91,6 +94,8 @@ pub struct Confirmed {
 pub struct Settled {
     pub(super) delivering: Delivering,
     pub(super) dialect: Dialect,
+    /// Kept until the answer is out; `None` for one that came back for its answer.
+    pub(super) _attending: Option<Arc<Attending>>,
 }
 
 impl fmt::Debug for Confirmed {
@@ -274,6 +279,11 @@ impl<'a> Proven<'a> {
             quote: quote.map(|quote| quote.digest),
             payment,
         });
+        let errand = (sale.payment.payer(), sale.request);
+        if gate.attendance.was_abandoned(errand, key) {
+            gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
+            return Err(Refusal::pending(dialect, &sale.payment, None));
+        }
         let earlier = gate.ledger.claim_earlier(&sale, visit.toll.replay).await;
         if let Some(claim) = earlier.map_err(|error| Refusal::ledger(Some(dialect), &error))? {
             gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
@@ -286,7 +296,8 @@ impl<'a> Proven<'a> {
         match reserve(gate, visit, sale).await? {
             Claim::Granted(lease) => {
                 gate.observe(&Event::Reserved { route: visit.route.key.clone(), key: lease.key() });
-                Ok(Reservation::Held(Reserved { visit, payment, lease, confirmed_by }))
+                let attending = gate.attendance.begin(errand, key, visit.client.cloned());
+                Ok(Reservation::Held(Reserved { visit, payment, lease, attending, confirmed_by }))
             }
             bought => bought_before(gate, visit, dialect, bought).map(Reservation::Bought),
         }
@@ -303,7 +314,7 @@ pub(super) fn bought_before(
     match claim {
         Claim::Redeem(delivering) => {
             gate.observe(&Event::Redeemed { route: visit.route.key.clone(), key: delivering.key() });
-            Ok(Admission::Settled(Settled { delivering, dialect }))
+            Ok(Admission::Settled(Settled { delivering, dialect, _attending: None }))
         }
         Claim::Repeat { answer, receipt } => Ok(Admission::Repeat(Repeat { answer, receipt, dialect })),
         Claim::InFlight { until } => Err(Refusal::InFlight { dialect, until }),
@@ -367,7 +378,7 @@ impl Settled {
 
     /// Whether the answer could still be collected if nothing of it is written now.
     pub fn collectable(&self) -> bool {
-        self.delivering.sale().collectable(false)
+        self.delivering.collectable()
     }
 
     /// The dialect to answer in.

@@ -3,6 +3,7 @@
 //! [`Gate::admit`] is the way in and [`Gate::settle`] the way home. Both are straight runs of `?`: what each step
 //! proves is in the type it returns ([`lifecycle`]), and why a request may not pass is a [`Refusal`].
 
+mod attendance;
 mod challenge;
 pub mod event;
 mod known;
@@ -24,6 +25,7 @@ use crate::protocol::Protocol;
 use crate::scheme::Scheme;
 use crate::tariff::Board;
 
+pub use attendance::Client;
 pub use event::{Event, Observer};
 pub use lifecycle::{Admission, Confirmed, Repeat, Settled};
 pub use rails::Rails;
@@ -31,6 +33,7 @@ pub use refusal::Refusal;
 pub use settlement::claims_of;
 pub use visit::Visit;
 
+use attendance::Attendance;
 use lifecycle::{Offered, Proof};
 
 /// Everything the gate asks on the way. Cheap to share; one for the life of the process.
@@ -42,6 +45,7 @@ pub struct Gate {
     wallets: Wallets,
     /// Settlements under way, each in a task of its own (S22).
     settling: AtomicUsize,
+    attendance: Arc<Attendance>,
 }
 
 /// What a gate is made of.
@@ -75,7 +79,8 @@ impl Gate {
                 observer.observe(&event);
             }
         });
-        Arc::new(Self { parts, rails, wallets: Wallets::default(), settling: AtomicUsize::new(0) })
+        let attendance = Arc::default();
+        Arc::new(Self { parts, rails, wallets: Wallets::default(), settling: AtomicUsize::new(0), attendance })
     }
 
     /// Decides about a request to a priced route: prove locally, then reserve, then call out (I5, S2, S33).

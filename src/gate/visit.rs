@@ -1,8 +1,11 @@
 //! A request to a priced route, as the gate sees it.
 
+use std::sync::Arc;
+
 use alloy::primitives::{B256, Keccak256};
 use http::{HeaderMap, Method};
 
+use super::Client;
 use crate::payment::{Replay, Resource, SettleMode};
 use crate::tariff::{Route, Toll};
 
@@ -23,6 +26,8 @@ pub struct Visit<'a> {
     pub path: &'a str,
     /// Its query, untouched.
     pub query: Option<&'a str>,
+    /// Who sent it, where that can be seen.
+    pub client: Option<&'a Arc<dyn Client>>,
 }
 
 impl Visit<'_> {

@@ -51,7 +51,7 @@ pub use sqlite::{CopyError, OpenError, Purpose, Restored, Sqlite};
 pub use store::{CellSwap, Census, Chore, Claimed, Filter, Store, StoreError, Swap, Version, Versioned, Write};
 
 use crate::payment::PaymentKey;
-use crate::primitives::Clock;
+use crate::primitives::{Clock, Timestamp};
 
 /// How long a delivery is held without word from its process. A living process renews it; after a crash the answer
 /// can be collected again this soon.
@@ -107,6 +107,8 @@ pub struct Ledger {
     /// Deliveries in this process, as last written: `tend` renews them.
     live: DashMap<PaymentKey, Versioned>,
     watcher: OnceLock<Watcher>,
+    /// Since when this process has been at it.
+    opened: Timestamp,
 }
 
 impl Ledger {
@@ -118,6 +120,7 @@ impl Ledger {
     /// A ledger whose records name this author.
     pub fn of(store: Arc<dyn Store>, clock: Arc<dyn Clock>, limits: Limits, author: Author) -> Arc<Self> {
         Arc::new(Self {
+            opened: clock.now(),
             store,
             clock,
             limits,

@@ -9,15 +9,16 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use crate::gate::event::Paid;
-use crate::gate::{Admission, Refusal, Repeat, Visit};
-use crate::ledger;
+use crate::gate::{Admission, Refusal, Repeat, Settled, Visit};
+use crate::ledger::{self, Delivered};
 use crate::payment::{Dialect, Replay, Resource, SettleMode};
 use crate::protocol::Answer;
 use crate::tariff::{Charge, Found, Route, Toll};
 
-use super::answer::{problem, problem_with};
+use super::answer::{problem, problem_with, with_receipt};
 use super::keep::{BodyDigest, Keeper};
 use super::passage::{Passage, Stage};
+use super::presence::{client, has_left};
 use super::target::{Target, canonical_host};
 use super::{Proxy, fields};
 
@@ -136,6 +137,7 @@ impl Proxy {
         }
         let host = passage.host.clone();
         let target = passage.target.clone()?;
+        let client = client(session);
         let request = session.req_header();
         let visit = Visit {
             route,
@@ -145,6 +147,7 @@ impl Proxy {
             host: &host,
             path: target.path(),
             query: target.query(),
+            client: client.as_ref(),
         };
         if through_get && self.carries_payment(&visit) {
             // What is sold is the GET. Nothing is reserved, and the authorization is still good for it (S39).
@@ -165,6 +168,9 @@ impl Proxy {
             }
             Ok(Admission::Settled(settled)) => {
                 passage.paid = Some(Paid::by(&settled));
+                if has_left(session) {
+                    return Some(self.put_by(settled));
+                }
                 passage.stage = Stage::Settled(Box::new(settled));
             }
             Ok(Admission::Repeat(repeat)) => return Some(Box::pin(self.repeat(session, passage, repeat)).await),
@@ -181,6 +187,18 @@ impl Proxy {
 
     fn carries_payment(&self, visit: &Visit<'_>) -> bool {
         !matches!(self.gate.protocol.decode(visit.fields), Ok(None))
+    }
+
+    /// It was paid for while its client left: the backend is not asked, and the answer can be collected or is owed.
+    /// Whoever closed only the sending side hears so.
+    fn put_by(&self, settled: Settled) -> Answer {
+        let receipt = self.gate.protocol.receipt(settled.receipt(), settled.dialect());
+        let detail = match settled.collectable() {
+            true => "the client closed its side while it paid; the same payment still gets the answer",
+            false => "the client closed its side while it paid; nothing was forwarded",
+        };
+        settled.end(Delivered::Nothing { untouched: true });
+        with_receipt(problem(StatusCode::BAD_REQUEST, detail), &receipt)
     }
 
     /// Answers from what is kept, if the request body is the same too (SAFETY, "Identical request").

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::{Config, Format, PayerInLog};
-use crate::facilitator::BreakerState;
+use crate::facilitator::{BreakerState, Notice};
 use crate::gate::Event;
 use crate::gate::event::Answered;
 use crate::primitives::{Payer, Secret};
@@ -109,13 +109,13 @@ impl Lines {
                 tracing::info!(%key, route = &*route.0, "signed again: not charged, an earlier payment is open");
             }
             Event::Redeemed { route, key } => tracing::info!(%key, route = &*route.0, "redeemed"),
-            Event::Asked { facilitator, call, outcome, took } => {
+            Event::Facilitator(Notice::Asked { facilitator, call, outcome, took }) => {
                 tracing::debug!(facilitator = &**facilitator, call, outcome, milliseconds = millis(*took), "asked");
             }
             Event::WalletAsked { network, outcome } => {
                 tracing::debug!(network = network.as_str(), outcome, "contract wallet");
             }
-            Event::Breaker { facilitator, network, state, why } => {
+            Event::Facilitator(Notice::Breaker { facilitator, network, state, why }) => {
                 let (facilitator, network, why) = (&**facilitator, network.as_str(), why.as_str());
                 match state {
                     BreakerState::Open => tracing::error!(facilitator, network, why, "breaker open"),

@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::facilitator::chain::Health;
-use crate::facilitator::{BreakerState, Purse};
+use crate::facilitator::{BreakerState, Notice, Purse};
 use crate::gate::Event;
 use crate::gate::event::{Answered, PHASES};
 use crate::ledger::Census;
@@ -315,7 +315,7 @@ impl Metrics {
             Event::Alarm { .. } => {
                 self.alarms.inc();
             }
-            Event::Asked { facilitator, call, outcome, took } => {
+            Event::Facilitator(Notice::Asked { facilitator, call, outcome, took }) => {
                 let facilitator = Arc::clone(facilitator);
                 let by_outcome = ByCallOutcome { facilitator: Arc::clone(&facilitator), call, outcome };
                 self.calls.get_or_create(&by_outcome).inc();
@@ -325,7 +325,9 @@ impl Metrics {
                 let by_outcome = ByNetworkOutcome { network: network.to_string(), outcome };
                 self.wallets.get_or_create(&by_outcome).inc();
             }
-            Event::Breaker { facilitator, network, state, .. } => self.breaker(facilitator, network, *state),
+            Event::Facilitator(Notice::Breaker { facilitator, network, state, .. }) => {
+                self.breaker(facilitator, network, *state)
+            }
             Event::Paused { scope, .. } => {
                 self.paused.get_or_create(&ByRoute { route: scope.as_str().into() }).set(1);
             }

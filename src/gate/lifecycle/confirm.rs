@@ -23,21 +23,21 @@ impl Reserved<'_> {
     /// Whoever answers first, in the order of the file, decides: verifying moves nothing, so of those that do not
     /// answer any number may be asked.
     async fn verify(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
-        let Self { visit, payment, lease, confirmed_by } = self;
+        let Self { visit, payment, lease, attending, confirmed_by } = self;
         let dialect = payment.dialect;
         let payment = Arc::new(payment);
         if let Some(facilitator) = confirmed_by {
-            return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator }));
+            return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator, attending }));
         }
         // However many are asked: the payment is held for no longer than its route allows the request.
         let deadline = Instant::now() + visit.route.limits.timeout;
         for facilitator in candidates {
             let Ok(verdict) = timeout_at(deadline, facilitator.verify(&payment)).await else { break };
             match verdict {
-                Ok(()) => return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator })),
+                Ok(()) => return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator, attending })),
                 // Somebody else may have submitted what the payer signed, after we took it: then it is paid (S18).
                 Err(VerifyError::Declined(decline)) if decline.nonce_used() && facilitator.sees_chain() => {
-                    let confirmed = Confirmed { payment, lease, facilitator };
+                    let confirmed = Confirmed { payment, lease, facilitator, attending };
                     return gate.settled_by_others(confirmed).await.map(Admission::Settled);
                 }
                 // Nobody here can look. Money may have moved, to us perhaps, so nobody is asked for more (I4).
@@ -67,12 +67,13 @@ impl Reserved<'_> {
     /// Settles at the first, in the order of the file, that something can be sent to. As soon as it is not certain
     /// that nothing was sent, nobody else is ever asked (S13).
     async fn settle(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
-        let Self { visit, payment, mut lease, .. } = self;
+        let Self { visit, payment, mut lease, attending, .. } = self;
         let (dialect, payment) = (payment.dialect, Arc::new(payment));
         let mut candidates = candidates.into_iter().peekable();
         while let Some(facilitator) = candidates.next() {
             let sale = Arc::clone(lease.sale());
-            let confirmed = Confirmed { payment: Arc::clone(&payment), lease, facilitator };
+            let attending = Arc::clone(&attending);
+            let confirmed = Confirmed { payment: Arc::clone(&payment), lease, facilitator, attending };
             match gate.settle(confirmed).await {
                 // Of all refusals this one alone says that nothing was sent, and it is said only after the ledger has
                 // let the payment go. So it is taken anew, like any payment, and the next one is asked.
