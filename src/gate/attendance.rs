@@ -12,9 +12,9 @@ use dashmap::DashMap;
 use crate::payment::PaymentKey;
 use crate::primitives::Payer;
 
-/// Whoever sent a request.
-pub trait Client: fmt::Debug + Send + Sync {
-    /// Whether they have closed their side of the connection.
+/// What a request came on.
+pub trait Connection: fmt::Debug + Send + Sync {
+    /// Whether the client has closed its side.
     fn has_left(&self) -> bool;
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Attendance(DashMap<Errand, Vec<Attended>>);
 #[derive(Debug)]
 struct Attended {
     key: PaymentKey,
-    client: Option<Arc<dyn Client>>,
+    connection: Option<Arc<dyn Connection>>,
 }
 
 /// A paid request that is not over. It is when this is dropped.
@@ -45,18 +45,18 @@ impl Attendance {
         self: &Arc<Self>,
         errand: Errand,
         key: PaymentKey,
-        client: Option<Arc<dyn Client>>,
+        connection: Option<Arc<dyn Connection>>,
     ) -> Arc<Attending> {
-        self.0.entry(errand).or_default().push(Attended { key, client });
+        self.0.entry(errand).or_default().push(Attended { key, connection });
         Arc::new(Attending { attendance: Arc::clone(self), errand, key })
     }
 
     /// Whether an identical request of this payer, under another payment, is being served for nobody.
     pub(super) fn was_abandoned(&self, errand: Errand, key: PaymentKey) -> bool {
         self.0.get(&errand).is_some_and(|requests| {
-            requests
-                .iter()
-                .any(|request| request.key != key && request.client.as_ref().is_some_and(|client| client.has_left()))
+            requests.iter().any(|request| {
+                request.key != key && request.connection.as_ref().is_some_and(|connection| connection.has_left())
+            })
         })
     }
 }
@@ -81,7 +81,7 @@ mod tests {
     #[derive(Debug, Default)]
     struct Caller(AtomicBool);
 
-    impl Client for Caller {
+    impl Connection for Caller {
         fn has_left(&self) -> bool {
             self.0.load(Ordering::Relaxed)
         }

@@ -28,6 +28,15 @@ pub enum Event {
         /// Why.
         reason: &'static str,
     },
+    /// Somebody was not sold to (S35); counted as refused.
+    Screened {
+        /// The route they asked for.
+        route: RouteKey,
+        /// The reason code.
+        reason: &'static str,
+        /// Whose account it would have been, where a payment named one. Not proven to be theirs.
+        payer: Option<Payer>,
+    },
     /// A payment passed every check and holds its key.
     Reserved {
         /// The route it is for.

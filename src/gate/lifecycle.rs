@@ -41,7 +41,7 @@ struct Candidate {
 /// A credential whose signer has promised exactly what an offer asks.
 pub(super) struct Proven<'a> {
     visit: &'a Visit<'a>,
-    payment: Payment,
+    pub(super) payment: Payment,
     key: PaymentKey,
     quote: Option<Quote>,
     /// Who has just said that it would settle, because only they could tell who signed.
@@ -296,7 +296,7 @@ impl<'a> Proven<'a> {
         match reserve(gate, visit, sale).await? {
             Claim::Granted(lease) => {
                 gate.observe(&Event::Reserved { route: visit.route.key.clone(), key: lease.key() });
-                let attending = gate.attendance.begin(errand, key, visit.client.cloned());
+                let attending = gate.attendance.begin(errand, key, visit.connection.cloned());
                 Ok(Reservation::Held(Reserved { visit, payment, lease, attending, confirmed_by }))
             }
             bought => bought_before(gate, visit, dialect, bought).map(Reservation::Bought),
@@ -321,6 +321,7 @@ pub(super) fn bought_before(
         Claim::Unresolved { entry } => Err(Refusal::unresolved(dialect, &entry)),
         Claim::Spent { receipt } => Err(Refusal::Spent { dialect, receipt }),
         Claim::Exhausted => Err(Refusal::Exhausted(dialect)),
+        Claim::Overspent { until } => Err(Refusal::Overspent { dialect, until }),
         // Not ours to keep: the caller has refused this payment as a new one. Dropping the lease lets it go.
         Claim::Granted(_) => Err(Refusal::NoSuchOffer(dialect)),
     }

@@ -20,12 +20,12 @@ use std::sync::atomic::AtomicUsize;
 use crate::facilitator::{Pool, Wallets};
 use crate::ledger::Ledger;
 use crate::payment::{Credential, QuoteKey};
-use crate::primitives::Clock;
+use crate::primitives::{Clock, Payer};
 use crate::protocol::Protocol;
 use crate::scheme::Scheme;
 use crate::tariff::Board;
 
-pub use attendance::Client;
+pub use attendance::Connection;
 pub use event::{Event, Observer};
 pub use lifecycle::{Admission, Confirmed, Repeat, Settled};
 pub use rails::Rails;
@@ -88,6 +88,9 @@ impl Gate {
     /// # Errors
     /// A [`Refusal`] says why it may not pass and what its sender should do next.
     pub async fn admit(self: &Arc<Self>, visit: &Visit<'_>) -> Result<Admission, Refusal> {
+        if let Some(barred) = visit.screening.turn_away(visit, self.clock.now()) {
+            return Err(self.screened(visit, barred, None));
+        }
         let Some(credential) = self.protocol.decode(visit.fields)? else {
             return Err(self.rails.bar(visit, None).unwrap_or(Refusal::PaymentRequired));
         };
@@ -97,6 +100,10 @@ impl Gate {
 
     /// The way in of a request that carries a payment.
     async fn take(self: &Arc<Self>, visit: &Visit<'_>, credential: Credential) -> Result<Admission, Refusal> {
+        let payer = Some(credential.authorization.payer());
+        if let Some(screened) = visit.screening.turn_back(&credential) {
+            return Err(self.screened(visit, screened, payer));
+        }
         let proven = match Offered::to(visit).present(self, credential).and_then(|presented| presented.prove(self)) {
             Ok(Proof::Proven(proven)) => proven,
             Ok(Proof::Unjudged(unjudged)) => unjudged.vouched(self).await?,
@@ -104,6 +111,9 @@ impl Gate {
             // would charge twice (I4).
             Err(unpayable) => return known::recall(self, visit, unpayable).await,
         };
+        if let Some(screened) = visit.screening.spoil(&proven.payment.offer, proven.payment.dialect) {
+            return Err(self.screened(visit, screened, payer));
+        }
         match proven.reserve(self).await? {
             lifecycle::Reservation::Held(reserved) => {
                 let admission = reserved.confirm(self).await?;
@@ -111,6 +121,14 @@ impl Gate {
             }
             lifecycle::Reservation::Bought(admission) => Ok(admission),
         }
+    }
+
+    /// Tells of somebody who is not sold to: whoever keeps the lists wants to know.
+    fn screened(&self, visit: &Visit<'_>, refusal: Refusal, payer: Option<Payer>) -> Refusal {
+        if matches!(refusal, Refusal::Screened(..)) {
+            self.observe(&Event::Screened { route: visit.route.key.clone(), reason: refusal.name(), payer });
+        }
+        refusal
     }
 
     /// What is closed.

@@ -99,7 +99,7 @@ impl Lease {
         self.over = true;
         match ended {
             Some((entry, Swap::Applied(version))) => Ok(InSettlement::new(&self, entry, version)),
-            Some((_, Swap::Stale(_) | Swap::Claimed(_))) | None => Err(BeginError::Lost),
+            Some((_, Swap::Stale(_) | Swap::Claimed(_) | Swap::Overspent)) | None => Err(BeginError::Lost),
         }
     }
 

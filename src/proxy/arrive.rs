@@ -1,5 +1,6 @@
 //! A request arrives: is it one request, where does it go, and may it pass?
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::tariff::{Charge, Found, Route, Toll};
 use super::answer::{problem, problem_with, with_receipt};
 use super::keep::{BodyDigest, Keeper};
 use super::passage::{Passage, Stage};
-use super::presence::{client, has_left};
+use super::presence::{connection, has_left};
 use super::target::{Target, canonical_host};
 use super::{Proxy, fields};
 
@@ -137,6 +138,8 @@ impl Proxy {
         }
         let host = passage.host.clone();
         let target = passage.target.clone()?;
+        let live = Arc::clone(&passage.live);
+        let connection = connection(session);
         let client = client(session);
         let request = session.req_header();
         let visit = Visit {
@@ -147,7 +150,9 @@ impl Proxy {
             host: &host,
             path: target.path(),
             query: target.query(),
-            client: client.as_ref(),
+            connection: connection.as_ref(),
+            client,
+            screening: &live.screening,
         };
         if through_get && self.carries_payment(&visit) {
             // What is sold is the GET. Nothing is reserved, and the authorization is still good for it (S39).
@@ -314,6 +319,11 @@ fn preflight_method(request: &RequestHeader) -> Option<Method> {
         return None;
     }
     Method::from_bytes(request.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.as_bytes()).ok()
+}
+
+/// Who is at the other end of the connection.
+pub(super) fn client(session: &Session) -> Option<IpAddr> {
+    session.client_addr()?.as_inet().map(SocketAddr::ip)
 }
 
 fn content_length(request: &RequestHeader) -> Option<u64> {

@@ -9,6 +9,7 @@ use crate::gate::{Refusal, Visit};
 use crate::ledger::{Delivered, Response};
 use crate::protocol::Answer;
 
+use super::arrive::client;
 use super::passage::{Passage, Stage};
 use super::{Proxy, answer};
 
@@ -77,7 +78,9 @@ impl Proxy {
             host: &passage.host,
             path: target.path(),
             query: target.query(),
-            client: None,
+            connection: None,
+            client: client(session),
+            screening: &passage.live.screening,
         };
         Some(self.gate.refuse(&visit, refusal))
     }

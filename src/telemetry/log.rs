@@ -78,6 +78,10 @@ impl Lines {
         match event {
             Event::Answered(answered) => self.access(answered),
             Event::Offered { .. } | Event::Refused { .. } => {}
+            Event::Screened { route, reason, payer } => {
+                let payer = payer.map(|payer| self.payer(payer)).unwrap_or_default();
+                tracing::info!(route = &*route.0, reason, payer, "screened");
+            }
             Event::Reserved { route, key } => tracing::debug!(%key, route = &*route.0, "reserved"),
             Event::Released { route, key, exhausted } => {
                 tracing::debug!(%key, route = &*route.0, exhausted, "released");

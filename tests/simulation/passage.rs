@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, Method};
 use tokio::sync::oneshot;
-use tollhouse::gate::{Admission, Client, Confirmed, Refusal, Settled, Visit};
+use tollhouse::gate::rails::Screening;
+use tollhouse::gate::{Admission, Confirmed, Connection, Refusal, Settled, Visit};
 use tollhouse::ledger::{self, Delivered};
 use tollhouse::payment::{PaymentKey, Replay, SettleMode};
 use tollhouse::primitives::Timestamp;
@@ -51,7 +52,7 @@ pub struct Line {
     answer: std::sync::Mutex<Option<oneshot::Sender<Heard>>>,
 }
 
-impl Client for Line {
+impl Connection for Line {
     fn has_left(&self) -> bool {
         self.is_gone()
     }
@@ -101,7 +102,7 @@ impl Passage {
     async fn arrive(&self) -> Heard {
         let request = &self.request;
         let (route, toll) = town().find(request.posted, &request.method, request.path);
-        let client: Arc<dyn Client> = self.line.clone();
+        let connection: Arc<dyn Connection> = self.line.clone();
         let visit = Visit {
             route: &route,
             toll: &toll,
@@ -110,7 +111,9 @@ impl Passage {
             host: "api.example.com",
             path: request.path,
             query: request.query.as_deref(),
-            client: Some(&client),
+            connection: Some(&connection),
+            client: None,
+            screening: Screening::none(),
         };
         self.pulse().beat().await;
         if self.world().mutated(Mutation::ForwardsFirst)

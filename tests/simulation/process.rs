@@ -168,6 +168,7 @@ impl Observer for Teller {
 fn words(event: &Event) -> String {
     match event {
         Event::Refused { reason, .. } => format!("refused: {reason}"),
+        Event::Screened { reason, .. } => format!("screened: {reason}"),
         Event::Declined { key, code, .. } => format!("{} declined: {code}", crate::world::short(key)),
         Event::Unknown { key, cause, .. } => format!("{} unknown: {cause}", crate::world::short(key)),
         Event::Settled { key, reconciled, .. } => {

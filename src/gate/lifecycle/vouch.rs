@@ -16,6 +16,9 @@ impl<'a> Unjudged<'a> {
         let Self { visit, signatures, credential } = self;
         let mut refusal = Refusal::Mismatch(credential.dialect, Mismatch::Signature);
         for (Candidate { offer, quote }, presented) in signatures {
+            if let Some(screened) = visit.screening.spoil(&offer, credential.dialect) {
+                return Err(gate.screened(visit, screened, Some(credential.authorization.payer())));
+            }
             let payment = Payment {
                 offer,
                 authorization: credential.authorization.clone(),
