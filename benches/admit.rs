@@ -71,8 +71,8 @@ impl Stand {
             host: "localhost",
             path: "/paid",
             query: None,
-            client: None,
             connection: None,
+            client: None,
             screening: Screening::none(),
         }
     }

@@ -43,7 +43,7 @@ pub struct Gate {
     rails: Arc<Rails>,
     /// Which contract wallets are accepted.
     wallets: Wallets,
-    /// Settlements under way, each in a task of its own (S22).
+    /// Settlements under way (S22).
     settling: AtomicUsize,
     attendance: Arc<Attendance>,
 }
@@ -106,10 +106,10 @@ impl Gate {
         }
         let proven = match Offered::to(visit).present(self, credential).and_then(|presented| presented.prove(self)) {
             Ok(Proof::Proven(proven)) => proven,
-            Ok(Proof::Unjudged(unjudged)) => unjudged.vouched(self).await?,
+            Ok(Proof::Unjudged(unjudged)) => Box::pin(unjudged.vouched(self)).await?,
             // A payment that is no longer good as a new one may still be one we took: then asking for another
             // would charge twice (I4).
-            Err(unpayable) => return known::recall(self, visit, unpayable).await,
+            Err(unpayable) => return Box::pin(known::recall(self, visit, unpayable)).await,
         };
         if let Some(screened) = visit.screening.spoil(&proven.payment.offer, proven.payment.dialect) {
             return Err(self.screened(visit, screened, payer));
