@@ -82,6 +82,7 @@ codes! {
     LEDGER "TH2019" "A ledger is a file or a database, and only a file can have a single user."
     CAP "TH2020" "The price is above a cap, or the cap is not an amount of dollars."
     SCREENING "TH2021" "A rule about who is not sold to is none: a range, a country, or whose word about countries counts."
+    WALLETS "TH2022" "Factories create contract wallets, and on this network those are refused."
     CROSSING "TH2101" "Two routes match a common request and neither is more specific, so the price would be a matter of taste."
     DUPLICATE_ROUTE "TH2102" "Two lines name the same route."
     SAME_METHOD "TH2103" "Two routes on the same path name the same method, and neither is more specific."

@@ -46,8 +46,11 @@ pub(super) static UPSTREAM: Section = section(
 );
 pub(super) static UPSTREAM_TIMEOUTS: Section = section("an upstream's timeouts", &["connect", "idle"], &["first_byte"]);
 pub(super) static PAYEE: Section = section("`pay_to`", &["address", "assets"], &[]);
-pub(super) static NETWORK: Section =
-    section("a network", &["chain", "testnet", "explorer", "rpc", "confirmations", "assets"], &[]);
+pub(super) static NETWORK: Section = section(
+    "a network",
+    &["chain", "testnet", "explorer", "rpc", "confirmations", "wallets", "factories", "assets"],
+    &[],
+);
 pub(super) static CONFIRMATIONS: Section = section("`confirmations`", &["blocks", "safe_above"], &[]);
 pub(super) static ASSET: Section = section("an asset", &["address", "decimals", "peg", "eip712"], &["permit2"]);
 pub(super) static EIP712: Section = section("`eip712`", &["name", "version"], &[]);

@@ -75,6 +75,8 @@ pub struct Live {
     pub nodes: facilitator::Nodes,
     /// How deep transfers have to lie before they count.
     pub confirmations: facilitator::Depths,
+    /// Where contract wallets are accepted, and which factories may create one.
+    pub wallets: facilitator::Factories,
     /// How much the log tells.
     pub log: telemetry::Config,
     /// Names of the networks with real money on them that somebody is paid on.

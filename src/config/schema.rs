@@ -157,6 +157,15 @@ fn network() -> Value {
             "testnet": {"type": "boolean", "description": "Money on it is not real."},
             "explorer": {"type": "string", "description": "Where a person can look at a transaction; with {tx}."},
             "rpc": {"type": "array", "items": {"$ref": "#/$defs/node"}},
+            "wallets": {
+                "enum": ["refuse", "accept"],
+                "description": "Whether contract wallets may pay: a node or facilitator is asked what they signed.",
+            },
+            "factories": {
+                "type": "array",
+                "items": {"$ref": "#/$defs/account"},
+                "description": "Who may create a wallet with our gas when it pays for the first time.",
+            },
             "confirmations": object(
                 &keys::CONFIRMATIONS,
                 &[],

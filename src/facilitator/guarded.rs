@@ -127,6 +127,24 @@ impl Facilitator for Guarded {
         verdict
     }
 
+    /// Goes through a breaker like any payment and may be the try that closes it, but opens none: a wallet that takes
+    /// long to judge a signature could bring silence about.
+    async fn vouch(&self, payment: &Payment) -> Result<(), VerifyError> {
+        let asking = self.ask(Call::Verify, payment).map_err(VerifyError::Unavailable)?;
+        let is_try = asking.breaker.is_some_and(|(_, own)| own.standing(self.clock.now()) != BreakerState::Closed);
+        let verdict = match timeout(self.verify_timeout + GRACE, self.inner.vouch(payment)).await {
+            Ok(verdict) => verdict,
+            Err(elapsed) => Err(VerifyError::Unavailable(elapsed.into())),
+        };
+        let (end, word) = match &verdict {
+            Ok(()) => (End::Passed, "valid"),
+            Err(VerifyError::Declined(_)) => (End::Answered, "declined"),
+            Err(VerifyError::Unavailable(_)) => (End::Abandoned, "unavailable"),
+        };
+        asking.ended((if is_try { end } else { End::Abandoned }, word));
+        verdict
+    }
+
     /// Part of settling: what goes wrong here counts, what goes well is only the beginning.
     async fn prepare(&self, payment: &Payment) -> Result<Prepared, SettleError> {
         let asking = self.ask(Call::Settle, payment).map_err(SettleError::NotSent)?;

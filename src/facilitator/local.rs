@@ -15,6 +15,7 @@ mod book;
 mod broadcast;
 mod desk;
 mod notes;
+mod plan;
 mod purse;
 mod signer;
 mod tend;
@@ -32,6 +33,7 @@ use self::barrier::{Barrier, Turned};
 use self::book::{Attempt, Flight, Raw};
 use self::broadcast::{Broadcast, broadcast};
 use self::desk::{Closed, Signed, Unwritten};
+use self::plan::{Plan, Unplanned};
 use self::purse::{Purse, affords};
 use self::tend::Tending;
 use self::transaction::{Call, Fees, gas_limit};
@@ -39,7 +41,8 @@ use super::chain::{Chain, Found, NotThere, RpcError, Verdict};
 use super::{BoxError, Decline, Facilitator, Holds, Outcome, Prepared, SettleError, Shed, Unresolved, VerifyError};
 use crate::payment::{Authorization, Dialect, Eip3009, Offer, Payment, Receipt, TransactionHash};
 use crate::primitives::{Clock, Payee, Timestamp, failpoint};
-use crate::scheme::exact::eip3009::calldata_vrs;
+use crate::scheme::Scheme as _;
+use crate::scheme::exact::Eip3009Exact;
 
 pub use self::desk::Desk;
 pub use self::notes::{Note, Noted, Notes};
@@ -124,7 +127,16 @@ impl From<Turned> for Obstacle {
         match turned {
             Turned::Suspended => Self::Declined(decline(SUSPENDED)),
             Turned::Empty => Self::Declined(decline(INSUFFICIENT_BALANCE)),
-            Turned::Busy => Self::Unavailable(Shed(turned.into()).into()),
+            Turned::Busy | Turned::Wallets => Self::Unavailable(Shed(turned.into()).into()),
+        }
+    }
+}
+
+impl From<Unplanned> for Obstacle {
+    fn from(unplanned: Unplanned) -> Self {
+        match unplanned {
+            Unplanned::Malformed(_) => Self::Declined(decline(BAD_SIGNATURE)),
+            Unplanned::Unseen(_) => Self::Unavailable(unplanned.into()),
         }
     }
 }
@@ -167,6 +179,9 @@ impl Local {
         }
         let signed = signed(payment);
         let token = payment.offer.asset.address;
+        if self.barrier.has_closed_to_wallets(self.clock.now()) && !is_own_key(payment) {
+            return Err(Turned::Wallets.into());
+        }
         let _asking = self.barrier.pass(signed.from, token, signed.value.units(), self.clock.now())?;
         let answer = work.await;
         if answer.is_ok() {
@@ -180,8 +195,8 @@ impl Local {
     async fn simulate(&self, payment: &Payment) -> Result<(), Obstacle> {
         self.purse.suffices().map_err(|poor| Obstacle::Unavailable(poor.into()))?;
         self.check_time(payment)?;
-        let call = self.call_object(payment, &input(payment)?);
-        match self.chain.read::<Bytes>("eth_call", json!([call, "latest"])).await {
+        let plan = Plan::of(payment, signed(payment), &self.chain).await?;
+        match self.chain.read::<Bytes>("eth_call", json!([self.call_object(&plan), "latest"])).await {
             Ok(_) => Ok(()),
             Err(error) => Err(self.diagnose(payment, error).await),
         }
@@ -209,8 +224,13 @@ impl Local {
             self.barrier.saw_balance(signed.from, token, balance, self.clock.now());
             return Obstacle::Declined(decline(INSUFFICIENT_BALANCE));
         }
+        self.barrier.unwelcome(signed.from);
         if !error.is_revert() {
-            return Obstacle::Unavailable(error.into());
+            // A payer's code may have burnt all the gas it was given; nodes have many words for that.
+            return Obstacle::Unavailable(match self.chain.has_code(signed.from).await {
+                Ok(true) => Shed(error.into()).into(),
+                Ok(false) | Err(_) => error.into(),
+            });
         }
         tracing::info!(facilitator = %self.name, payment = %payment.key(), %error, "the token refuses a payment");
         Obstacle::Declined(decline(match time {
@@ -229,17 +249,17 @@ impl Local {
         }
     }
 
-    /// The transfer as JSON-RPC describes a call.
-    fn call_object(&self, payment: &Payment, input: &Bytes) -> Value {
-        json!({ "from": self.address(), "to": payment.offer.asset.address, "data": input })
+    /// The transfer as JSON-RPC describes a call. It gets no more gas than it would get in earnest.
+    fn call_object(&self, Plan { to, input, most_gas }: &Plan) -> Value {
+        json!({ "from": self.address(), "to": to, "data": input, "gas": U64::from(*most_gas) })
     }
 
     /// The transaction that settles the payment, but for its nonce. Estimating its gas simulates it once more, so
     /// what would revert is not sent (S30).
     async fn call(&self, payment: &Payment) -> Result<Call, Obstacle> {
         self.check_time(payment)?;
-        let input = input(payment)?;
-        let simulated = json!([self.call_object(payment, &input), "latest"]);
+        let plan = Plan::of(payment, signed(payment), &self.chain).await?;
+        let simulated = json!([self.call_object(&plan), "latest"]);
         let (estimate, fees) = tokio::join!(self.chain.read::<U64>("eth_estimateGas", simulated), self.fees());
         let estimate = match estimate {
             Ok(estimate) => estimate.to(),
@@ -247,10 +267,10 @@ impl Local {
         };
         Ok(Call {
             chain_id: self.chain.chain_id(),
-            to: payment.offer.asset.address,
-            input,
-            gas_limit: gas_limit(estimate).map_err(|dear| Obstacle::Unavailable(dear.into()))?,
+            gas_limit: gas_limit(estimate, plan.most_gas).map_err(|dear| Obstacle::Unavailable(dear.into()))?,
             fees: fees.map_err(Obstacle::Unavailable)?,
+            to: plan.to,
+            input: plan.input,
         })
     }
 
@@ -409,7 +429,7 @@ impl Local {
             Ok(Verdict::Settled { transaction, block, .. }) => Ok(self.receipt(payment, transaction, block)),
             Ok(Verdict::Never(_) | Verdict::CannotTell(_)) | Err(_) => {
                 if why == NotThere::Reverted {
-                    self.barrier.saw_revert(payment.payer().0, self.clock.now());
+                    self.barrier.saw_revert(payment.payer().0, !is_own_key(payment), self.clock.now());
                 }
                 Err(SettleError::Unknown { transaction: Some(sent.hash), source: why.into() })
             }
@@ -531,8 +551,9 @@ impl Facilitator for Local {
     }
 }
 
-fn input(payment: &Payment) -> Result<Bytes, Obstacle> {
-    calldata_vrs(signed(payment)).ok_or_else(|| Obstacle::Declined(decline(BAD_SIGNATURE)))
+/// Whether the payer's own key signed, rather than a wallet accepted the signature.
+fn is_own_key(payment: &Payment) -> bool {
+    Eip3009Exact.signature(&payment.offer, &payment.authorization).is_ok()
 }
 
 fn signed(payment: &Payment) -> &Eip3009 {

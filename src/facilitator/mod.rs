@@ -1,6 +1,7 @@
 //! Who confirms a payment, and who moves the money?
 
 mod breaker;
+mod budget;
 mod cdp;
 pub mod chain;
 mod guarded;
@@ -9,6 +10,7 @@ pub mod local;
 mod pool;
 mod remote;
 pub mod sandbox;
+pub mod wallets;
 
 pub use breaker::{BreakerConfig, BreakerState};
 pub use guarded::{Guarded, Notice, Tell};
@@ -17,6 +19,7 @@ pub use pool::Pool;
 #[cfg(feature = "testing")]
 pub(crate) use remote::readers;
 pub use remote::{Contradiction, Misconfigured, Remote, Witness, Witnessed, check_url};
+pub use wallets::{Factories, Wallets};
 
 use std::time::Duration;
 
@@ -137,6 +140,12 @@ pub trait Facilitator: Send + Sync + 'static {
 
     /// Confirms that the payment would settle. Moves nothing.
     async fn verify(&self, payment: &Payment) -> Result<(), VerifyError>;
+
+    /// As `verify`, for a payment that nothing is proven of: junk may be in it. What becomes of it says nothing about
+    /// the facilitator, since any stranger can bring it about.
+    async fn vouch(&self, payment: &Payment) -> Result<(), VerifyError> {
+        self.verify(payment).await
+    }
 
     /// Everything up to the point of no return. A local facilitator signs the transaction here, so that its hash
     /// is in the ledger before anyone can see it; a remote one has nothing to add.

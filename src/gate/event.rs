@@ -137,6 +137,13 @@ pub enum Event {
     },
     /// Something happened between us and a facilitator.
     Facilitator(Notice),
+    /// A signature was presented that only the payer's wallet can judge.
+    WalletAsked {
+        /// The wallet's network.
+        network: Caip2,
+        /// A fixed word: `accepted`, `refused`; `unavailable`; or, where nobody was asked, `factory` and `shed`.
+        outcome: &'static str,
+    },
     /// Somebody has paused a route, or all of them.
     Paused {
         /// Which.

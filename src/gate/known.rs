@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use crate::ledger::{Claim, Entry, Keyed, Sale, State};
-use crate::payment::{Chosen, ChosenNetwork, Credential, Dialect, PaymentKey};
+use crate::payment::{Authorization, Chosen, ChosenNetwork, Credential, Dialect, PaymentKey};
 use crate::scheme;
 
-use super::lifecycle::{bought_before, check_signature};
+use super::lifecycle::{bought_before, check_signature, wallet_signature};
 use super::{Admission, Gate, Refusal, Visit};
 
 /// A credential that cannot be taken as a new payment, and why.
@@ -79,11 +79,15 @@ async fn remembered(gate: &Gate, visit: &Visit<'_>, credential: &Credential) -> 
     // One look for each asset the client may mean, so that a refusal never costs more than a few recoveries.
     for offer in visit.toll.offers.iter().filter(|offer| scheme::same_asset(offer, &credential.chosen)) {
         let key = PaymentKey::of(&offer.network.id, offer.asset.address, &credential.authorization);
-        if seen.contains(&key) || check_signature(gate, key, offer, &credential.authorization).is_err() {
+        let proven = check_signature(gate, key, offer, &credential.authorization).is_ok();
+        let may_be_wallets = || wallet_signature(gate, offer, &credential.authorization).is_some();
+        if seen.contains(&key) || !proven && !may_be_wallets() {
             continue;
         }
         seen.push(key);
-        if let Some(entry) = load(gate, credential.dialect, key).await? {
+        let entry = load(gate, credential.dialect, key).await?;
+        // A wallet is not asked again: whoever has the signature that it accepted holds what we took.
+        if let Some(entry) = entry.filter(|entry| proven || is_of(entry, &credential.authorization)) {
             return Ok(Some(entry));
         }
     }
@@ -98,12 +102,19 @@ async fn withdrawn(gate: &Gate, credential: &Credential) -> Result<Option<Entry>
     };
     let key = PaymentKey::of(network, terms.asset, &credential.authorization);
     let entry = load(gate, credential.dialect, key).await?;
-    let signed =
-        |entry: &Entry| check_signature(gate, key, &entry.sale.payment.offer, &credential.authorization).is_ok();
+    let signed = |entry: &Entry| {
+        is_of(entry, &credential.authorization)
+            || check_signature(gate, key, &entry.sale.payment.offer, &credential.authorization).is_ok()
+    };
     Ok(entry.filter(signed))
 }
 
-async fn load(gate: &Gate, dialect: Dialect, key: PaymentKey) -> Result<Option<Entry>, Refusal> {
+/// Whether the ledger holds this very authorization, signature and all. It was proven when it was taken.
+pub(super) fn is_of(entry: &Entry, authorization: &Authorization) -> bool {
+    entry.sale.payment.authorization == *authorization
+}
+
+pub(super) async fn load(gate: &Gate, dialect: Dialect, key: PaymentKey) -> Result<Option<Entry>, Refusal> {
     let stored = gate.ledger.store().load(key).await;
     let stored = stored.map_err(|error| Refusal::ledger(Some(dialect), &error))?;
     Ok(stored.map(|versioned| versioned.entry))

@@ -4,6 +4,7 @@
 //! hand is the proof that all of it happened. Transitions take `self`; the fields are private to this module.
 
 mod confirm;
+mod vouch;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::facilitator::Facilitator;
 use crate::ledger::{self, Answer, Claim, Delivering, Keyed, Lease, Sale};
 use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, PaymentKey, Quote, Receipt, Replay};
 use crate::primitives::{AtomicAmount, Timestamp};
-use crate::scheme::{self, Mismatch};
+use crate::scheme::{self, Mismatch, WalletSignature};
 
 use super::attendance::Attending;
 use super::known::{self, Unpayable};
@@ -39,10 +40,28 @@ struct Candidate {
 
 /// A credential whose signer has promised exactly what an offer asks.
 pub(super) struct Proven<'a> {
-    pub(super) visit: &'a Visit<'a>,
+    visit: &'a Visit<'a>,
     pub(super) payment: Payment,
-    pub(super) key: PaymentKey,
-    pub(super) quote: Option<Quote>,
+    key: PaymentKey,
+    quote: Option<Quote>,
+    /// Who has just said that it would settle, because only they could tell who signed.
+    confirmed_by: Option<Arc<dyn Facilitator>>,
+}
+
+/// A credential whose terms fit and whose signature only the payer's wallet can judge. Nothing is proven yet.
+pub(super) struct Unjudged<'a> {
+    visit: &'a Visit<'a>,
+    /// Never empty; several only where a v1 client cannot say which asset it means.
+    signatures: Vec<(Candidate, WalletSignature)>,
+    credential: Credential,
+}
+
+/// How far a credential can be proven without asking anybody.
+pub(super) enum Proof<'a> {
+    /// All the way.
+    Proven(Proven<'a>),
+    /// Up to the signature.
+    Unjudged(Unjudged<'a>),
 }
 
 /// A proven payment that this request alone holds.
@@ -50,6 +69,7 @@ pub(super) struct Reserved<'a> {
     visit: &'a Visit<'a>,
     lease: Lease,
     attending: Arc<Attending>,
+    confirmed_by: Option<Arc<dyn Facilitator>>,
 }
 
 /// How reserving ended.
@@ -180,25 +200,45 @@ fn same_but_amount(past: &Offer, offer: &Offer, amount: AtomicAmount) -> bool {
 }
 
 impl<'a> Presented<'a> {
-    /// Checks the promise, the cheap parts first (S33).
-    pub(super) fn prove(self, gate: &Gate) -> Result<Proven<'a>, Unpayable> {
+    /// Checks the promise, the cheap parts first (S33). Calls nobody.
+    pub(super) fn prove(self, gate: &Gate) -> Result<Proof<'a>, Unpayable> {
         let Self { visit, credential, candidates } = self;
         let now = gate.clock.now();
-        let mut mismatch = Mismatch::Signature;
-        for Candidate { offer, quote } in candidates {
-            let terms = gate.scheme.terms(&offer, &credential.authorization, now, visit.toll.margin);
+        let (mut mismatch, mut signatures) = (Mismatch::Signature, Vec::new());
+        for candidate in candidates {
+            let Candidate { offer, quote } = &candidate;
+            let terms = gate.scheme.terms(offer, &credential.authorization, now, visit.toll.margin);
             let key = PaymentKey::of(&offer.network.id, offer.asset.address, &credential.authorization);
-            match terms.and_then(|()| check_signature(gate, key, &offer, &credential.authorization)) {
+            match terms.and_then(|()| check_signature(gate, key, offer, &credential.authorization)) {
                 Ok(authorization) => {
-                    let payment =
-                        Payment { offer, authorization, dialect: credential.dialect, resource: visit.resource() };
-                    return Ok(Proven { visit, payment, key, quote });
+                    let quote = *quote;
+                    let payment = Payment {
+                        offer: candidate.offer,
+                        authorization,
+                        dialect: credential.dialect,
+                        resource: visit.resource(),
+                    };
+                    return Ok(Proof::Proven(Proven { visit, payment, key, quote, confirmed_by: None }));
                 }
                 Err(why) => mismatch = why,
             }
+            if mismatch == Mismatch::Signature
+                && let Some(presented) = wallet_signature(gate, &candidate.offer, &credential.authorization)
+            {
+                signatures.push((candidate, presented));
+            }
         }
-        Err(Unpayable { refusal: Refusal::Mismatch(credential.dialect, mismatch), credential })
+        match signatures.is_empty() {
+            true => Err(Unpayable { refusal: Refusal::Mismatch(credential.dialect, mismatch), credential }),
+            false => Ok(Proof::Unjudged(Unjudged { visit, signatures, credential })),
+        }
     }
+}
+
+/// What a wallet may be asked about, where the operator accepts contract wallets. Play money knows none.
+pub(super) fn wallet_signature(gate: &Gate, offer: &Offer, authorization: &Authorization) -> Option<WalletSignature> {
+    let accepted = !offer.sandbox && gate.wallets().are_accepted_on(&offer.network.id);
+    accepted.then(|| gate.scheme.wallet_signature(offer, authorization)).flatten()
 }
 
 /// Recovers the signer, unless this very signature has been recovered before: a spent payment that is presented
@@ -219,7 +259,7 @@ impl<'a> Proven<'a> {
     /// Takes the payment's key, so that of any number of copies one goes on (S2). The first thing that is written,
     /// and nothing has been asked of anyone yet.
     pub(super) async fn reserve(self, gate: &Gate) -> Result<Reservation<'a>, Refusal> {
-        let Self { visit, payment, key, quote } = self;
+        let Self { visit, payment, key, quote, confirmed_by } = self;
         let dialect = payment.dialect;
         if let Some(spent) = gate.ledger.spent(&key) {
             return Err(match spent.receipt(&payment) {
@@ -256,7 +296,7 @@ impl<'a> Proven<'a> {
             Claim::Granted(lease) => {
                 gate.observe(&Event::Reserved { route: visit.route.key.clone(), key: lease.key() });
                 let attending = gate.attendance.begin(errand, key, visit.connection.cloned());
-                Ok(Reservation::Held(Reserved { visit, lease, attending }))
+                Ok(Reservation::Held(Reserved { visit, lease, attending, confirmed_by }))
             }
             bought => bought_before(gate, visit, dialect, bought).map(Reservation::Bought),
         }

@@ -17,7 +17,7 @@ mod visit;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use crate::facilitator::Pool;
+use crate::facilitator::{Pool, Wallets};
 use crate::ledger::Ledger;
 use crate::payment::{Credential, QuoteKey};
 use crate::primitives::{Clock, Payer};
@@ -34,13 +34,15 @@ pub use settlement::claims_of;
 pub use visit::Visit;
 
 use attendance::Attendance;
-use lifecycle::Offered;
+use lifecycle::{Offered, Proof};
 
 /// Everything the gate asks on the way. Cheap to share; one for the life of the process.
 pub struct Gate {
     parts: Parts,
     /// What is closed although it has a price.
     rails: Arc<Rails>,
+    /// Which contract wallets are accepted.
+    wallets: Wallets,
     /// Settlements under way (S22).
     settling: AtomicUsize,
     attendance: Arc<Attendance>,
@@ -77,7 +79,8 @@ impl Gate {
                 observer.observe(&event);
             }
         });
-        Arc::new(Self { parts, rails, settling: AtomicUsize::new(0), attendance: Arc::default() })
+        let attendance = Arc::default();
+        Arc::new(Self { parts, rails, wallets: Wallets::default(), settling: AtomicUsize::new(0), attendance })
     }
 
     /// Decides about a request to a priced route: prove locally, then reserve, then call out (I5, S2, S33).
@@ -102,7 +105,8 @@ impl Gate {
             return Err(self.screened(visit, screened, payer));
         }
         let proven = match Offered::to(visit).present(self, credential).and_then(|presented| presented.prove(self)) {
-            Ok(proven) => proven,
+            Ok(Proof::Proven(proven)) => proven,
+            Ok(Proof::Unjudged(unjudged)) => Box::pin(unjudged.vouched(self)).await?,
             // A payment that is no longer good as a new one may still be one we took: then asking for another
             // would charge twice (I4).
             Err(unpayable) => return Box::pin(known::recall(self, visit, unpayable)).await,
@@ -132,6 +136,11 @@ impl Gate {
         &self.rails
     }
 
+    /// Which contract wallets are accepted.
+    pub fn wallets(&self) -> &Wallets {
+        &self.wallets
+    }
+
     /// Settlements under way.
     pub fn settling(&self) -> usize {
         self.settling.load(std::sync::atomic::Ordering::Acquire)
@@ -140,6 +149,9 @@ impl Gate {
     /// Tells the observer.
     pub fn observe(&self, event: &Event) {
         self.rails.hear(event);
+        if let Event::Settled { payer, .. } = event {
+            self.wallets.saw_settled(*payer, self.clock.now());
+        }
         self.observer.observe(event);
     }
 }

@@ -68,6 +68,8 @@ pub enum Refusal {
     /// Nobody can confirm payments now (S65). Of a settlement it says, too, that nothing was sent and that the ledger
     /// has let the payment go: only then may another facilitator be asked (S13).
     FacilitatorUnavailable(Option<Dialect>),
+    /// Nobody can tell now whether the payer's wallet accepts the signature, or too many ask (S32). Nothing is held.
+    Unvouched(Dialect),
     /// Nobody can remember payments now (S65).
     LedgerUnavailable(Option<Dialect>),
     /// Not sold to whoever asks, or not paid to whom it would be (S35).
@@ -133,6 +135,7 @@ impl Refusal {
             Self::Spent { .. } => "spent",
             Self::Exhausted(_) => "exhausted",
             Self::FacilitatorUnavailable(_) => "facilitator_unavailable",
+            Self::Unvouched(_) => "wallet_unavailable",
             Self::LedgerUnavailable(_) => "ledger_unavailable",
             Self::Screened(_, screened) => screened.code(),
             Self::ListStale => "list_stale",
@@ -161,6 +164,7 @@ impl Refusal {
             // A better payment would not be taken either, so none is asked for.
             Self::Screened(..) => Advice::Leave,
             Self::FacilitatorUnavailable(_)
+            | Self::Unvouched(_)
             | Self::LedgerUnavailable(_)
             | Self::ListStale
             | Self::Paused(_)
@@ -200,6 +204,7 @@ impl Refusal {
                 "this payment was tried too often and was never charged; it opens nothing any more".into()
             }
             Self::FacilitatorUnavailable(_) => "payments cannot be confirmed right now".into(),
+            Self::Unvouched(_) => "the payer's wallet cannot be asked right now".into(),
             Self::LedgerUnavailable(_) => "payments cannot be recorded right now".into(),
             Self::Screened(_, screened) => screened.code().into(),
             Self::ListStale => "payments cannot be screened right now; nobody is charged".into(),
@@ -222,6 +227,7 @@ impl Refusal {
             | Self::InFlight { dialect, .. }
             | Self::Unresolved { dialect, .. }
             | Self::Spent { dialect, .. }
+            | Self::Unvouched(dialect)
             | Self::Exhausted(dialect)
             | Self::Overspent { dialect, .. } => Some(*dialect),
             Self::FacilitatorUnavailable(dialect)
@@ -239,7 +245,9 @@ impl Refusal {
             // Earlier if a payment of theirs that is under way comes to nothing.
             Self::Overspent { until, .. } => Some(until.since(now).max(Duration::from_secs(1))),
             Self::Unresolved { .. } => Some(SOON),
-            Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) | Self::Capped(..) => Some(LATER),
+            Self::FacilitatorUnavailable(_) | Self::Unvouched(_) | Self::LedgerUnavailable(_) | Self::Capped(..) => {
+                Some(LATER)
+            }
             Self::Paused(_) | Self::ListStale => Some(MUCH_LATER),
             _ => None,
         }

@@ -3,7 +3,11 @@
 use crate::payment::{Authorization, Chosen, ChosenNetwork, Offer};
 use crate::primitives::Timestamp;
 
+pub mod erc6492;
 pub mod exact;
+mod wallet;
+
+pub use wallet::WalletSignature;
 
 /// Why a credential does not keep the promise an offer asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +31,9 @@ pub enum Mismatch {
     /// The signature is not one the token would take, or is somebody else's (S4).
     #[error("the signature does not fit")]
     Signature,
+    /// The wallet would have to be created by a factory that the operator has not listed (S30).
+    #[error("the wallet's factory is not allowed")]
+    Factory,
 }
 
 impl Mismatch {
@@ -39,6 +46,7 @@ impl Mismatch {
             Self::LapsesTooSoon | Self::ValidTooLong => "invalid_exact_evm_payload_authorization_valid_before",
             Self::NotYetValid => "invalid_exact_evm_payload_authorization_valid_after",
             Self::Signature => "invalid_exact_evm_signature",
+            Self::Factory => "eip6492_factory_not_allowed",
         }
     }
 }
@@ -65,6 +73,12 @@ pub trait Scheme: Send + Sync + 'static {
 
     /// The dear check: who signed.
     fn signature(&self, offer: &Offer, authorization: &Authorization) -> Result<Checked, Mismatch>;
+
+    /// What a signature that was refused may still be: one that the payer accepts because it is a contract wallet. Only
+    /// a node can tell. `None` where no wallet could.
+    fn wallet_signature(&self, _offer: &Offer, _authorization: &Authorization) -> Option<WalletSignature> {
+        None
+    }
 }
 
 /// Whether a client's word means this offer. It selects one of ours and proves nothing (S6).

@@ -12,6 +12,7 @@ use crate::config;
 use crate::facilitator::chain::{Chain, CheckError, Found, Verdict};
 use crate::facilitator::local::{Desk, Held, Local, Notes, Setup, Signer as _};
 use crate::facilitator::sandbox::{Behaviour, Sandbox};
+use crate::facilitator::wallets::Accepted;
 use crate::facilitator::{
     self, BoxError, BreakerConfig, Facilitator, Guarded, Holds, Kind, Remote, Tell, Witness, Witnessed,
 };
@@ -92,6 +93,19 @@ impl Facilitators {
     /// The chains of the configuration in force.
     pub(super) fn chains(&self) -> Chains {
         Arc::clone(&self.chains)
+    }
+
+    /// The contract wallets to accept, with the nodes to ask: the network's own, else those of a facilitator of ours.
+    pub(super) fn accepted(&self, factories: &facilitator::Factories) -> HashMap<Caip2, Accepted> {
+        let chains = self.chains.load();
+        let chain = |network: &Caip2| {
+            let watched = chains.iter().find(|watched| watched.chain.network() == network)?;
+            Some(Arc::clone(&watched.chain))
+        };
+        let accepted = |(network, factories): (&Caip2, &Vec<Address>)| {
+            (network.clone(), Accepted { factories: factories.clone(), chain: chain(network) })
+        };
+        factories.iter().map(accepted).collect()
     }
 
     /// Lets every gas key go, so that the next process need not wait for the leases to lapse.

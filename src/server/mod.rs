@@ -178,6 +178,7 @@ impl Server {
             ended: watch::Sender::new(false),
         };
         server.gate.cap(live.caps);
+        server.gate.wallets().replace(server.facilitators.accepted(&live.wallets));
         let closed = server.gate.look_at_rails().await;
         closed.map_err(|error| StartError::Ledger(error.into()))?;
         server.tend();

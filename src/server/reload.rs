@@ -36,6 +36,7 @@ impl Server {
         self.board.post(Arc::clone(&live.tariff), self.clock.now());
         self.pool.replace(facilitators);
         self.gate.cap(live.caps);
+        self.gate.wallets().replace(self.facilitators.accepted(&live.wallets));
         lists::tell_shrunken(&before.screening, &live.screening);
         self.live.store(Arc::new(next));
         lists::note(&live.screening, &*self.clock, &self.metrics);

@@ -116,6 +116,9 @@ impl Lines {
             Event::Facilitator(Notice::Asked { facilitator, call, outcome, took }) => {
                 tracing::debug!(facilitator = &**facilitator, call, outcome, milliseconds = millis(*took), "asked");
             }
+            Event::WalletAsked { network, outcome } => {
+                tracing::debug!(network = network.as_str(), outcome, "contract wallet");
+            }
             Event::Facilitator(Notice::Breaker { facilitator, network, state, why }) => {
                 let (facilitator, network, why) = (&**facilitator, network.as_str(), why.as_str());
                 match state {

@@ -97,6 +97,12 @@ struct ByCallOutcome {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByNetworkOutcome {
+    network: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByList {
     list: Arc<str>,
 }
@@ -163,6 +169,7 @@ pub struct Metrics {
     chain_skew: Family<ByNodes, Gauge<f64, AtomicU64>>,
     calls: Family<ByCallOutcome, Counter>,
     call_times: Family<ByCall, Histogram>,
+    wallets: Family<ByNetworkOutcome, Counter>,
     breakers: Family<ByBreaker, Gauge>,
     paused: Family<ByRoute, Gauge>,
     list_addresses: Family<ByList, Gauge>,
@@ -207,6 +214,7 @@ impl Metrics {
             chain_skew: Family::default(),
             calls: Family::default(),
             call_times,
+            wallets: Family::default(),
             breakers: Family::default(),
             paused: Family::default(),
             list_addresses: Family::default(),
@@ -275,6 +283,7 @@ impl Metrics {
             Unit::Seconds,
             self.call_times.clone(),
         );
+        to.register("wallet_signatures", "Signatures that only a contract wallet can judge", self.wallets.clone());
         to.register("breaker_state", "0 closed, 1 half open, 2 open", self.breakers.clone());
         to.register("paused", "Routes that somebody has paused; all of them as `all`", self.paused.clone());
         to.register("screening_list_addresses", "Accounts on a screening list", self.list_addresses.clone());
@@ -340,6 +349,10 @@ impl Metrics {
                 let by_outcome = ByCallOutcome { facilitator: Arc::clone(&facilitator), call, outcome };
                 self.calls.get_or_create(&by_outcome).inc();
                 self.call_times.get_or_create(&ByCall { facilitator, call }).observe(took.as_secs_f64());
+            }
+            Event::WalletAsked { network, outcome } => {
+                let by_outcome = ByNetworkOutcome { network: network.to_string(), outcome };
+                self.wallets.get_or_create(&by_outcome).inc();
             }
             Event::Facilitator(Notice::Breaker { facilitator, network, state, .. }) => {
                 self.breaker(facilitator, network, *state)

@@ -1,6 +1,7 @@
 //! A chain of our own: Base Sepolia's id, and Circle's own token contract where USDC stands on Base Sepolia.
 
 mod usdc;
+pub mod wallets;
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;

@@ -12,6 +12,7 @@ pub mod latch;
 pub mod postgres;
 pub mod process;
 pub mod sales;
+pub mod smart_wallet;
 pub mod vectors;
 pub mod wallet;
 
@@ -22,4 +23,5 @@ pub use gateway::Gateway;
 pub use latch::Latch;
 pub use postgres::Postgres;
 pub use process::Process;
+pub use smart_wallet::SmartWallet;
 pub use wallet::Wallet;

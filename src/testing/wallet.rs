@@ -1,6 +1,7 @@
 //! A wallet that signs for real, over money that does not exist.
 
-use alloy::primitives::{Address, B256, keccak256};
+use alloy::primitives::{Address, B256, Bytes, keccak256};
+use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -42,6 +43,19 @@ impl Wallet {
     /// Where its money is, as the rest of the crate calls it.
     pub fn payer(&self) -> Payer {
         Payer(self.address())
+    }
+
+    /// Signs a digest: `r ‖ s ‖ v`.
+    ///
+    /// # Panics
+    /// Never: a key in memory signs anything.
+    pub fn sign_hash(&self, digest: B256) -> Bytes {
+        Bytes::copy_from_slice(&self.signer.sign_hash_sync(&digest).expect("a key in memory signs").as_bytes())
+    }
+
+    /// The key itself, for what else it may sign.
+    pub fn key(&self) -> &PrivateKeySigner {
+        &self.signer
     }
 
     /// Signs the acceptance of an offer, valid between two seconds of the epoch.

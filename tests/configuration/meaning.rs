@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use alloy::primitives::U256;
+use alloy::primitives::{U256, address};
 use tollhouse::config::Config;
 use tollhouse::facilitator::chain::Confirmations;
 use tollhouse::facilitator::{self, Auth, Kind, Trust};
@@ -187,6 +187,12 @@ fn facilitators_keep_their_order_and_their_secrets() {
     let own_chain = &config.live.confirmations[&Caip2::evm(4242)];
     assert_eq!((own_chain.blocks, units(own_chain)), (1, vec![U256::from(500)]));
     assert!(matches!(&own.kind, Kind::Local { confirmations, .. } if confirmations == own_chain));
+}
+
+#[test]
+fn s30_contract_wallets_and_their_factories_are_accepted_where_the_file_says_so_and_nowhere_else() {
+    let factory = address!("0x0BA5ED0c6AA8c49038F819E587E2633c4A9F428a");
+    assert_eq!(everything().live.wallets, [(Caip2::evm(8453), vec![factory])].into());
 }
 
 #[test]

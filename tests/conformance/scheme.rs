@@ -8,7 +8,7 @@ use tollhouse::payment::{ChosenNetwork, Dialect};
 use tollhouse::primitives::{Address, Nonce, Timestamp, preset_by_id, presets};
 use tollhouse::protocol::x402::client::Challenge;
 use tollhouse::scheme::exact::{Eip3009Exact, eip3009 as exact};
-use tollhouse::scheme::{Scheme, matches};
+use tollhouse::scheme::{Mismatch, Scheme, erc6492, matches};
 
 use crate::support::*;
 
@@ -52,6 +52,28 @@ fn the_calls_that_settle_are_the_sdks() {
         assert_eq!(call(&exact::calldata_vrs(signed).expect("65 bytes")), vector["calldata"]["vrs"], "{id}");
         assert_eq!(call(&exact::calldata_bytes(signed)), vector["calldata"]["bytes"], "{id}");
     }
+}
+
+#[test]
+fn s30_a_wallets_wrapped_signature_is_read_as_the_sdk_reads_it() {
+    let vector = vector("eip6492-wrapped");
+    let offer = offer(&vector["requirements"]);
+    let credential = decode_v2(&vector["paymentPayload"]).expect("it can be read");
+    let refused = Eip3009Exact.signature(&offer, &credential.authorization);
+    assert_eq!(refused, Err(Mismatch::Signature), "no key signed it, so nothing of it is proven here");
+
+    let presented = Eip3009Exact.wallet_signature(&offer, &credential.authorization).expect("a wallet may judge it");
+
+    assert_eq!(presented.wallet.to_string(), text(&vector["wallet"]));
+    assert_eq!(presented.digest.to_string(), text(&vector["typedData"]["digest"]));
+    assert_eq!(presented.signature.0.to_string(), text(&vector["parsed"]["signature"]));
+    let creation = presented.creation.expect("it is wrapped");
+    assert_eq!(creation.factory.to_string(), text(&vector["parsed"]["address"]));
+    assert_eq!(creation.calldata.to_string(), text(&vector["parsed"]["data"]));
+    assert_eq!(
+        erc6492::wrap(&creation, &presented.signature.0).to_string(),
+        text(&vector["wrappedSignature"]).to_lowercase()
+    );
 }
 
 #[test]

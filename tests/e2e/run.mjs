@@ -7,6 +7,7 @@ import { startLoad } from "./lib/load.mjs";
 import { ask, priceAsked, signPayment } from "./lib/payment.mjs";
 import { eventually, pause, runBuyer } from "./lib/process.mjs";
 import { broadcasts, settleCalls, stallingProxy } from "./lib/stalling-proxy.mjs";
+import { WalletFactory } from "./lib/wallets.mjs";
 import { World } from "./lib/world.mjs";
 
 const PRICE = 10_000n;
@@ -103,6 +104,61 @@ for (const settler of ["remote", "local"]) {
     });
   });
 }
+
+describe("from a contract wallet", () => {
+  let factory;
+  before(async () => (factory = await WalletFactory.deploy(world.chain.rpc)));
+
+  // A stock facilitator is asked with our node beside it, and without: then its word is all there is.
+  const ways = {
+    "a remote facilitator and a node": () => [world.remote(), `${world.node}, wallets: accept`],
+    "a remote facilitator alone": () => [world.remote(), "wallets: accept"],
+    "a local facilitator": () => [world.local(), `${world.node}, wallets: accept`],
+  };
+  for (const [name, way] of Object.entries(ways)) {
+    it(`@x402/fetch (v2) pays through ${name}`, async () => {
+      const owner = world.newPayer();
+      const wallet = await factory.walletOf(owner, PRICE);
+      await factory.create(owner, wallet);
+      const [facilitator, network] = way();
+      const gateway = await world.gateway(facilitator, undefined, network);
+      try {
+        const options = { url: `${gateway.url}/v1/weather`, key: owner.key, wallet: wallet.address };
+        const bought = await runBuyer("buy-smart-wallet-v2.mjs", options);
+        assert.equal(bought.status, 200, `${JSON.stringify(bought)}\n${gateway.log}`);
+        await assertReceipt(bought.receipt, wallet, "eip155:84532");
+        await assertDelivery(wallet);
+        assertSpent(await ask(options.url, bought.payment));
+        await world.assertPaid(wallet, [PRICE]);
+        assertDiscreet(gateway.log, bought.payment);
+      } finally {
+        await gateway.close();
+      }
+    });
+  }
+
+  it("S30 one that does not exist yet is created by its first payment, by a listed factory alone", async () => {
+    const wallet = await factory.walletOf(world.newPayer(), PRICE);
+    const accepting = (factories) => `${world.node}, wallets: accept, factories: [${factories}]`;
+    const gateway = await world.gateway(world.local(), undefined, accepting(""));
+    try {
+      const options = { url: `${gateway.url}/v1/weather`, key: wallet.key, wallet: wallet.address };
+      const buying = () =>
+        runBuyer("buy-smart-wallet-v2.mjs", { ...options, factory: factory.address, creation: wallet.creation });
+      assert.equal((await buying()).status, 402, gateway.log);
+      assert.equal(await world.reader.getCode({ address: wallet.address }), undefined);
+
+      gateway.edit("factories: []", `factories: ["${factory.address}"]`);
+      await eventually("the factory to be allowed", async () => gateway.log.includes("reloaded") || undefined);
+      const bought = await buying();
+
+      assert.equal(bought.status, 200, `${JSON.stringify(bought)}\n${gateway.log}`);
+      await assertReceipt(bought.receipt, wallet, "eip155:84532");
+    } finally {
+      await gateway.close();
+    }
+  });
+});
 
 describe("when a price changes", () => {
   it("S37 no request fails, new offers show it, and old offers are kept", async () => {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use alloy::primitives::{Address, U256, hex};
+use alloy::primitives::{Address, B256, Bytes, U256, hex};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -21,6 +21,7 @@ use tollhouse::primitives::{AtomicAmount, Timestamp};
 use tollhouse::protocol::x402::{MAX_HEADER, X402, payment_field};
 use tollhouse::protocol::{DecodeError, Protocol};
 use tollhouse::proxy::target::Target;
+use tollhouse::scheme::{WalletSignature, erc6492};
 use tollhouse::testing::answers::{self, Settlement};
 use tollhouse::testing::vectors;
 
@@ -28,7 +29,7 @@ use tollhouse::testing::vectors;
 pub type Property = fn(&[u8]);
 
 /// Every target: its name, which is also the folder of its corpus, and its property.
-pub const TARGETS: [(&str, Property); 9] = [
+pub const TARGETS: [(&str, Property); 10] = [
     ("payment_v1", payment_v1),
     ("payment_v2", payment_v2),
     ("quote", quote),
@@ -38,6 +39,7 @@ pub const TARGETS: [(&str, Property); 9] = [
     ("config", configuration),
     ("target", target),
     ("record", record),
+    ("wallet_signature", wallet_signature),
 ];
 
 /// Holds the property of a target against some bytes.
@@ -123,6 +125,23 @@ fn written(credential: &Credential) -> HeaderValue {
         other => panic!("a credential that speaks two dialects: {other:?}"),
     };
     HeaderValue::try_from(STANDARD.encode(envelope.to_string())).expect("base64 is ASCII")
+}
+
+/// What is presented as a contract wallet's signature. A factory is named only by a wrapper that says the same when it
+/// is written anew, and what the wallet is asked about is never wrapped itself.
+fn wallet_signature(data: &[u8]) {
+    let presented = Bytes::copy_from_slice(data);
+    let Some(read) = WalletSignature::of(Address::repeat_byte(1), B256::repeat_byte(2), &presented) else { return };
+    let inner = &read.signature.0;
+    assert!(!inner.is_empty());
+    assert_eq!(erc6492::open(inner), Ok((None, inner.clone())), "a wrapper in a wrapper");
+    match &read.creation {
+        Some(creation) => {
+            let anew = erc6492::wrap(creation, inner);
+            assert_eq!(erc6492::open(&anew), Ok((Some(creation.clone()), inner.clone())));
+        }
+        None => assert_eq!(*inner, presented),
+    }
 }
 
 /// `extra.quote`. Nobody can make one without the key, so what is accepted is one of ours, letter for letter.

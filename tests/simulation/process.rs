@@ -189,6 +189,7 @@ fn words(event: &Event) -> String {
         Event::Facilitator(Notice::Breaker { facilitator, state, .. }) => {
             format!("the breaker of {facilitator} is {state:?}")
         }
+        Event::WalletAsked { outcome, .. } => format!("a wallet was asked: {outcome}"),
         Event::Paused { scope, .. } => format!("{scope} is paused"),
         Event::Resumed { scope, .. } => format!("{scope} is resumed"),
     }

@@ -31,6 +31,8 @@ pub(in crate::config) struct Network {
     pub explorer: Option<Text>,
     pub rpc: Vec<Reference>,
     pub confirmations: Option<Confirmations>,
+    pub wallets: Option<Text>,
+    pub factories: Option<Vec<Text>>,
     pub assets: Option<Vec<Asset>>,
 }
 
@@ -111,6 +113,8 @@ fn network(name: &Text, node: &Node, mistakes: &mut Mistakes) -> Option<Network>
         testnet: fields.text("testnet", mistakes),
         explorer: fields.text("explorer", mistakes),
         rpc: rpc.iter().filter_map(|node| reference(node, mistakes)).collect(),
+        wallets: fields.text("wallets", mistakes),
+        factories: fields.texts("factories", mistakes),
         assets: assets
             .map(|assets| assets.iter().filter_map(|asset| self::asset(&asset.key, &asset.node, mistakes)).collect()),
     })

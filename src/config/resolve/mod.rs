@@ -83,6 +83,7 @@ pub(super) fn resolve(
         screening: Arc::new(screening),
         nodes: chains.nodes(),
         confirmations: chains.depths(),
+        wallets: chains.factories(),
         log,
         live_networks: payees.live_networks(),
         sandbox: payees.sandbox(),

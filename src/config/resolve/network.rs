@@ -12,7 +12,7 @@ use crate::config::raw::{self, listed, nearest};
 use crate::config::source::Span;
 use crate::config::tree::Text;
 use crate::facilitator::chain::Confirmations;
-use crate::facilitator::{Depths, Nodes};
+use crate::facilitator::{Depths, Factories, Nodes};
 use crate::primitives::{
     Address, Asset, Caip2, Decimals, Eip712Name, Network, Peg, Secret, preset, preset_by_id, presets,
 };
@@ -30,6 +30,8 @@ pub(super) struct Chain {
     pub rpc: Vec<Secret<String>>,
     /// How deep transfers have to lie; with the place where the file says so.
     pub confirmations: Option<(Confirmations, Span)>,
+    /// The factories that may create a wallet; `None` when contract wallets are refused.
+    pub factories: Option<Vec<Address>>,
 }
 
 #[derive(Debug)]
@@ -61,7 +63,8 @@ impl Chains {
                 },
             };
             let confirmations = network.confirmations.as_ref().and_then(|raw| confirmations(raw, &chain, mistakes));
-            chains.insert(network.name.text.to_string(), Arc::new(Chain { confirmations, ..chain }));
+            let factories = factories(network, mistakes);
+            chains.insert(network.name.text.to_string(), Arc::new(Chain { confirmations, factories, ..chain }));
         }
         Self(chains)
     }
@@ -101,6 +104,12 @@ impl Chains {
         self.0.values().filter_map(of).collect()
     }
 
+    /// Where contract wallets are accepted, and who may create one.
+    pub(super) fn factories(&self) -> Factories {
+        let of = |chain: &Arc<Chain>| Some((chain.network.id.clone(), chain.factories.clone()?));
+        self.0.values().filter_map(of).collect()
+    }
+
     /// Those of which the file says how deep transfers have to lie, with the place.
     pub(super) fn confirming(&self) -> impl Iterator<Item = (&Chain, Span)> {
         self.0.values().filter_map(|chain| Some((&**chain, chain.confirmations.as_ref()?.1)))
@@ -117,7 +126,7 @@ fn preset_chain(name: &str) -> Chain {
     let preset = preset(name).expect("the name was taken from the table of presets");
     let tokens = preset.assets.iter();
     let tokens = tokens.map(|token| Token { asset: Arc::new(token.asset()), eip3009: token.eip3009 }).collect();
-    Chain { network: Arc::new(preset.network()), tokens, rpc: Vec::new(), confirmations: None }
+    Chain { network: Arc::new(preset.network()), tokens, rpc: Vec::new(), confirmations: None, factories: None }
 }
 
 /// How deep transfers have to lie before they count (S26).
@@ -153,7 +162,21 @@ fn confirmations(raw: &raw::Confirmations, chain: &Chain, mistakes: &mut Mistake
     Some((Confirmations { blocks: blocks?, safe_above }, raw.span))
 }
 
-/// A preset is known; only nodes may be added to it (S9).
+/// The factories that may create a wallet (S30), where contract wallets are accepted at all.
+fn factories(raw: &raw::Network, mistakes: &mut Mistakes) -> Option<Vec<Address>> {
+    let accepted = word(raw.wallets.as_ref(), &[("accept", true), ("refuse", false)], false, mistakes)?;
+    let listed = raw.factories.as_deref().unwrap_or_default();
+    if let (false, Some(first)) = (accepted, listed.first()) {
+        mistakes.add(
+            Mistake::error(&codes::WALLETS, first.span, "a factory creates wallets, and contract wallets are refused")
+                .help("add `wallets: accept`, or remove `factories`"),
+        );
+    }
+    let addresses: Vec<_> = listed.iter().filter_map(|text| account(text, mistakes)).collect();
+    accepted.then_some(addresses)
+}
+
+/// A preset is known; only what does not describe it may be added to it (S9).
 fn only_rpc(network: &raw::Network, mistakes: &mut Mistakes) {
     let given =
         network.chain.is_some() || network.assets.is_some() || network.explorer.is_some() || network.testnet.is_some();
@@ -161,7 +184,7 @@ fn only_rpc(network: &raw::Network, mistakes: &mut Mistakes) {
         let message = format!("`{}` is a network that tollhouse knows", network.name.text);
         mistakes.add(
             Mistake::error(&codes::NETWORK_TWICE, network.name.span, message)
-                .label("only `rpc` and `confirmations` can be added to it")
+                .label("only `rpc`, `confirmations`, `wallets` and `factories` can be added to it")
                 .help("remove the other keys, or give the network a name of its own"),
         );
     }
@@ -209,7 +232,7 @@ fn custom(
         live: !testnet,
         explorer: network.explorer.as_ref().map(|text| text.text.to_string()),
     };
-    Some(Chain { network: Arc::new(network), tokens, rpc, confirmations: None })
+    Some(Chain { network: Arc::new(network), tokens, rpc, confirmations: None, factories: None })
 }
 
 fn chain_id(text: &Text, mistakes: &mut Mistakes) -> Option<Caip2> {

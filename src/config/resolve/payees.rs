@@ -78,8 +78,13 @@ impl Payees {
                     .help("remove `facilitators`, or pay to an address of yours"),
             );
         }
-        let chain =
-            Chain { network: Arc::new(sandbox::network()), tokens: Vec::new(), rpc: Vec::new(), confirmations: None };
+        let chain = Chain {
+            network: Arc::new(sandbox::network()),
+            tokens: Vec::new(),
+            rpc: Vec::new(),
+            confirmations: None,
+            factories: None,
+        };
         let paid = Paid {
             chain: Arc::new(chain),
             payee: sandbox::PAYEE,

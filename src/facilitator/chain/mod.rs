@@ -10,6 +10,7 @@ mod search;
 mod survey;
 mod token;
 mod transfers;
+mod wallet;
 mod watch;
 
 use std::sync::Arc;

@@ -7,7 +7,6 @@
 //!
 //! All of it is kept in memory and bounded: it saves work and gas, and decides nothing about money that moved.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,10 +14,9 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, U256};
 
+use crate::facilitator::budget::{Bucket, Recent};
 use crate::primitives::Timestamp;
 
-/// How many payers are remembered of each kind (I7).
-const MOST_PAYERS: usize = 10_000;
 /// How many strangers may be asked about at once.
 const MOST_AT_ONCE: usize = 64;
 /// How many strangers may be asked about in a second, and how many in a burst.
@@ -31,6 +29,9 @@ const WELCOME: Duration = Duration::from_secs(600);
 /// How many reverted transactions of a payer we pay for within an hour.
 const MOST_REVERTS: u32 = 3;
 const PENANCE: Duration = Duration::from_secs(3600);
+/// The same of all contract wallets together. A wallet costs next to nothing, and one that accepts a signature when it is
+/// asked and not when it is paid could be made again and again.
+const MOST_REVERTS_OF_WALLETS: u32 = 20;
 
 /// Why the node is not asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +42,9 @@ pub(super) enum Turned {
     /// The payer had less than this a moment ago.
     #[error("the payer did not have that much a moment ago")]
     Empty,
+    /// Transactions of contract wallets reverted too often, whoever they were.
+    #[error("transactions of contract wallets reverted too often")]
+    Wallets,
     /// Too many strangers.
     #[error("too many payers that are not known yet ask at once")]
     Busy,
@@ -53,13 +57,25 @@ pub(super) struct Barrier {
     asking: Arc<AtomicUsize>,
 }
 
-#[derive(Default)]
 struct Known {
     /// What a payer had of a token.
     empty: Recent<(Address, Address), U256>,
     welcome: Recent<Address, ()>,
     reverts: Recent<Address, u32>,
+    reverts_of_wallets: Recent<(), u32>,
     bucket: Bucket,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            empty: Recent::default(),
+            welcome: Recent::default(),
+            reverts: Recent::default(),
+            reverts_of_wallets: Recent::default(),
+            bucket: Bucket::of(BURST, PER_SECOND),
+        }
+    }
 }
 
 /// Counts as a question until dropped.
@@ -98,6 +114,11 @@ impl Barrier {
         self.known().welcome.put(payer, (), now.after(WELCOME), now);
     }
 
+    /// The chain refuses what the payer signed, for whatever reason.
+    pub(super) fn unwelcome(&self, payer: Address) {
+        self.known().welcome.forget(&payer);
+    }
+
     /// The payer has only so much of a token.
     pub(super) fn saw_balance(&self, payer: Address, token: Address, balance: U256, now: Timestamp) {
         let known = &mut *self.known();
@@ -105,12 +126,19 @@ impl Barrier {
         known.empty.put((token, payer), balance, now.after(EMPTY), now);
     }
 
+    /// Whether contract wallets have made us pay for nothing too often to be paid for at present.
+    pub(super) fn has_closed_to_wallets(&self, now: Timestamp) -> bool {
+        self.known().reverts_of_wallets.get(&(), now).is_some_and(|reverts| *reverts >= MOST_REVERTS_OF_WALLETS)
+    }
+
     /// A transaction for this payer reverted, and moved no money.
-    pub(super) fn saw_revert(&self, payer: Address, now: Timestamp) {
+    pub(super) fn saw_revert(&self, payer: Address, is_wallet: bool, now: Timestamp) {
         let known = &mut *self.known();
         known.welcome.forget(&payer);
-        let reverts = known.reverts.get(&payer, now).copied().unwrap_or_default().saturating_add(1);
-        known.reverts.put(payer, reverts, now.after(PENANCE), now);
+        known.reverts.count(payer, now);
+        if is_wallet {
+            known.reverts_of_wallets.count((), now);
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -118,58 +146,11 @@ impl Barrier {
     }
 }
 
-/// Facts that hold for a while; a bounded number of them.
-struct Recent<K, V>(HashMap<K, (V, Timestamp)>);
-
-impl<K, V> Default for Recent<K, V> {
-    fn default() -> Self {
-        Self(HashMap::new())
-    }
-}
-
-impl<K: Hash + Eq + Clone, V> Recent<K, V> {
-    fn get(&self, key: &K, now: Timestamp) -> Option<&V> {
-        self.0.get(key).filter(|(_, until)| now < *until).map(|(value, _)| value)
-    }
-
-    fn put(&mut self, key: K, value: V, until: Timestamp, now: Timestamp) {
-        if self.0.len() >= MOST_PAYERS && !self.0.contains_key(&key) {
-            self.0.retain(|_, (_, until)| now < *until);
-            // Still full: any one has to go.
-            if self.0.len() >= MOST_PAYERS
-                && let Some(any) = self.0.keys().next().cloned()
-            {
-                self.0.remove(&any);
-            }
-        }
-        self.0.insert(key, (value, until));
-    }
-
-    fn forget(&mut self, key: &K) {
-        self.0.remove(key);
-    }
-}
-
-/// So many a second, and so many at once. Counted in thousandths.
-struct Bucket {
-    left: u64,
-    at: Timestamp,
-}
-
-impl Default for Bucket {
-    fn default() -> Self {
-        Self { left: BURST * 1000, at: Timestamp::EPOCH }
-    }
-}
-
-impl Bucket {
-    fn take(&mut self, now: Timestamp) -> bool {
-        let millis = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
-        self.left = self.left.saturating_add(millis.saturating_mul(PER_SECOND)).min(BURST * 1000);
-        self.at = self.at.max(now);
-        let taken = self.left.checked_sub(1000);
-        self.left = taken.unwrap_or(self.left);
-        taken.is_some()
+impl<K: Hash + Eq + Clone> Recent<K, u32> {
+    /// One more within the hour that begins anew with each.
+    fn count(&mut self, key: K, now: Timestamp) {
+        let times = self.get(&key, now).copied().unwrap_or_default().saturating_add(1);
+        self.put(key, times, now.after(PENANCE), now);
     }
 }
 
@@ -233,21 +214,23 @@ mod tests {
         barrier.welcome(PAYER, at(0));
         for _ in 0..MOST_REVERTS {
             assert!(barrier.pass(PAYER, TOKEN, price(), at(0)).is_ok());
-            barrier.saw_revert(PAYER, at(0));
+            barrier.saw_revert(PAYER, false, at(0));
         }
         assert_eq!(barrier.pass(PAYER, TOKEN, price(), at(1)).err(), Some(Turned::Suspended));
         assert!(barrier.pass(stranger(1), TOKEN, price(), at(1)).is_ok());
         assert!(barrier.pass(PAYER, TOKEN, price(), at(3600)).is_ok());
+        assert!(!barrier.has_closed_to_wallets(at(0)));
     }
 
     #[test]
-    fn i7_what_is_remembered_is_bounded() {
-        let mut recent = Recent::default();
-        for number in 0..2 * MOST_PAYERS as u64 {
-            recent.put(stranger(number), (), at(10), at(0));
+    fn s30_wallets_that_let_transactions_revert_are_not_served_for_an_hour_however_many_they_are() {
+        let barrier = Barrier::default();
+        for number in 1..=u64::from(MOST_REVERTS_OF_WALLETS) {
+            assert!(!barrier.has_closed_to_wallets(at(0)));
+            barrier.saw_revert(stranger(number), true, at(0));
         }
-        assert_eq!(recent.0.len(), MOST_PAYERS);
-        recent.put(PAYER, (), at(30), at(20));
-        assert_eq!(recent.0.len(), 1, "what is over goes first");
+        assert!(barrier.has_closed_to_wallets(at(3599)));
+        assert!(barrier.pass(PAYER, TOKEN, price(), at(1)).is_ok(), "nobody else is turned away");
+        assert!(!barrier.has_closed_to_wallets(at(3600)));
     }
 }

@@ -20,8 +20,10 @@ use super::Local;
 use super::book::{Attempt, Book, Flight, MOST_ATTEMPTS, Raw, Standing};
 use super::broadcast::{Broadcast, broadcast};
 use super::desk::Turn;
+use super::plan::MAX_GAS;
 use super::transaction::{Call, Fees, gas_limit};
 use crate::facilitator::BoxError;
+use crate::facilitator::chain::RpcError;
 use crate::primitives::Timestamp;
 
 /// How often the desk is looked at.
@@ -228,10 +230,13 @@ impl Local {
         if self.chain.now().as_secs() >= flight.good_until {
             return Ok(false);
         }
-        let asked = json!([{ "from": self.address(), "to": call.to, "data": call.input }, "latest"]);
+        let gas = U64::from(call.gas_limit);
+        let asked = json!([{ "from": self.address(), "to": call.to, "data": call.input, "gas": gas }, "latest"]);
         match self.chain.read::<Bytes>("eth_call", asked).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_revert() => Ok(false),
+            // A wallet that burns its gas brings such words about, and must not keep us from looking after the others.
+            Err(RpcError::Refused { .. }) => Ok(true),
             Err(error) => Err(error.into()),
         }
     }
@@ -250,7 +255,7 @@ impl Local {
         let own = self.address();
         let asked = json!([{ "from": own, "to": own, "value": "0x0" }, "latest"]);
         let estimate: U64 = self.chain.read("eth_estimateGas", asked).await?;
-        let gas_limit = gas_limit(estimate.to())?;
+        let gas_limit = gas_limit(estimate.to(), MAX_GAS)?;
         Ok(Call { chain_id: self.chain.chain_id(), to: own, input: Bytes::new(), gas_limit, fees })
     }
 }

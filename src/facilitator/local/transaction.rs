@@ -9,15 +9,12 @@ use super::signer::Signer;
 use crate::facilitator::BoxError;
 use crate::payment::TransactionHash;
 
-/// The most gas that a settlement may burn (S30). USDC needs about 90,000, with a contract wallet some more.
-pub(super) const MAX_GAS: u64 = 300_000;
-
 /// Why a settlement is too dear to send. The payer can do nothing about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TooDear {
     /// The token wants more gas than any settlement may burn.
-    #[error("the settlement needs {0} gas, more than {MAX_GAS}")]
-    Gas(u64),
+    #[error("the settlement needs {needed} gas, more than {most}")]
+    Gas { needed: u64, most: u64 },
     /// Gas costs more than the operator pays.
     #[error("gas costs {price} wei, more than the allowed {ceiling}")]
     Price { price: u128, ceiling: u128 },
@@ -76,9 +73,12 @@ fn within(price: u128, ceiling: Option<u128>) -> Result<u128, TooDear> {
     }
 }
 
-/// The estimate and a quarter more: state may change between simulation and block.
-pub(super) fn gas_limit(estimate: u64) -> Result<u64, TooDear> {
-    if estimate > MAX_GAS { Err(TooDear::Gas(estimate)) } else { Ok((estimate + estimate / 4).min(MAX_GAS)) }
+/// The estimate and a quarter more: state may change between simulation and block. Never more than `most` (S30).
+pub(super) fn gas_limit(estimate: u64, most: u64) -> Result<u64, TooDear> {
+    match estimate {
+        needed if needed > most => Err(TooDear::Gas { needed, most }),
+        estimate => Ok((estimate + estimate / 4).min(most)),
+    }
 }
 
 /// A transaction but for its nonce. It moves none of the chain's coin.
@@ -183,8 +183,8 @@ mod tests {
 
     #[test]
     fn s30_gas_has_an_absolute_cap() {
-        assert_eq!(gas_limit(80_000), Ok(100_000));
-        assert_eq!(gas_limit(299_999), Ok(MAX_GAS));
-        assert_eq!(gas_limit(300_001), Err(TooDear::Gas(300_001)));
+        assert_eq!(gas_limit(80_000, 300_000), Ok(100_000));
+        assert_eq!(gas_limit(299_999, 300_000), Ok(300_000));
+        assert_eq!(gas_limit(300_001, 300_000), Err(TooDear::Gas { needed: 300_001, most: 300_000 }));
     }
 }

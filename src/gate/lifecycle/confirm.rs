@@ -24,7 +24,10 @@ impl Reserved<'_> {
     /// answer any number may be asked.
     async fn verify(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
         let dialect = self.payment().dialect;
-        let Self { visit, lease, attending } = self;
+        let Self { visit, lease, attending, confirmed_by } = self;
+        if let Some(facilitator) = confirmed_by {
+            return Ok(Admission::Confirmed(Confirmed { lease, facilitator, attending }));
+        }
         // However many are asked: the payment is held for no longer than its route allows the request.
         let deadline = Instant::now() + visit.route.limits.timeout;
         for facilitator in candidates {
@@ -64,7 +67,7 @@ impl Reserved<'_> {
     /// that nothing was sent, nobody else is ever asked (S13).
     async fn settle(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
         let dialect = self.payment().dialect;
-        let Self { visit, mut lease, attending } = self;
+        let Self { visit, mut lease, attending, .. } = self;
         let mut candidates = candidates.into_iter().peekable();
         while let Some(facilitator) = candidates.next() {
             let presented = Keyed::new(lease.key(), Arc::clone(lease.sale()));

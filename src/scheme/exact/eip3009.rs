@@ -13,16 +13,16 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::payment::{Authorization, Eip3009, Offer, SignatureBytes};
 use crate::primitives::{Asset, Nonce, Timestamp};
-use crate::scheme::{Checked, Mismatch, Scheme};
+use crate::scheme::{Checked, Mismatch, Scheme, WalletSignature};
 
 /// How much longer than `maxTimeoutSeconds` an authorization may stay valid. A client adds the timeout to its own
 /// clock, which may run ahead, and some round up; an authorization for days would be a bearer instrument (S28).
 pub const WINDOW_SLACK: Duration = Duration::from_secs(3600);
 
-/// `exact` with EIP-3009 authorizations signed by plain accounts.
+/// `exact` with EIP-3009 authorizations.
 ///
-/// Contract wallets (EIP-1271, ERC-6492) can only be proven by asking the chain; their signatures are refused here
-/// like any other that is not 65 bytes from the payer's own key.
+/// What is proven here is a signature of the payer's own key. A contract wallet (ERC-1271, ERC-6492) can only be proven
+/// by asking the chain: its signature is refused here like any other, and [`Scheme::wallet_signature`] says what could be asked.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Eip3009Exact;
 
@@ -67,6 +67,11 @@ impl Scheme for Eip3009Exact {
         let signature = SignatureBytes(Bytes::copy_from_slice(&signature.as_bytes()));
         Ok(Checked { authorization: Authorization::Eip3009(Eip3009 { signature, ..signed.clone() }) })
     }
+
+    fn wallet_signature(&self, offer: &Offer, authorization: &Authorization) -> Option<WalletSignature> {
+        let Authorization::Eip3009(signed) = authorization;
+        WalletSignature::of(signed.from, digest(offer, signed)?, &signed.signature.0)
+    }
 }
 
 /// What a payer signs to accept `offer`. `None` when the offer's network is not an EVM chain.
@@ -102,6 +107,14 @@ pub fn struct_hash(signed: &Eip3009) -> B256 {
         signed.valid_before.to_be_bytes(),
         signed.nonce.0.0,
     ])
+}
+
+/// The call that settles it. A signature in the form of a plain key's goes in the overload that every EIP-3009 token
+/// has, whoever made it; any other is a contract wallet's.
+pub fn calldata(signed: &Eip3009) -> Bytes {
+    // A wallet may mean something by a last byte of 0 or 1, so for a wallet it is not normalised.
+    let canonical = canonical(&signed.signature).filter(|own| own.as_bytes()[..] == signed.signature.0[..]);
+    canonical.and_then(|_| calldata_vrs(signed)).unwrap_or_else(|| calldata_bytes(signed))
 }
 
 /// The call that settles it, in the overload every EIP-3009 token has (`v, r, s`; selector `0xe3ee160e`).

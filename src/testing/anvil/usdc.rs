@@ -64,7 +64,7 @@ pub(super) fn call(to: Address, input: Vec<u8>) -> Value {
     json!({ "to": to, "data": Bytes::from(input) })
 }
 
-async fn create(anvil: &Anvil, code: Bytes) -> Address {
+pub(super) async fn create(anvil: &Anvil, code: Bytes) -> Address {
     let transaction = json!([{ "from": RICH, "data": code, "gas": U64::from(10_000_000) }]);
     let hash: B256 = anvil.rpc("eth_sendTransaction", transaction).await;
     let address = anvil.receipt(hash).await["contractAddress"].take();

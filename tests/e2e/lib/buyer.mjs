@@ -5,7 +5,7 @@ const PAYMENT_FIELDS = ["payment-signature", "x-payment"];
 const RECEIPT_FIELDS = ["payment-response", "x-payment-response"];
 
 /**
- * Buys once with `wrap(fetch, key)` and prints `{status, body, receipt, challenges, payment}`: `challenges` counts the
+ * Buys once with `wrap(fetch, key, options)` and prints `{status, body, receipt, challenges, payment}`: `challenges` counts the
  * 402s met on the way and `payment` is the header field that paid, for whoever wants to present it again. Whatever
  * goes wrong, the line has a `status`; it is `null` when there was no answer to take one from.
  */
@@ -18,9 +18,12 @@ export async function buy(wrap) {
         key: { type: "string" },
         method: { type: "string", default: "GET" },
         data: { type: "string" },
+        wallet: { type: "string" },
+        factory: { type: "string" },
+        creation: { type: "string" },
       },
     });
-    const pay = wrap(noting(notes), values.key);
+    const pay = wrap(noting(notes), values.key, values);
     const headers = values.data === undefined ? {} : { "content-type": "application/json" };
     const response = await pay(values.url, { method: values.method, body: values.data, headers });
     const body = await response.text();

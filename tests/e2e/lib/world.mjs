@@ -36,8 +36,13 @@ export class World {
     return value;
   }
 
+  /** The keys of the network with a node. */
+  get node() {
+    return `rpc: ["${this.chain.rpc}"]`;
+  }
+
   /** Starts a gateway in front of the backend, with prices nobody else charges. */
-  gateway(facilitator, routes = { "GET /v1/weather": "$0.01", "GET /v1/health": "free" }) {
+  gateway(facilitator, routes = { "GET /v1/weather": "$0.01", "GET /v1/health": "free" }, network = this.node) {
     return Gateway.open(({ port, status, folder }) => {
       const lines = [
         "version: 1",
@@ -46,7 +51,7 @@ export class World {
         `status: 127.0.0.1:${status}`,
         `upstream: ${this.backend.url}`,
         `pay_to: {base-sepolia: "${this.chain.payee}"}`,
-        `networks: {base-sepolia: {rpc: ["${this.chain.rpc}"]}}`,
+        `networks: {base-sepolia: {${network}}}`,
         "facilitators:",
         ...facilitator(folder).map((line) => `  ${line}`),
         `ledger: "sqlite:${join(folder, "ledger.db")}"`,

@@ -1,0 +1,94 @@
+//! What keeps the questions of strangers few: facts that hold for a while, and so many a second.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use crate::primitives::Timestamp;
+
+/// How many facts of a kind are remembered (I7).
+const MOST_FACTS: usize = 10_000;
+
+/// Facts that hold for a while; a bounded number of them.
+pub(super) struct Recent<K, V>(HashMap<K, (V, Timestamp)>);
+
+impl<K, V> Default for Recent<K, V> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Hash + Eq + Clone, V> Recent<K, V> {
+    /// What holds at this moment.
+    pub(super) fn get(&self, key: &K, now: Timestamp) -> Option<&V> {
+        self.0.get(key).filter(|(_, until)| now < *until).map(|(value, _)| value)
+    }
+
+    /// The same, to change it.
+    pub(super) fn get_mut(&mut self, key: &K, now: Timestamp) -> Option<&mut V> {
+        self.0.get_mut(key).filter(|(_, until)| now < *until).map(|(value, _)| value)
+    }
+
+    /// Remembers it until then.
+    pub(super) fn put(&mut self, key: K, value: V, until: Timestamp, now: Timestamp) {
+        if self.0.len() >= MOST_FACTS && !self.0.contains_key(&key) {
+            self.0.retain(|_, (_, until)| now < *until);
+            // Still full: any one has to go.
+            if self.0.len() >= MOST_FACTS
+                && let Some(any) = self.0.keys().next().cloned()
+            {
+                self.0.remove(&any);
+            }
+        }
+        self.0.insert(key, (value, until));
+    }
+
+    /// Holds no longer.
+    pub(super) fn forget(&mut self, key: &K) {
+        self.0.remove(key);
+    }
+}
+
+/// So many at once, and so many a second from then on. Counted in thousandths.
+pub(super) struct Bucket {
+    burst: u64,
+    per_second: u64,
+    left: u64,
+    at: Timestamp,
+}
+
+impl Bucket {
+    /// A full one.
+    pub(super) fn of(burst: u64, per_second: u64) -> Self {
+        Self { burst, per_second, left: burst * 1000, at: Timestamp::EPOCH }
+    }
+
+    /// Takes one, if one is left.
+    pub(super) fn take(&mut self, now: Timestamp) -> bool {
+        let millis = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
+        self.left = self.left.saturating_add(millis.saturating_mul(self.per_second)).min(self.burst * 1000);
+        self.at = self.at.max(now);
+        let taken = self.left.checked_sub(1000);
+        self.left = taken.unwrap_or(self.left);
+        taken.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_secs(1_000 + seconds)
+    }
+
+    #[test]
+    fn i7_what_is_remembered_is_bounded() {
+        let mut recent = Recent::default();
+        for number in 0..2 * MOST_FACTS as u64 {
+            recent.put(number, (), at(10), at(0));
+        }
+        assert_eq!(recent.0.len(), MOST_FACTS);
+        recent.put(u64::MAX, (), at(30), at(20));
+        assert_eq!(recent.0.len(), 1, "what is over goes first");
+    }
+}
