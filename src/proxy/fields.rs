@@ -1,5 +1,7 @@
 //! Header fields stripped, added and trusted.
 
+use std::borrow::Cow;
+
 use http::header::{CACHE_CONTROL, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -7,7 +9,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use crate::payment::{Payment, PaymentKey};
 use crate::primitives::Checksummed;
 
-/// Fields with these beginnings are ours alone, in both directions, whatever the mix of `-` and `_` (S45, S47, S48).
+/// Fields with these beginnings are ours alone, in both directions, whatever stands for the `-` (S45, S47, S48).
 const OURS: [&str; 5] = ["tollhouse-", "x-tollhouse-", "payment-", "x-payment", "sign-in-with-x"];
 /// Fields that ask a backend to see another method or path than was priced (S39, S40).
 const OVERRIDES: [&str; 8] = [
@@ -53,10 +55,12 @@ fn foreign_answer(name: &HeaderName) -> bool {
     OURS.iter().any(|prefix| folded.starts_with(prefix)) || UPSTREAM_ONLY.contains(&folded.as_ref())
 }
 
-/// A name with `_` as `-`: CGI-like backends cannot tell them apart.
-fn fold(name: &HeaderName) -> std::borrow::Cow<'_, str> {
+/// A name with `-` for whatever is neither letter nor digit: CGI-like backends make `_` of all of it, and cannot tell
+/// `Tollhouse.Payer` from `Tollhouse-Payer`.
+fn fold(name: &HeaderName) -> Cow<'_, str> {
     let name = name.as_str();
-    if name.contains('_') { name.replace('_', "-").into() } else { name.into() }
+    let odd = |letter: char| letter != '-' && !letter.is_ascii_alphanumeric();
+    if name.contains(odd) { name.replace(odd, "-").into() } else { name.into() }
 }
 
 /// `WWW-Authenticate: Payment …` invites to pay somebody; only we do that (S47).
@@ -184,6 +188,11 @@ mod tests {
             ("tollhouse_payer", "0x1"),
             ("X-Tollhouse-Route", "x"),
             ("x_payment_info", "x"),
+            ("Tollhouse.Payer", "0x1"),
+            ("Tollhouse+Payer", "0x1"),
+            ("X~Tollhouse!Payer", "0x1"),
+            ("Payment'Info", "x"),
+            ("Sign.In.With.X", "x"),
             ("Accept", "*/*"),
         ]);
         strip_request(&mut request);
@@ -200,7 +209,7 @@ mod tests {
     #[test]
     fn s39_s40_override_fields_are_gone() {
         let mut request =
-            request(&[("X-HTTP-Method-Override", "GET"), ("X-Original-URL", "/x"), ("X-Rewrite-URL", "/x")]);
+            request(&[("X-HTTP-Method-Override", "GET"), ("X.Original.URL", "/x"), ("X-Rewrite-URL", "/x")]);
         strip_request(&mut request);
         assert!(request.headers.is_empty());
     }
