@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Format};
 use crate::tariff::Charge;
+use crate::telemetry::Directives;
 
 use super::{Server, Serving, StartError};
 
@@ -33,7 +34,7 @@ pub enum RunError {
 ///
 /// # Errors
 /// When the file is wrong or the gateway does not start. A file that becomes wrong later changes nothing.
-pub async fn run(path: &Path, directives: Option<&str>) -> Result<(), RunError> {
+pub async fn run(path: &Path, directives: Option<&Directives>) -> Result<(), RunError> {
     let mut stop = Stop::listen().map_err(RunError::Signals)?;
     keep_memory_private();
     take_descriptors();
