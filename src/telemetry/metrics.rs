@@ -19,6 +19,7 @@ use crate::gate::Event;
 use crate::gate::event::{Answered, PHASES};
 use crate::ledger::Census;
 use crate::primitives::Caip2;
+use crate::tariff::{Charge, Tariff};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByOutcome {
@@ -254,6 +255,9 @@ impl Metrics {
         to.register("breaker_state", "0 closed, 1 half open, 2 open", self.breakers.clone());
         to.register("paused", "Routes that somebody has paused; all of them as `all`", self.paused.clone());
         to.register("config_info", "The configuration in force", self.config.clone());
+        for result in ["ok", "failed"] {
+            drop(self.reloads.get_or_create(&ByResult { result }));
+        }
         to.register("config_reload", "Reloads of the configuration by result", self.reloads.clone());
         to.register(
             "restart_needed",
@@ -402,8 +406,12 @@ impl Metrics {
         self.breakers.get_or_create(&by).set(level);
     }
 
-    /// Notes the configuration in force.
-    pub fn configured(&self, hash: &str, live: bool) {
+    /// Notes the configuration in force. What an alert watches is there from the start: `increase()` sees no change where
+    /// a series begins with its first event.
+    pub fn configured(&self, hash: &str, live: bool, tariff: &Tariff) {
+        for route in tariff.routes().filter(|route| matches!(route.charge, Charge::Toll(_))) {
+            drop(self.undelivered.get_or_create(&ByRoute { route: Arc::clone(&route.key.0) }));
+        }
         self.config.clear();
         let info = ConfigInfo { hash: hash.to_owned(), version: env!("CARGO_PKG_VERSION") };
         self.config.get_or_create(&info).set(1);
