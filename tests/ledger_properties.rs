@@ -46,19 +46,23 @@ fn endings() -> impl Strategy<Value = Delivered> {
         Just(Delivered::Partial),
         Just(Delivered::CutShort),
         Just(Delivered::Done(None)),
-        seconds().prop_map(|until| Delivered::Done(Some(answers(until)))),
+        seconds().prop_map(|until| Delivered::Done(Some(answers(until).into()))),
     ]
 }
 
 fn events() -> impl Strategy<Value = Event> {
     prop_oneof![
-        (sales(), seconds()).prop_map(|(sold, until)| Event::Reserve { sale: Arc::new(sold), until }),
+        (sales(), seconds(), any::<bool>()).prop_map(|(sold, until, counts)| Event::Reserve {
+            sale: Arc::new(sold),
+            until,
+            counts
+        }),
         any::<bool>().prop_map(|counted| Event::Release { counted, max_releases: MAX_RELEASES }),
         seconds().prop_map(|check_at| Event::Begin { facilitator: "cdp".into(), transaction: None, check_at }),
         seconds().prop_map(|until| Event::Look { until }),
         seconds().prop_map(|check_at| Event::StillUnknown { transaction: None, check_at }),
         (proptest::option::of(seconds()), seconds()).prop_map(|(delivering, collect_by)| Event::Settle {
-            receipt: receipt(&sale(1), collect_by),
+            receipt: receipt(&sale(1), collect_by).into(),
             delivering,
             collect_by
         }),
@@ -383,6 +387,7 @@ impl House {
             }
             Claim::Spent { receipt } => assert_eq!(receipt, self.receipt),
             Claim::InFlight { .. } | Claim::Unresolved { .. } | Claim::Exhausted => {}
+            Claim::Overspent { .. } => panic!("nothing is counted here"),
         }
         // Whoever reserved it is the buyer from then on.
         if let Some(entry) = self.state().await {

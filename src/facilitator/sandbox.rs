@@ -202,9 +202,12 @@ fn signed(payment: &Payment) -> &Eip3009 {
 
 /// Stands where a transaction hash would: the same for the same payment, and on no chain.
 fn pseudo_hash(payment: &Payment) -> TransactionHash {
+    // There is one network and one token, so payer and nonce are what is unique (EIP-3009).
+    let signed = signed(payment);
     let mut digest = Keccak256::new();
     digest.update(b"tollhouse sandbox");
-    digest.update(payment.key().as_bytes());
+    digest.update(signed.from);
+    digest.update(signed.nonce.0);
     digest.finalize()
 }
 

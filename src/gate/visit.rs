@@ -1,10 +1,16 @@
 //! A request to a priced route, as the gate sees it.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use alloy::primitives::{B256, Keccak256};
 use http::{HeaderMap, Method};
 
+use super::Connection;
 use crate::payment::{Replay, Resource, SettleMode};
 use crate::tariff::{Route, Toll};
+
+use super::rails::Screening;
 
 /// A request to a priced route, as the gate sees it. Speaks `http`, not Pingora.
 #[derive(Debug, Clone, Copy)]
@@ -23,14 +29,20 @@ pub struct Visit<'a> {
     pub path: &'a str,
     /// Its query, untouched.
     pub query: Option<&'a str>,
+    /// The connection it came on, where that can be seen.
+    pub connection: Option<&'a Arc<dyn Connection>>,
+    /// Who asks, as the connection shows it.
+    pub client: Option<IpAddr>,
+    /// Who is not sold to.
+    pub screening: &'a Screening,
 }
 
 impl Visit<'_> {
     /// What is sold, for the 402.
     pub fn resource(&self) -> Resource {
-        let query = self.query.map(|query| format!("?{query}")).unwrap_or_default();
+        let (mark, query) = self.query.map_or(("", ""), |query| ("?", query));
         Resource {
-            url: format!("{}{}{query}", self.route.public_url, self.path),
+            url: [&*self.route.public_url, self.path, mark, query].concat(),
             description: self.toll.description.clone(),
             mime_type: self.toll.mime_type.clone(),
         }
@@ -51,7 +63,7 @@ impl Visit<'_> {
 
     /// The request line for people, without the query (S63).
     pub fn line(&self) -> String {
-        format!("{} {}", self.method, self.path)
+        [self.method.as_str(), " ", self.path].concat()
     }
 
     /// Whether the backend may be asked again after it may have seen the request (S25).

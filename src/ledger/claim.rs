@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Answer, Delivering, Delivery, Entry, Event, LEASE, Lease, Ledger, Sale, State, StoreError, Swap, Versioned,
+    Answer, Day, Delivering, Delivery, Entry, Event, LEASE, Lease, Ledger, Sale, State, StoreError, Swap, Versioned,
 };
 use crate::payment::{PaymentKey, Receipt, Replay};
-use crate::primitives::Timestamp;
+use crate::primitives::{Dollars, Timestamp};
 
 /// How often a claim looks again because somebody was faster.
 const RACES: usize = 8;
@@ -44,6 +44,42 @@ pub enum Claim {
     },
     /// It was released too often (S73).
     Exhausted,
+    /// Its payer may spend no more today.
+    Overspent {
+        /// When there is room again at the latest.
+        until: Timestamp,
+    },
+}
+
+/// A sale, and what the ledger remembers its payment by: a digest that every step asks for, so it is worked out once.
+#[derive(Debug, Clone)]
+pub struct Keyed {
+    pub(super) key: PaymentKey,
+    pub(super) sale: Arc<Sale>,
+}
+
+impl Keyed {
+    /// A sale whose payment has this key.
+    pub fn new(key: PaymentKey, sale: Arc<Sale>) -> Self {
+        debug_assert_eq!(key, sale.payment.key(), "a payment has one key");
+        Self { key, sale }
+    }
+
+    /// What the ledger remembers the payment by.
+    pub fn key(&self) -> PaymentKey {
+        self.key
+    }
+
+    /// What the payment is presented for.
+    pub fn sale(&self) -> &Arc<Sale> {
+        &self.sale
+    }
+}
+
+impl From<Arc<Sale>> for Keyed {
+    fn from(sale: Arc<Sale>) -> Self {
+        Self { key: sale.payment.key(), sale }
+    }
 }
 
 /// What to do about an entry that is already there.
@@ -60,14 +96,19 @@ impl Ledger {
     ///
     /// # Errors
     /// When the store fails. Then nothing may be granted (I6).
-    pub async fn claim(self: &Arc<Self>, sale: Arc<Sale>, hold: Duration, replay: Replay) -> Result<Claim, StoreError> {
-        let key = sale.payment.key();
+    pub async fn claim(
+        self: &Arc<Self>,
+        presented: impl Into<Keyed>,
+        hold: Duration,
+        replay: Replay,
+    ) -> Result<Claim, StoreError> {
+        let Keyed { key, sale } = presented.into();
         // The common case first: a payment nobody has seen costs one round trip.
         let mut seen: Option<Versioned> = None;
         for _ in 0..RACES {
             let now = self.clock.now();
             let event = match &seen {
-                None => Event::Reserve { sale: sale.clone(), until: now.after(hold) },
+                None => self.reserve(&sale, now.after(hold)),
                 Some(found) => match self.judge(key, &found.entry, &sale, now.after(hold), replay, now) {
                     Found::Say(claim) => {
                         self.front.notice(key, &found.entry);
@@ -80,12 +121,19 @@ impl Ledger {
             match self.advance(key, current, event, &[]).await? {
                 Some((entry, Swap::Applied(version))) => return Ok(self.granted(key, Versioned { entry, version })),
                 Some((_, Swap::Stale(found))) => seen = found,
+                Some((_, Swap::Overspent)) => return Ok(Claim::Overspent { until: Day::of(now).end() }),
                 Some((_, Swap::Claimed(_))) => return Err(StoreError("a fact nobody claimed was refused".into())),
                 None => return Err(StoreError("the ledger's rules contradict each other".into())),
             }
         }
         // As many others were served meanwhile; whoever is last holds it now.
         Ok(Claim::InFlight { until: self.clock.now().after(Duration::from_secs(1)) })
+    }
+
+    fn reserve(&self, sale: &Arc<Sale>, until: Timestamp) -> Event {
+        let offer = &sale.payment.offer;
+        let counts = self.allowance.is_limited() && Dollars::of(offer.amount, &offer.asset).is_some();
+        Event::Reserve { sale: Arc::clone(sale), until, counts }
     }
 
     /// Decides about an entry that stands: an answer, or an event to try. The event always fits the entry.
@@ -98,7 +146,7 @@ impl Ledger {
         replay: Replay,
         now: Timestamp,
     ) -> Found {
-        let reserve = || Found::Try(Event::Reserve { sale: presented.clone(), until });
+        let reserve = || Found::Try(self.reserve(presented, until));
         match &entry.state {
             State::Released => reserve(),
             State::Reserved { until } if now < *until => Found::Say(Claim::InFlight { until: *until }),
@@ -116,7 +164,7 @@ impl Ledger {
             }
             State::Settling { .. } => Found::Say(Claim::Unresolved { entry: entry.clone() }),
             State::Settled { receipt, collect_by, delivery, .. } => {
-                let spent = || Found::Say(Claim::Spent { receipt: Some(receipt.clone()) });
+                let spent = || Found::Say(Claim::Spent { receipt: Some(Receipt::clone(receipt)) });
                 if replay == Replay::Refuse || !same_buyer(&entry.sale, presented) {
                     return spent();
                 }
@@ -135,7 +183,7 @@ impl Ledger {
                         })
                     }
                     Delivery::Done { answer: Some(answer) } if replay == Replay::SameAnswer && now < answer.until => {
-                        Found::Say(Claim::Repeat { answer: answer.clone(), receipt: receipt.clone() })
+                        Found::Say(Claim::Repeat { answer: Answer::clone(answer), receipt: Receipt::clone(receipt) })
                     }
                     Delivery::Done { .. } | Delivery::Partial | Delivery::RefundDue | Delivery::Refunded { .. } => {
                         spent()
@@ -149,13 +197,13 @@ impl Ledger {
     pub(super) fn granted(self: &Arc<Self>, key: PaymentKey, seen: Versioned) -> Claim {
         match &seen.entry.state {
             State::Settled { receipt, delivery, .. } => {
-                let receipt = receipt.clone();
+                let receipt = Arc::clone(receipt);
                 if matches!(delivery, Delivery::Leased { .. }) {
                     return Claim::Redeem(Delivering::new(self.clone(), key, seen, receipt, false));
                 }
                 self.front.notice(key, &seen.entry);
                 self.tell(key, &seen.entry);
-                Claim::Spent { receipt: Some(receipt) }
+                Claim::Spent { receipt: Some(Receipt::clone(&receipt)) }
             }
             State::Exhausted => {
                 self.front.notice(key, &seen.entry);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::write::Written;
-use super::{Claim, Delivery, Entry, Event, LEASE, Ledger, Sale, State, StoreError, Versioned};
+use super::{Claim, Delivery, Entry, Event, Keyed, LEASE, Ledger, State, StoreError, Versioned};
 use crate::payment::{PaymentKey, Replay};
 use crate::primitives::Timestamp;
 
@@ -15,23 +15,36 @@ impl Ledger {
     /// What an earlier payment of the same payer for the identical request opens: its answer, if it was paid for and
     /// never arrived, or the word that nobody knows yet whether it was. The fresh payment stays unused.
     ///
-    /// `None` when nothing was left open, or when the payment presented is not a fresh one. Two requests at once are
-    /// two purchases, so what is in flight bars nobody; and no earlier payment does for longer than its answer may be
+    /// `None` when nothing was left open, or when the payment presented is not a fresh one. Two clients that wait are
+    /// two purchases, so what is in flight bars nobody here; and no earlier payment does for longer than its answer may be
     /// collected.
     ///
     /// # Errors
     /// When the store fails. Then nothing may be granted (I6).
-    pub async fn claim_earlier(self: &Arc<Self>, fresh: &Sale, replay: Replay) -> Result<Option<Claim>, StoreError> {
-        let key = fresh.payment.key();
-        let mut open = self.store.left_open(fresh.payment.payer(), fresh.request).await?;
+    pub async fn claim_earlier(self: &Arc<Self>, fresh: &Keyed, replay: Replay) -> Result<Option<Claim>, StoreError> {
+        let open = self.store.left_open(fresh.sale.payment.payer(), fresh.sale.request).await?;
+        if open.is_empty() {
+            return Ok(None);
+        }
+        // Boxed: hardly any payment has an earlier one, and all others need no room for this.
+        Box::pin(self.claim_open(open, fresh, replay)).await
+    }
+
+    async fn claim_open(
+        self: &Arc<Self>,
+        mut open: Vec<(PaymentKey, Versioned)>,
+        fresh: &Keyed,
+        replay: Replay,
+    ) -> Result<Option<Claim>, StoreError> {
+        let Keyed { key, sale: fresh } = fresh;
         let now = self.clock.now();
         // On another network the same address may be somebody else's wallet.
         open.retain(|(earlier, found)| {
             let same_network = found.entry.sale.payment.offer.network.id == fresh.payment.offer.network.id;
-            *earlier == key
+            earlier == key
                 || (same_network && (self.owed(&found.entry, replay, now) || self.doubtful(&found.entry, now)))
         });
-        if open.is_empty() || self.store.load(key).await?.is_some() {
+        if open.is_empty() || self.store.load(*key).await?.is_some() {
             return Ok(None);
         }
         for (earlier, found) in open.iter().filter(|(_, found)| self.owed(&found.entry, replay, now)) {
@@ -65,9 +78,10 @@ impl Ledger {
         replay != Replay::Refuse && now < *collect_by && entry.redemptions < self.limits.max_redemptions
     }
 
-    /// Whether nobody knows how it ended: somebody has looked in vain, or whoever asked has had all their time.
+    /// Whether nobody knows how it ended: somebody has looked in vain, whoever asked has had all their time, or they
+    /// asked before this process began and have probably died.
     fn doubtful(&self, entry: &Entry, now: Timestamp) -> bool {
         let State::Settling { since, check_at, checks, .. } = &entry.state else { return false };
-        (*checks > 0 || *check_at <= now) && now < since.after(self.limits.redeem_for)
+        (*checks > 0 || *check_at <= now || *since < self.opened) && now < since.after(self.limits.redeem_for)
     }
 }

@@ -92,14 +92,14 @@ impl Lease {
         transaction: Option<TransactionHash>,
         check_at: Timestamp,
     ) -> Result<InSettlement, BeginError> {
-        let event = Event::Begin { facilitator: facilitator.to_owned(), transaction, check_at };
+        let event = Event::Begin { facilitator: facilitator.into(), transaction, check_at };
         let held = Some((self.seen.entry.clone(), self.seen.version));
         self.begun = true;
         let ended = self.ledger.advance(self.key, held, event, &[]).await?;
         self.over = true;
         match ended {
             Some((entry, Swap::Applied(version))) => Ok(InSettlement::new(&self, entry, version)),
-            Some((_, Swap::Stale(_) | Swap::Claimed(_))) | None => Err(BeginError::Lost),
+            Some((_, Swap::Stale(_) | Swap::Claimed(_) | Swap::Overspent)) | None => Err(BeginError::Lost),
         }
     }
 
@@ -183,6 +183,7 @@ impl InSettlement {
     ) -> Result<Option<Delivering>, FileError> {
         let now = self.ledger.clock.now();
         let limits = self.ledger.limits;
+        let receipt = Arc::new(receipt);
         let collect_by = now.after(limits.redeem_for);
         let event = Event::Settle { receipt: receipt.clone(), delivering: None, collect_by };
         self.outcome = Some(self.errand(event, claims.to_vec()));
@@ -192,8 +193,9 @@ impl InSettlement {
                 delivering: delivering.then(|| now.after(LEASE)),
                 collect_by,
             }),
-            // Reconciliation was faster; the answer is still this request's to collect.
-            State::Settled { .. } if delivering => {
+            // Reconciliation was faster; the answer is still this request's to collect. Unless it found another
+            // transaction: then ours is no proof of anything and must not be claimed.
+            State::Settled { receipt: filed, .. } if delivering && filed.transaction == receipt.transaction => {
                 Some(Event::Redeem { until: now.after(LEASE), max_redemptions: limits.max_redemptions })
             }
             _ => None,

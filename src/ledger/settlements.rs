@@ -40,7 +40,7 @@ impl Ledger {
         let Unsettled { key, version, entry } = unsettled;
         match self.advance(key, Some((entry, version)), Event::Look { until }, &[]).await? {
             Some((entry, Swap::Applied(version))) => Ok(Some(Unsettled { key, version, entry })),
-            Some((_, Swap::Stale(_) | Swap::Claimed(_))) | None => Ok(None),
+            Some((_, Swap::Stale(_) | Swap::Claimed(_) | Swap::Overspent)) | None => Ok(None),
         }
     }
 
@@ -55,7 +55,7 @@ impl Ledger {
         claims: &[Claimed],
     ) -> Result<Option<Entry>, FileError> {
         let collect_by = self.clock.now().after(self.limits.redeem_for);
-        let event = Event::Settle { receipt, delivering: None, collect_by };
+        let event = Event::Settle { receipt: receipt.into(), delivering: None, collect_by };
         self.resolve(unsettled, event, claims).await?.map_err(FileError::ClaimedBy)
     }
 
@@ -96,7 +96,7 @@ impl Ledger {
                 self.front.notice(key, &entry);
                 Ok(Ok(Some(entry)))
             }
-            Some((_, Swap::Stale(_))) | None => Ok(Ok(None)),
+            Some((_, Swap::Stale(_) | Swap::Overspent)) | None => Ok(Ok(None)),
             Some((_, Swap::Claimed(owner))) => Ok(Err(owner)),
         }
     }

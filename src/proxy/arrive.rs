@@ -1,5 +1,6 @@
 //! A request arrives: is it one request, where does it go, and may it pass?
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +17,9 @@ use crate::protocol::Answer;
 use crate::tariff::{Charge, Found, Route, Toll};
 
 use super::answer::{problem, problem_with, with_receipt};
-use super::home::has_left;
 use super::keep::{BodyDigest, Keeper};
 use super::passage::{Passage, Stage};
+use super::presence::{connection, has_left};
 use super::target::{Ambiguous, Target, canonical_host};
 use super::{Proxy, fields};
 
@@ -66,7 +67,8 @@ impl Proxy {
             Ok(Way::Priced { route, toll, through_get }) => {
                 // Until it is settled nothing of the answer may leave, interim answers included (S76).
                 session.as_downstream_mut().set_ignore_info_resp(true);
-                if let Some(answer) = self.admit(session, passage, &route, &toll, through_get).await {
+                // Boxed: free routes have no need of the room that paying takes.
+                if let Some(answer) = Box::pin(self.admit(session, passage, &route, &toll, through_get)).await {
                     passage.outcome.get_or_insert(if passage.paid.is_some() { "failed" } else { "turned_away" });
                     return Some(answer);
                 }
@@ -140,17 +142,22 @@ impl Proxy {
             // One payment buys one answer; a tunnel has no end to charge for (S43, S51).
             return Some(problem(StatusCode::FORBIDDEN, "this route does not sell upgraded connections"));
         }
-        let host = passage.host.clone();
-        let target = passage.target.clone()?;
+        let target = passage.target.as_ref()?;
+        let live = Arc::clone(&passage.live);
+        let connection = connection(session);
+        let client = client(session);
         let request = session.req_header();
         let visit = Visit {
             route,
             toll,
             fields: &request.headers,
             method: &request.method,
-            host: &host,
+            host: &passage.host,
             path: target.path(),
             query: target.query(),
+            connection: connection.as_ref(),
+            client,
+            screening: &live.screening,
         };
         if through_get && self.carries_payment(&visit) {
             // What is sold is the GET. Nothing is reserved, and the authorization is still good for it (S39).
@@ -171,7 +178,7 @@ impl Proxy {
             }
             Ok(Admission::Settled(settled)) => {
                 passage.paid = Some(Paid::by(&settled));
-                if settled.collectable() && has_left(session) {
+                if has_left(session) {
                     return Some(self.put_by(settled));
                 }
                 passage.stage = Stage::Settled(Box::new(settled));
@@ -192,12 +199,15 @@ impl Proxy {
         !matches!(self.gate.protocol.decode(visit.fields), Ok(None))
     }
 
-    /// It was paid for while its client left: the backend is not asked, and the same payment still gets its answer.
+    /// It was paid for while its client left: the backend is not asked, and the answer can be collected or is owed.
     /// Whoever closed only the sending side hears so.
     fn put_by(&self, settled: Settled) -> Answer {
         let receipt = self.gate.protocol.receipt(settled.receipt(), settled.dialect());
+        let detail = match settled.collectable() {
+            true => "the client closed its side while it paid; the same payment still gets the answer",
+            false => "the client closed its side while it paid; nothing was forwarded",
+        };
         settled.end(Delivered::Nothing { untouched: true });
-        let detail = "the client closed its side while it paid; the same payment still gets the answer";
         with_receipt(problem(StatusCode::BAD_REQUEST, detail), &receipt)
     }
 
@@ -321,6 +331,11 @@ fn preflight_method(request: &RequestHeader) -> Option<Method> {
         return None;
     }
     Method::from_bytes(request.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.as_bytes()).ok()
+}
+
+/// Who is at the other end of the connection.
+pub(super) fn client(session: &Session) -> Option<IpAddr> {
+    session.client_addr()?.as_inet().map(SocketAddr::ip)
 }
 
 fn content_length(request: &RequestHeader) -> Option<u64> {

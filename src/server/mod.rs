@@ -3,6 +3,7 @@
 mod background;
 mod facilitators;
 mod listener;
+mod lists;
 mod notes;
 mod observe;
 pub mod reload;
@@ -187,7 +188,7 @@ impl Server {
             closing: watch::Sender::new(false),
             ended,
         };
-        server.gate.rails().cap(live.caps);
+        server.gate.cap(live.caps);
         let closed = server.gate.look_at_rails().await;
         closed.map_err(|error| StartError::Ledger(error.into()))?;
         server.tend();
@@ -224,10 +225,12 @@ impl Server {
         let (store, clock) = (Arc::clone(self.ledger.store()), Arc::clone(&self.clock));
         let census = observe::census(store, clock, Arc::clone(&self.pool), Arc::clone(&self.metrics));
         let survey = observe::survey(self.facilitators.chains(), Arc::clone(&self.metrics));
+        let lists = lists::watch(Arc::clone(&self.live), Arc::clone(&self.clock), Arc::clone(&self.metrics));
         self.background.spawn("the care of the ledger", Arc::clone(&self.ledger).tend());
         self.background.spawn("the look at open settlements", Arc::clone(&self.gate).reconcile());
         self.background.spawn("the look at pauses and caps", Arc::clone(&self.gate).watch_rails());
         self.background.spawn("the count of the ledger", census);
+        self.background.spawn("the look at screening lists", lists);
         self.background.spawn("the look at nodes", survey);
         let live = Arc::clone(&self.live);
         self.background.spawn("the look-up of backends", async move {
@@ -342,7 +345,7 @@ async fn picture(live: &config::Live, before: &HashMap<Arc<str>, Arc<Upstream>>)
         };
         upstreams.insert(Arc::clone(&config.name), upstream);
     }
-    Live { tariff: Arc::clone(&live.tariff), upstreams }
+    Live { tariff: Arc::clone(&live.tariff), screening: Arc::clone(&live.screening), upstreams }
 }
 
 /// How the records of the ledger name this process: its host and its number there. In a container the host is the pod.

@@ -10,7 +10,7 @@ use crate::gate::{Event, Observer};
 
 pub use filter::{BadDirective, Directives};
 pub use log::{Pseudonyms, init};
-pub use metrics::{Metrics, NodesOf};
+pub use metrics::{ListInForce, Metrics, NodesOf};
 
 /// Turns every event into metrics and log lines.
 pub struct Telemetry {

@@ -8,5 +8,6 @@ mod paid;
 mod rails;
 mod reload;
 mod replay;
+mod screening;
 mod shutdown;
 mod world;

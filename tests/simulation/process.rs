@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tollhouse::facilitator::{Facilitator, Pool};
+use tollhouse::facilitator::{Facilitator, Notice, Pool};
 use tollhouse::gate::{Event, Gate, Observer, Parts};
 use tollhouse::ledger::{Ledger, Limits};
 use tollhouse::payment::QuoteKey;
@@ -168,6 +168,7 @@ impl Observer for Teller {
 fn words(event: &Event) -> String {
     match event {
         Event::Refused { reason, .. } => format!("refused: {reason}"),
+        Event::Screened { reason, .. } => format!("screened: {reason}"),
         Event::Declined { key, code, .. } => format!("{} declined: {code}", crate::world::short(key)),
         Event::Unknown { key, cause, .. } => format!("{} unknown: {cause}", crate::world::short(key)),
         Event::Settled { key, reconciled, .. } => {
@@ -182,8 +183,12 @@ fn words(event: &Event) -> String {
         Event::Released { key, .. } => format!("{} released", crate::world::short(key)),
         Event::Settling { key, facilitator, .. } => format!("{} settling at {facilitator}", crate::world::short(key)),
         Event::Answered(_) => "answered".to_owned(),
-        Event::Asked { facilitator, call, outcome, .. } => format!("{call} at {facilitator}: {outcome}"),
-        Event::Breaker { facilitator, state, .. } => format!("the breaker of {facilitator} is {state:?}"),
+        Event::Facilitator(Notice::Asked { facilitator, call, outcome, .. }) => {
+            format!("{call} at {facilitator}: {outcome}")
+        }
+        Event::Facilitator(Notice::Breaker { facilitator, state, .. }) => {
+            format!("the breaker of {facilitator} is {state:?}")
+        }
         Event::Paused { scope, .. } => format!("{scope} is paused"),
         Event::Resumed { scope, .. } => format!("{scope} is resumed"),
     }

@@ -109,8 +109,9 @@ impl Books {
 
     /// What the payer would have left.
     fn debit(&self, signed: &Eip3009) -> Result<AtomicAmount, Decline> {
-        let newcomers = [signed.from, signed.to].iter().filter(|account| !self.accounts.contains_key(*account)).count();
-        if self.accounts.len() + newcomers > self.max_accounts {
+        let is_new = |account: &Address| !self.accounts.contains_key(account);
+        let room = self.max_accounts.saturating_sub(self.accounts.len());
+        if room < 2 && [signed.from, signed.to].iter().filter(|account| is_new(account)).count() > room {
             return Err(decline(FULL));
         }
         let left = self.balance(signed.from).units().checked_sub(signed.value.units());

@@ -7,13 +7,13 @@ use tokio::time::{Instant, timeout_at};
 use super::{Admission, Confirmed, Reserved, bought_before, chain, reserve};
 use crate::facilitator::{Facilitator, VerifyError};
 use crate::gate::{Event, Gate, Refusal};
-use crate::ledger::Claim;
-use crate::payment::SettleMode;
+use crate::ledger::{Claim, Keyed};
+use crate::payment::{Payment, SettleMode};
 
 impl Reserved<'_> {
     /// Asks whether the payment would settle. With `before_forward` it settles at once: settling is the proof.
     pub(in crate::gate) async fn confirm(self, gate: &Arc<Gate>) -> Result<Admission, Refusal> {
-        let candidates = gate.pool.candidates(&self.payment.offer, self.payment.dialect);
+        let candidates = gate.pool.candidates(&self.payment().offer, self.payment().dialect);
         match self.visit.settle_mode() {
             SettleMode::OnResponse => self.verify(gate, candidates).await,
             SettleMode::BeforeForward => self.settle(gate, candidates).await,
@@ -23,18 +23,17 @@ impl Reserved<'_> {
     /// Whoever answers first, in the order of the file, decides: verifying moves nothing, so of those that do not
     /// answer any number may be asked.
     async fn verify(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
-        let Self { visit, payment, lease } = self;
-        let dialect = payment.dialect;
-        let payment = Arc::new(payment);
+        let dialect = self.payment().dialect;
+        let Self { visit, lease, attending } = self;
         // However many are asked: the payment is held for no longer than its route allows the request.
         let deadline = Instant::now() + visit.route.limits.timeout;
         for facilitator in candidates {
-            let Ok(verdict) = timeout_at(deadline, facilitator.verify(&payment)).await else { break };
+            let Ok(verdict) = timeout_at(deadline, facilitator.verify(&lease.sale().payment)).await else { break };
             match verdict {
-                Ok(()) => return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator })),
+                Ok(()) => return Ok(Admission::Confirmed(Confirmed { lease, facilitator, attending })),
                 // Somebody else may have submitted what the payer signed, after we took it: then it is paid (S18).
                 Err(VerifyError::Declined(decline)) if decline.nonce_used() && facilitator.sees_chain() => {
-                    let confirmed = Confirmed { payment, lease, facilitator };
+                    let confirmed = Confirmed { lease, facilitator, attending };
                     return gate.settled_by_others(confirmed).await.map(Admission::Settled);
                 }
                 // Nobody here can look. Money may have moved, to us perhaps, so nobody is asked for more (I4).
@@ -64,17 +63,17 @@ impl Reserved<'_> {
     /// Settles at the first, in the order of the file, that something can be sent to. As soon as it is not certain
     /// that nothing was sent, nobody else is ever asked (S13).
     async fn settle(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
-        let Self { visit, payment, mut lease } = self;
-        let (dialect, payment) = (payment.dialect, Arc::new(payment));
+        let dialect = self.payment().dialect;
+        let Self { visit, mut lease, attending } = self;
         let mut candidates = candidates.into_iter().peekable();
         while let Some(facilitator) = candidates.next() {
-            let sale = Arc::clone(lease.sale());
-            let confirmed = Confirmed { payment: Arc::clone(&payment), lease, facilitator };
+            let presented = Keyed::new(lease.key(), Arc::clone(lease.sale()));
+            let confirmed = Confirmed { lease, facilitator, attending: Arc::clone(&attending) };
             match gate.settle(confirmed).await {
                 // Of all refusals this one alone says that nothing was sent, and it is said only after the ledger has
                 // let the payment go. So it is taken anew, like any payment, and the next one is asked.
                 Err(Refusal::FacilitatorUnavailable(_)) if candidates.peek().is_some() => {
-                    match reserve(gate, visit, sale).await? {
+                    match reserve(gate, visit, presented).await? {
                         Claim::Granted(granted) => lease = granted,
                         taken => return bought_before(gate, visit, dialect, taken),
                     }
@@ -84,5 +83,9 @@ impl Reserved<'_> {
         }
         lease.release().await;
         Err(Refusal::FacilitatorUnavailable(Some(dialect)))
+    }
+
+    fn payment(&self) -> &Payment {
+        &self.lease.sale().payment
     }
 }
