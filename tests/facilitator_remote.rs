@@ -339,11 +339,12 @@ impl Witness for Node {
 #[tokio::test]
 async fn s16_a_settlement_counts_when_our_own_node_shows_the_transfer() {
     let facilitator = ScriptedFacilitator::start().await;
-    let node = Node::new(Witnessed::Yes, 2);
+    let node = Node::new(Witnessed::Yes { block: 7 }, 2);
     let asked = node.asked.clone();
     let result = settle(&watched(facilitator.config("remote"), node), &eip3009_base_sepolia()).await;
     assert_eq!(end(&result), End::Settled, "{result:?}");
     assert_eq!(asked.load(Ordering::SeqCst), 3, "an error, a not yet, and the transfer");
+    assert_eq!(result.ok().and_then(|receipt| receipt.block), Some(7), "what is proven says where (S5)");
 }
 
 #[tokio::test]
@@ -363,7 +364,7 @@ async fn s16_a_lying_facilitator_raises_an_alarm_and_settles_nothing() {
 async fn s27_a_transfer_our_node_does_not_show_in_time_is_unknown() {
     let facilitator = ScriptedFacilitator::start().await;
     let config = Config { settle_timeout: Duration::from_secs(1), ..facilitator.config("remote") };
-    let remote = watched(config, Node::new(Witnessed::Yes, usize::MAX));
+    let remote = watched(config, Node::new(Witnessed::Yes { block: 7 }, usize::MAX));
     let result = settle(&remote, &eip3009_base_sepolia()).await;
     assert!(matches!(end(&result), End::Unknown(_)), "{result:?}");
 }
@@ -391,7 +392,7 @@ async fn s28_our_own_node_proves_that_a_lapsed_authorization_moved_nothing() {
 #[tokio::test]
 async fn s16_a_known_transaction_on_chain_needs_no_second_settle() {
     let facilitator = ScriptedFacilitator::start().await;
-    let remote = watched(facilitator.config("remote"), Node::new(Witnessed::Yes, 0));
+    let remote = watched(facilitator.config("remote"), Node::new(Witnessed::Yes { block: 7 }, 0));
     let outcome = remote.outcome(&unresolved(&eip3009_base_sepolia(), Some(hash()))).await;
     assert!(matches!(outcome, Outcome::Settled(receipt) if receipt.transaction == hash()));
     assert_eq!(facilitator.count("/settle"), 0);

@@ -281,7 +281,7 @@ impl House {
 
     async fn take(&mut self, step: Step) {
         let proof = receipt(&self.sold, START);
-        let claims = [Claimed(proof.transaction.to_vec())];
+        let claims = [Claimed::alone(proof.transaction.to_vec())];
         match step {
             Step::Present { stranger, replay } => self.present(stranger, replay).await,
             Step::Forward(which) => {

@@ -373,9 +373,9 @@ impl Local {
         let mut obstacle: BoxError = "the transaction is in no block yet".into();
         while Instant::now() < deadline {
             match timeout_at(deadline, self.mined(payment, sent.hash)).await {
-                Ok(Ok((hash, Found::Yes { .. }))) => {
+                Ok(Ok((hash, Found::Yes { block, .. }))) => {
                     self.desk.landed(sent.nonce);
-                    return Ok(self.receipt(payment, hash));
+                    return Ok(self.receipt(payment, hash, block));
                 }
                 Ok(Ok((_, Found::No(why)))) => {
                     self.desk.landed(sent.nonce);
@@ -406,7 +406,7 @@ impl Local {
         deadline: Instant,
     ) -> Result<Receipt, SettleError> {
         match timeout_at(deadline, self.chain.find_settlement(payment, sent.signed_at)).await {
-            Ok(Verdict::Settled { transaction, .. }) => Ok(self.receipt(payment, transaction)),
+            Ok(Verdict::Settled { transaction, block, .. }) => Ok(self.receipt(payment, transaction, block)),
             Ok(Verdict::Never(_) | Verdict::CannotTell(_)) | Err(_) => {
                 if why == NotThere::Reverted {
                     self.barrier.saw_revert(payment.payer().0, self.clock.now());
@@ -416,8 +416,8 @@ impl Local {
         }
     }
 
-    fn receipt(&self, payment: &Payment, transaction: TransactionHash) -> Receipt {
-        Receipt::of(payment, transaction, self.clock.now())
+    fn receipt(&self, payment: &Payment, transaction: TransactionHash, block: u64) -> Receipt {
+        Receipt::of(payment, transaction, self.clock.now()).in_block(block)
     }
 }
 
@@ -515,7 +515,7 @@ impl Facilitator for Local {
         }
         for hash in self.candidates(payment, *transaction) {
             match self.chain.transfer_in(hash, payment).await {
-                Ok(Found::Yes { .. }) => return Outcome::Settled(self.receipt(payment, hash)),
+                Ok(Found::Yes { block, .. }) => return Outcome::Settled(self.receipt(payment, hash, block)),
                 Ok(Found::Shallow { .. }) => {
                     return unknown("the transfer is not deep enough yet for its amount".into());
                 }
@@ -524,7 +524,7 @@ impl Facilitator for Local {
             }
         }
         match self.chain.find_settlement(payment, *reserved_at).await {
-            Verdict::Settled { transaction, .. } => Outcome::Settled(self.receipt(payment, transaction)),
+            Verdict::Settled { transaction, block, .. } => Outcome::Settled(self.receipt(payment, transaction, block)),
             Verdict::Never(never) => Outcome::NotSettled(decline(never.code())),
             Verdict::CannotTell(source) => unknown(source),
         }

@@ -249,10 +249,23 @@ impl Gate {
     }
 }
 
-/// Facts that only one payment may rest on: the transaction that is said to have settled it (S5).
+/// What a settled payment rests on (S5).
+///
+/// A facilitator may settle many payments in one transaction. Where our node has shown the transfer of this
+/// authorization, that transfer is claimed, and the transaction only if it is free: others may have transfers of their
+/// own in it. A transaction that is merely said to have settled the payment is claimed as a whole, so of all payments
+/// that are said to have settled in it one counts, and none beside those that are proven. Whether it was claimed
+/// before or comes to be claimed later, and by which replica or version, makes no difference: every claim names the
+/// transaction where that is possible.
 pub fn claims_of(payment: &Payment, receipt: &Receipt) -> Vec<Claimed> {
     let network = payment.offer.network.id.as_str().as_bytes();
-    vec![Claimed([b"transaction\0", network, b"\0", receipt.transaction.as_slice()].concat())]
+    let transaction = [b"transaction\0", network, b"\0", receipt.transaction.as_slice()].concat();
+    if receipt.block.is_none() {
+        return vec![Claimed::alone(transaction)];
+    }
+    // The key stands for payer, token and nonce: a nonce alone is unique only for its payer and token.
+    let transfer = [b"transfer\0", &transaction[..], payment.key().as_bytes()].concat();
+    vec![Claimed::alone(transfer), Claimed::if_free(transaction)]
 }
 
 fn declined(payment: &Payment, code: String) -> Refusal {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::store::LEFT_OPEN;
-use super::{CellSwap, Census, Chore, Claimed, Day, Entry, Filter, Store, StoreError, Swap, Version, Versioned, Write};
+use super::{CellSwap, Census, Chore, Day, Entry, Filter, Store, StoreError, Swap, Version, Versioned, Write};
 use crate::payment::PaymentKey;
 use crate::primitives::{Address, Payer, Secret, Timestamp};
 
@@ -23,7 +23,7 @@ struct Shelf {
     entries: HashMap<PaymentKey, Box<Versioned>>,
     /// Keys of entries that were left open, by payer.
     open: HashMap<Payer, HashSet<PaymentKey>>,
-    claims: HashMap<Claimed, PaymentKey>,
+    claims: HashMap<Vec<u8>, PaymentKey>,
     secrets: HashMap<String, Secret<[u8; 32]>>,
     cells: HashMap<String, (Version, Vec<u8>)>,
     /// What each payer spends, in millionths of a dollar.
@@ -62,7 +62,8 @@ impl Store for Memory {
                 Slot::Vacant(_) => None,
             }));
         }
-        if let Some(owner) = claims.iter().find_map(|fact| shelf.claims.get(fact).filter(|owner| **owner != key)) {
+        let mut alone = claims.iter().filter(|claim| claim.alone);
+        if let Some(owner) = alone.find_map(|claim| shelf.claims.get(&claim.fact).filter(|owner| **owner != key)) {
             return Ok(Swap::Claimed(*owner));
         }
         if let Some(spending) = spending {
@@ -80,7 +81,9 @@ impl Store for Memory {
                 *spent = spent.saturating_sub(amount);
             }
         }
-        shelf.claims.extend(claims.iter().map(|fact| (fact.clone(), key)));
+        for claim in claims {
+            shelf.claims.entry(claim.fact.clone()).or_insert(key);
+        }
         let version = expected.map_or(1, |version| version + 1);
         let payer = next.sale.payment.payer();
         if next.left_open() {

@@ -65,5 +65,5 @@ fn claim(network: &Caip2, refund: &Refund) -> Claimed {
     fact.push(0);
     fact.extend_from_slice(refund.transaction.as_slice());
     fact.extend_from_slice(&refund.log.to_be_bytes());
-    Claimed(fact)
+    Claimed::alone(fact)
 }

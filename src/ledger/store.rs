@@ -49,9 +49,26 @@ pub enum CellSwap {
     Stale(Option<(Version, Vec<u8>)>),
 }
 
-/// A fact that only one payment may rest on: the transaction (with the nonce, where logs prove it) that settled it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Claimed(pub Vec<u8>);
+/// A fact that a payment rests on: the transaction, or the transfer in it, that settled it (S5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// What it is, as bytes that mean the same to every replica and version.
+    pub fact: Vec<u8>,
+    /// Whether the write fails when another payment has claimed it. Otherwise that claim stands beside the write.
+    pub alone: bool,
+}
+
+impl Claimed {
+    /// A fact that no other payment may have claimed.
+    pub fn alone(fact: Vec<u8>) -> Self {
+        Self { fact, alone: true }
+    }
+
+    /// A fact that is claimed if it is free, so that nobody may claim it alone later.
+    pub fn if_free(fact: Vec<u8>) -> Self {
+        Self { fact, alone: false }
+    }
+}
 
 /// One step of a payment, to be written as a whole or not at all.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +79,7 @@ pub struct Write<'a> {
     pub expected: Option<Version>,
     /// What stands afterwards.
     pub next: &'a Entry,
-    /// Facts that must not have been claimed by another payment.
+    /// Facts it rests on. One that it claims alone must not have been claimed by another payment.
     pub claims: &'a [Claimed],
     /// What it changes about what its payer spends.
     pub spending: Option<Spending>,

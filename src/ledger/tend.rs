@@ -42,13 +42,14 @@ impl Ledger {
         }
     }
 
-    /// One round of `tend`: renews what lives here, then ends what lapsed.
+    /// One round of `tend`: renews what lives here, then ends what lapsed, whether or not all could be renewed. What
+    /// lives here is not ended by this process, so a renewal that failed is not made worse.
     ///
     /// # Errors
     /// When the store fails; the next round tries again.
     pub async fn round(self: &Arc<Self>) -> Result<(), StoreError> {
-        self.renew().await?;
-        self.end_overdue().await
+        let renewed = self.renew().await;
+        self.end_overdue().await.and(renewed)
     }
 
     /// Renews the leases of deliveries in this process that have lived for a third of their time.

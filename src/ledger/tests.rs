@@ -509,7 +509,7 @@ async fn a_kept_answer_is_repeated_until_its_time_is_over() {
 #[tokio::test]
 async fn s5_a_transaction_settles_one_payment() {
     let desk = Desk::new();
-    let claims = [Claimed(receipt(&sale(1), START).transaction.to_vec())];
+    let claims = [Claimed::alone(receipt(&sale(1), START).transaction.to_vec())];
     let first = desk.in_settlement(&sale(1)).await;
     let _delivering = first.settled(receipt(&sale(1), START), &claims, true).await.unwrap();
     let second = desk.in_settlement(&sale(2)).await;
@@ -526,7 +526,7 @@ async fn s5_a_receipt_that_differs_from_the_filed_one_claims_nothing() {
     let unsettled = desk.ledger.overdue_settlements(1).await.unwrap().remove(0);
     desk.ledger.file(unsettled, receipt(&sale(1), START), &[]).await.unwrap();
     let foreign = receipt(&sale(2), START);
-    let claims = [Claimed(foreign.transaction.to_vec())];
+    let claims = [Claimed::alone(foreign.transaction.to_vec())];
     let told = late.settled(Receipt { transaction: foreign.transaction, ..receipt(&sale(1), START) }, &claims, true);
     assert!(matches!(told.await, Err(FileError::Overtaken)));
     let robbed = desk.in_settlement(&sale(2)).await.settled(foreign, &claims, true).await;

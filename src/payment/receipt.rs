@@ -23,7 +23,8 @@ pub struct Receipt {
     pub network_v1: Option<Arc<str>>,
     /// In which transaction.
     pub transaction: TransactionHash,
-    /// In which block, when whoever confirmed it could say.
+    /// In which block, where our own node has shown the transfer of this very authorization (S17). Without it, the
+    /// transaction is a facilitator's word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<u64>,
     /// When we learned of it.
@@ -45,7 +46,7 @@ impl Receipt {
         }
     }
 
-    /// The same, found in this block.
+    /// The same, after our own node has shown the transfer in this block.
     #[must_use]
     pub fn in_block(self, block: u64) -> Self {
         Self { block: Some(block), ..self }

@@ -335,7 +335,7 @@ impl Witness for Nodes {
     async fn witnessed(&self, payment: &Payment, transaction: TransactionHash) -> Result<Witnessed, BoxError> {
         let Some(chain) = self.of(&payment.offer.network.id) else { return Ok(Witnessed::NotYet) };
         Ok(match chain.transfer_in(transaction, payment).await? {
-            Found::Yes { .. } => Witnessed::Yes,
+            Found::Yes { block, .. } => Witnessed::Yes { block },
             Found::No(why) => Witnessed::No(why.to_string()),
             Found::Shallow { .. } | Found::NotYet => Witnessed::NotYet,
         })

@@ -116,13 +116,19 @@ impl Remote {
         facilitator_request(payment, version).to_string().into()
     }
 
-    /// Our own look at the chain, where we can look.
-    async fn attest(&self, payment: &Payment, transaction: TransactionHash, deadline: Instant) -> Result<(), BoxError> {
+    /// What is proven: by our own look at the chain where we can look, else by the facilitator's word.
+    async fn attest(
+        &self,
+        payment: &Payment,
+        transaction: TransactionHash,
+        deadline: Instant,
+    ) -> Result<Receipt, BoxError> {
+        let receipt = self.receipt(payment, transaction);
         match self.witness.as_deref() {
             Some(witness) if witness.watches(&payment.offer.network.id) => {
-                witness::attest(witness, payment, transaction, deadline).await
+                Ok(receipt.in_block(witness::attest(witness, payment, transaction, deadline).await?))
             }
-            _ => Ok(()),
+            _ => Ok(receipt),
         }
     }
 
@@ -199,7 +205,7 @@ impl Facilitator for Remote {
                 .map_err(|(transaction, source)| SettleError::Unknown { transaction, source })?,
         };
         match self.attest(payment, transaction, deadline).await {
-            Ok(()) => Ok(self.receipt(payment, transaction)),
+            Ok(receipt) => Ok(receipt),
             Err(source) => Err(SettleError::Unknown { transaction: Some(transaction), source }),
         }
     }
@@ -218,7 +224,7 @@ impl Facilitator for Remote {
         let deadline = Instant::now() + self.settle_timeout;
         match self.insist(payment, self.body(payment), unresolved.transaction, deadline).await {
             Ok(transaction) => match self.attest(payment, transaction, deadline).await {
-                Ok(()) => Outcome::Settled(self.receipt(payment, transaction)),
+                Ok(receipt) => Outcome::Settled(receipt),
                 Err(source) => Outcome::Unknown { transaction: Some(transaction), source },
             },
             Err((transaction, source)) => Outcome::Unknown { transaction, source },
@@ -232,12 +238,14 @@ impl Facilitator for Remote {
         let witness = self.witness.as_deref().filter(|witness| witness.watches(&payment.offer.network.id))?;
         let look = async {
             if let Some(known) = *transaction
-                && let Ok(Witnessed::Yes) = witness.witnessed(payment, known).await
+                && let Ok(Witnessed::Yes { block }) = witness.witnessed(payment, known).await
             {
-                return Some(Outcome::Settled(self.receipt(payment, known)));
+                return Some(Outcome::Settled(self.receipt(payment, known).in_block(block)));
             }
             match witness.settlement(payment, *reserved_at).await {
-                Verdict::Settled { transaction, .. } => Some(Outcome::Settled(self.receipt(payment, transaction))),
+                Verdict::Settled { transaction, block, .. } => {
+                    Some(Outcome::Settled(self.receipt(payment, transaction).in_block(block)))
+                }
                 Verdict::Never(never) => Some(Outcome::NotSettled(Decline { code: never.code().to_owned() })),
                 Verdict::CannotTell(_) => None,
             }

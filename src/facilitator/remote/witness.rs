@@ -18,7 +18,10 @@ const INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Witnessed {
     /// It holds exactly this transfer, under this authorization (S17).
-    Yes,
+    Yes {
+        /// In this block.
+        block: u64,
+    },
     /// It is there and does not hold it. The text says what it holds instead, for the alarm.
     No(String),
     /// It is not there yet.
@@ -44,17 +47,17 @@ pub trait Witness: Send + Sync + 'static {
 #[error("our own node has not shown the transfer within the deadline")]
 struct Unseen(#[source] Option<BoxError>);
 
-/// Asks until the node has made up its mind or the deadline has come. Only `Ok` is proof.
+/// Asks until the node has made up its mind or the deadline has come. Only `Ok` is proof; it names the block.
 pub(super) async fn attest(
     witness: &dyn Witness,
     payment: &Payment,
     transaction: TransactionHash,
     deadline: Instant,
-) -> Result<(), BoxError> {
+) -> Result<u64, BoxError> {
     let mut trouble = None;
     loop {
         match timeout_at(deadline, witness.witnessed(payment, transaction)).await {
-            Ok(Ok(Witnessed::Yes)) => return Ok(()),
+            Ok(Ok(Witnessed::Yes { block })) => return Ok(block),
             Ok(Ok(Witnessed::No(what))) => {
                 return Err(Contradiction(format!("settled in {transaction}, which {what}")).into());
             }

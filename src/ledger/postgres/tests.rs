@@ -54,7 +54,7 @@ async fn what_nobody_waits_for_any_more_holds_no_connection_and_no_row() {
     let key = entry.sale.payment.key();
     for _ in 0..50 {
         // Dropped at its first wait, in the middle of a transaction or before it.
-        let claims = [Claimed(vec![1])];
+        let claims = [Claimed::alone(vec![1])];
         let swap = store.swap(write(key, None, &entry, &claims));
         let _ = tokio::time::timeout(std::time::Duration::from_micros(300), swap).await;
     }

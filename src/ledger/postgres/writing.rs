@@ -136,7 +136,7 @@ impl<'w> Writing<'w> {
     }
 
     async fn take_facts(&self, transaction: &Transaction<'_>) -> Result<Written, Failure> {
-        let mut facts: Vec<&[u8]> = self.claims.iter().map(|fact| &fact.0[..]).collect();
+        let mut facts: Vec<&[u8]> = self.claims.iter().map(|claim| &claim.fact[..]).collect();
         // In one order for everybody: two that claim the same facts then wait for each other and never crosswise.
         facts.sort_unstable();
         facts.dedup();
@@ -149,17 +149,16 @@ impl<'w> Writing<'w> {
         if transaction.execute(&take, &[&facts, &self.bytes]).await? == facts.len() as u64 {
             return Ok(Written::Applied);
         }
-        let owners = transaction.prepare_cached("SELECT key FROM tollhouse_claims WHERE fact = ANY($1)").await?;
+        let owners = transaction.prepare_cached("SELECT key, fact FROM tollhouse_claims WHERE fact = ANY($1)").await?;
         let owners = transaction.query(&owners, &[&facts]).await?;
-        let mut ours = 0;
         for row in &owners {
-            match key_of(row)? {
-                owner if owner == self.key => ours += 1,
-                owner => return Ok(Written::Claimed(owner)),
+            let (owner, fact): (_, &[u8]) = (key_of(row)?, row.try_get(1)?);
+            if owner != self.key && self.claims.iter().any(|claim| claim.alone && claim.fact == fact) {
+                return Ok(Written::Claimed(owner));
             }
         }
-        // One that stood in the way may have been forgotten since; then it is free, and not ours yet.
-        Ok(if ours == facts.len() { Written::Applied } else { Written::Beaten })
+        // One that stood in the way may have been forgotten since; then it is free, and nobody's yet.
+        Ok(if owners.len() == facts.len() { Written::Applied } else { Written::Beaten })
     }
 
     fn sql(&self) -> &'static str {

@@ -42,7 +42,7 @@ async fn s66_a_full_disk_is_an_error_and_leaves_nothing_half_written() {
     let mut sold = sale(1);
     sold.payment.resource.description = "x".repeat(100_000);
     large.sale = Arc::new(sold);
-    let claims = [Claimed(vec![1])];
+    let claims = [Claimed::alone(vec![1])];
     assert!(store.swap(write(key(1), None, &large, &claims)).await.is_err());
     assert_eq!(store.load(key(1)).await.unwrap(), None);
 

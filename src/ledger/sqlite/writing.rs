@@ -49,10 +49,10 @@ impl Swapping {
                 .optional()?;
             return Ok(row.map(Row::decode).transpose().map(Swap::Stale));
         }
-        for fact in &claims {
+        for claim in claims.iter().filter(|claim| claim.alone) {
             let owner = db
                 .prepare_cached("SELECT key FROM claims WHERE fact = ?1")?
-                .query_row([&fact.0], |row| row.get(0))
+                .query_row([&claim.fact], |row| row.get(0))
                 .optional()?
                 .map(PaymentKey::from_bytes);
             if let Some(owner) = owner.filter(|owner| *owner != key) {
@@ -64,9 +64,9 @@ impl Swapping {
         {
             return Ok(Ok(Swap::Overspent));
         }
-        for fact in &claims {
+        for claim in &claims {
             db.prepare_cached("INSERT OR IGNORE INTO claims (fact, key) VALUES (?1, ?2)")?
-                .execute(params![fact.0, key.as_bytes()])?;
+                .execute(params![claim.fact, key.as_bytes()])?;
         }
         let written = following(expected);
         let record = evidence::append(db, said, prior.flatten())?;

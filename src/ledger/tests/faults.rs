@@ -11,6 +11,8 @@ use crate::primitives::{Payer, Secret};
 enum Mood {
     Good,
     Refuses,
+    /// Refuses what is about this payment.
+    Spites(PaymentKey),
     /// Writes, and then says that it failed.
     Lies,
     /// Does not answer until its mood changes.
@@ -42,7 +44,8 @@ impl Store for Moody {
         let mut mood = self.mood.subscribe();
         let mood = *mood.wait_for(|mood| *mood != Mood::Stalls).await.expect("the sender is ours");
         match mood {
-            Mood::Good | Mood::Stalls => self.memory.swap(write).await,
+            Mood::Spites(key) if key == write.key => Err(StoreError("the row is damaged".into())),
+            Mood::Good | Mood::Spites(_) | Mood::Stalls => self.memory.swap(write).await,
             Mood::Refuses => Err(StoreError("the disk is full".into())),
             Mood::Lies => {
                 self.memory.swap(write).await?;
@@ -202,4 +205,15 @@ async fn a_delivery_whose_end_cannot_be_written_is_not_collected_meanwhile() {
     store.turns(Mood::Good);
     assert!(matches!(desk.claim(&sale(1)).await, Claim::InFlight { .. }), "it was delivered");
     assert_eq!(desk.state(&sale(1)).await, "delivered");
+}
+
+#[tokio::test]
+async fn s21_a_renewal_that_fails_keeps_nobody_from_ending_what_a_dead_process_left() {
+    let (store, desk) = moody();
+    std::mem::forget(desk.restarted().delivering(&sale(2)).await);
+    let _delivering = desk.delivering(&sale(1)).await;
+    desk.clock.advance(LEASE * 2);
+    store.turns(Mood::Spites(sale(1).payment.key()));
+    assert!(desk.ledger.round().await.is_err(), "the failed renewal is told");
+    assert_ne!(desk.state(&sale(2)).await, "delivering", "it waits for the renewal of another payment");
 }
