@@ -87,8 +87,10 @@ impl Demo {
                 // From here on people act, and the log tells them what the gateway made of it.
                 let log = telemetry::Config { format: telemetry::Format::Human, ..telemetry::Config::default() };
                 telemetry::init(&log, None);
-                world.serving.until(stop.told()).await;
-                Verdict::Yes
+                match world.serving.until(stop.told()).await {
+                    Ok(_) => Verdict::Yes,
+                    Err(_) => Verdict::No,
+                }
             }
             Err(mishap) => {
                 script.mishap(&mishap);

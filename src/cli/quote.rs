@@ -76,7 +76,10 @@ impl Quote {
         let meaning = match route.map(|route| &route.charge) {
             None if status == "404" => "not listed, so not for sale and never forwarded".to_owned(),
             None if status == "421" => "this host is not listed".to_owned(),
-            None => "the path differs from a listed one only in the case or form of its letters".to_owned(),
+            None => {
+                "the path differs from a listed one only in the case or form of its letters, or in how a segment ends"
+                    .to_owned()
+            }
             Some(Charge::Free) => "free".to_owned(),
             Some(Charge::Deny) => "deny: never forwarded".to_owned(),
             Some(Charge::Toll(toll)) => prices(toll),

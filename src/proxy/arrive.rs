@@ -20,7 +20,7 @@ use super::answer::{problem, problem_with, with_receipt};
 use super::keep::{BodyDigest, Keeper};
 use super::passage::{Passage, Stage};
 use super::presence::{connection, has_left};
-use super::target::{Target, canonical_host};
+use super::target::{Ambiguous, Target, canonical_host};
 use super::{Proxy, fields};
 
 /// More header fields than any client sends (S52).
@@ -48,7 +48,8 @@ pub(super) fn bound(session: &mut Session) {
 impl Proxy {
     /// Lets the request on (`None`) or answers it.
     pub(super) async fn arrive(&self, session: &mut Session, passage: &mut Passage) -> Option<Answer> {
-        let way = self.find(session.req_header(), passage);
+        let head = session.as_downstream().to_h1_raw();
+        let way = self.find(&head, session.req_header(), passage);
         if let Some(upstream) = &passage.upstream {
             session.set_read_timeout(Some(upstream.config().idle));
         }
@@ -68,6 +69,7 @@ impl Proxy {
                 session.as_downstream_mut().set_ignore_info_resp(true);
                 // Boxed: free routes have no need of the room that paying takes.
                 if let Some(answer) = Box::pin(self.admit(session, passage, &route, &toll, through_get)).await {
+                    passage.outcome.get_or_insert(if passage.paid.is_some() { "failed" } else { "turned_away" });
                     return Some(answer);
                 }
                 // A client that leaves does not get free work: the answer is awaited, settled and kept for it.
@@ -78,10 +80,13 @@ impl Proxy {
         None
     }
 
-    /// Where the request goes, if it is one request and goes anywhere.
-    fn find(&self, request: &RequestHeader, passage: &mut Passage) -> Result<Way, Answer> {
+    /// Where the request goes, if it is one request and goes anywhere. `head` is the request as it came.
+    fn find(&self, head: &[u8], request: &RequestHeader, passage: &mut Passage) -> Result<Way, Answer> {
         well_formed(request)?;
         let bad = |why: &dyn std::fmt::Display| problem(StatusCode::BAD_REQUEST, &why.to_string());
+        if has_fragment(head) {
+            return Err(bad(&Ambiguous::Fragment));
+        }
         let raw = origin_form(request);
         let target = Target::parse(raw).map_err(|ambiguous| bad(&ambiguous))?;
         let host = host(request)?;
@@ -104,7 +109,7 @@ impl Proxy {
             Found::UnknownHost => Err(problem(StatusCode::MISDIRECTED_REQUEST, "this host is not served here")),
             Found::Ambiguous => Err(problem(
                 StatusCode::BAD_REQUEST,
-                "the path differs from a listed one only in the case or form of letters",
+                "the request differs from a listed one only in the case or form of letters, or in how a segment ends",
             )),
         };
         passage.target = Some(target);
@@ -284,15 +289,22 @@ fn well_formed(request: &RequestHeader) -> Result<(), Answer> {
     if request.version == Version::HTTP_11 && !fields.contains_key(header::HOST) {
         return refuse("the Host field is missing");
     }
-    if matches!(request.method, Method::TRACE | Method::CONNECT) {
+    if ["TRACE", "CONNECT"].iter().any(|off| request.method.as_str().eq_ignore_ascii_case(off)) {
         return Err(problem(StatusCode::METHOD_NOT_ALLOWED, "this method is not served"));
     }
     Ok(())
 }
 
+/// Whether the request line has a fragment. Pingora cuts it off before anybody else sees the target.
+fn has_fragment(head: &[u8]) -> bool {
+    let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    // Empty lines in front of a request are passed over (RFC 9112, 2.2).
+    head.iter().skip_while(|byte| is_end(byte)).take_while(|byte| !is_end(byte)).any(|byte| *byte == b'#')
+}
+
 /// The target in origin form. Of an absolute one Pingora keeps the path apart, once its authority has been compared
 /// with `Host` (S40).
-fn origin_form(request: &RequestHeader) -> &[u8] {
+pub(super) fn origin_form(request: &RequestHeader) -> &[u8] {
     let raw = request.raw_path();
     let absolute = raw.starts_with(b"http://") || raw.starts_with(b"https://");
     match request.uri.path_and_query() {

@@ -11,7 +11,7 @@ use crate::gate::{Refusal, Visit};
 use crate::ledger::{Delivered, Response};
 use crate::protocol::Answer;
 
-use super::arrive::client;
+use super::arrive::{client, origin_form};
 use super::passage::{Passage, Stage};
 use super::{Proxy, answer};
 
@@ -91,7 +91,11 @@ impl Proxy {
     pub(super) fn end(&self, session: &Session, error: Option<&Error>, passage: &mut Passage) {
         let written = session.response_written().filter(|head| !head.status.is_informational());
         let status = written.map_or(0, |head| head.status.as_u16());
-        if let Stage::Settled(mut settled) = passage.take_stage() {
+        let stage = passage.take_stage();
+        if matches!(stage, Stage::Free) {
+            passage.outcome.get_or_insert("free");
+        }
+        if let Stage::Settled(mut settled) = stage {
             let now = self.gate.clock.now();
             let delivered = match (written, error) {
                 (None, _) => Delivered::Nothing { untouched: !passage.backend_touched },
@@ -114,12 +118,12 @@ impl Proxy {
         let request = session.req_header();
         let (path, query) = match passage.target.take() {
             Some(target) => target.into_parts(),
-            None => (printable(request.raw_path()), None),
+            None => (printable(origin_form(request)), None),
         };
         let took = passage.lap("end");
         self.gate.observe(&Event::Answered(Box::new(Answered {
             route: passage.route.as_ref().map(|route| route.key.clone()),
-            outcome: passage.outcome.unwrap_or("free"),
+            outcome: passage.outcome.unwrap_or("failed"),
             method: request.method.clone(),
             path,
             query,
@@ -127,19 +131,34 @@ impl Proxy {
             bytes: session.body_bytes_sent() as u64,
             client: session.client_addr().and_then(|address| address.as_inet()).copied(),
             payment: passage.paid.take(),
-            error: error.map(|error| error.to_string()),
+            error: error.map(words),
             took,
             phases: std::mem::take(&mut passage.phases),
         })));
     }
 }
 
-/// The start of a target that is no target, as it may stand in a log: some of what ends a line or drives a terminal
-/// is no ASCII control character, and JSON leaves it as it is (S63).
+/// What went wrong. Of a head that it cannot read Pingora quotes the bytes, credentials and all (S63).
+fn words(error: &Error) -> String {
+    match error.root_etype() {
+        ErrorType::InvalidHTTPHeader => ErrorType::InvalidHTTPHeader.as_str().to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// The start of a target that is no target, as it may stand in a log: without its query, and without the user that an
+/// absolute one may name. Some of what ends a line or drives a terminal is no ASCII control character, and JSON leaves
+/// it as it is (S63).
 fn printable(target: &[u8]) -> String {
     let text = String::from_utf8_lossy(target);
-    let start = text.chars().take(200);
-    start.map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
+    let path = text.split(['?', '#']).next().unwrap_or_default();
+    if !path.starts_with('/') && path.contains('@') {
+        return String::new();
+    }
+    path.chars()
+        .take(200)
+        .map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter })
+        .collect()
 }
 
 /// The status a failure deserves; `None` when the client is no longer there to read it.
@@ -172,5 +191,32 @@ fn detail(status: StatusCode, error: &Error, backend_touched: bool) -> &'static 
         StatusCode::REQUEST_TIMEOUT => "the request took too long to arrive",
         StatusCode::BAD_REQUEST => "the request could not be read",
         _ => "the request could not be served",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s63_a_target_that_is_none_is_logged_without_its_query() {
+        for (target, logged) in [
+            ("/v1//weather?token=hunter2", "/v1//weather"),
+            ("/x#token=hunter2", "/x"),
+            ("?token=hunter2", ""),
+            ("http://ann:hunter2@api.test/x", ""),
+            ("/@ann/\u{9b}1m", "/@ann/\u{fffd}1m"),
+        ] {
+            assert_eq!(printable(target.as_bytes()), logged, "{target}");
+        }
+        assert_eq!(printable(&[b'a'; 500]).len(), 200);
+    }
+
+    #[test]
+    fn s63_bytes_that_cannot_be_read_are_not_quoted() {
+        let quoting = Error::explain(ErrorType::InvalidHTTPHeader, "buf: GET / authorization: hunter2");
+        let through = quoting.more_context("backend 127.0.0.1:3000");
+        assert!(!words(&through).contains("hunter2"), "{}", words(&through));
+        assert!(words(&Error::explain(ErrorType::ReadTimedout, "while reading")).contains("while reading"));
     }
 }

@@ -7,7 +7,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use crate::payment::{Payment, PaymentKey};
 use crate::primitives::Checksummed;
 
-/// Fields with these beginnings are ours alone, in both directions, whatever the mix of `-` and `_` (S45, S47, S48).
+/// Fields with these beginnings are ours alone, in both directions, whatever stands for the `-` (S45, S47, S48).
 const OURS: [&str; 5] = ["tollhouse-", "x-tollhouse-", "payment-", "x-payment", "sign-in-with-x"];
 /// Fields that ask a backend to see another method or path than was priced (S39, S40).
 const OVERRIDES: [&str; 8] = [
@@ -57,9 +57,10 @@ fn foreign_answer(name: &HeaderName) -> bool {
     OURS.iter().any(|prefix| begins(name, prefix)) || UPSTREAM_ONLY.iter().any(|other| is(name, other))
 }
 
-/// Whether a name begins like this, `_` taken for `-`: CGI-like backends cannot tell them apart.
+/// Whether a name begins like this, `-` standing for whatever is neither letter nor digit: CGI-like backends make `_` of
+/// all of it, and cannot tell `Tollhouse.Payer` from `Tollhouse-Payer`.
 fn begins(name: &str, prefix: &str) -> bool {
-    let alike = |(sent, ours): (u8, u8)| sent == ours || (sent == b'_' && ours == b'-');
+    let alike = |(sent, ours): (u8, u8)| sent == ours || (ours == b'-' && !sent.is_ascii_alphanumeric());
     name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(alike)
 }
 
@@ -192,6 +193,11 @@ mod tests {
             ("tollhouse_payer", "0x1"),
             ("X-Tollhouse-Route", "x"),
             ("x_payment_info", "x"),
+            ("Tollhouse.Payer", "0x1"),
+            ("Tollhouse+Payer", "0x1"),
+            ("X~Tollhouse!Payer", "0x1"),
+            ("Payment'Info", "x"),
+            ("Sign.In.With.X", "x"),
             ("Accept", "*/*"),
         ]);
         strip_request(&mut request);
@@ -208,7 +214,7 @@ mod tests {
     #[test]
     fn s39_s40_override_fields_are_gone() {
         let mut request =
-            request(&[("X-HTTP-Method-Override", "GET"), ("X-Original-URL", "/x"), ("X-Rewrite-URL", "/x")]);
+            request(&[("X-HTTP-Method-Override", "GET"), ("X.Original.URL", "/x"), ("X-Rewrite-URL", "/x")]);
         strip_request(&mut request);
         assert!(request.headers.is_empty());
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::config;
 use crate::facilitator::chain::{Chain, CheckError, Found, Verdict};
@@ -22,7 +22,7 @@ use crate::tariff::{Charge, Toll};
 
 use super::StartError;
 
-/// How long a node may take over one check at start.
+/// How long the nodes of a chain may take over all the checks at start.
 const CHECK: Duration = Duration::from_secs(10);
 
 /// The facilitators in force, each with the description it was made from.
@@ -262,7 +262,9 @@ fn payees(live: &config::Live) -> Vec<Payee> {
 
 /// Whether every node serves the chain it is configured for and every token takes what is signed for it there (S9).
 /// A node that does not answer says nothing; it is asked again with every payment.
+/// All of them are asked at once: with several networks of silent nodes a start would otherwise take minutes.
 pub(super) async fn check_chains(live: &config::Live, clock: &Arc<dyn Clock>) -> Result<(), StartError> {
+    let mut checks = JoinSet::new();
     let own = live.facilitators.iter().filter_map(|config| match &config.kind {
         Kind::Local { rpc, .. } => Some((config.networks.first()?, rpc)),
         Kind::Remote { .. } | Kind::Sandbox => None,
@@ -271,17 +273,31 @@ pub(super) async fn check_chains(live: &config::Live, clock: &Arc<dyn Clock>) ->
         let wrong = |source: BoxError| StartError::Chain { network: network.clone(), source };
         let chain =
             Chain::connect(network.clone(), addresses, Arc::clone(clock)).map_err(|error| wrong(error.into()))?;
-        for asset in assets_on(live, network) {
-            match tokio::time::timeout(CHECK, chain.check(&asset)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(CheckError::NoAnswer { .. })) | Err(_) => {
-                    tracing::warn!(network = network.as_str(), "no node answers; the chain could not be checked");
-                }
-                Ok(Err(error)) => return Err(wrong(error.into())),
-            }
-        }
+        checks.spawn(check_chain(chain, assets_on(live, network)));
+    }
+    // What is left is aborted when one is wrong, or nobody waits any more.
+    while let Some(checked) = checks.join_next().await {
+        checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     }
     Ok(())
+}
+
+async fn check_chain(chain: Chain, assets: Vec<Arc<Asset>>) -> Result<(), StartError> {
+    let network = chain.network();
+    let all = async {
+        for asset in &assets {
+            chain.check(asset).await?;
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(CHECK, all).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(CheckError::NoAnswer { .. })) | Err(_) => {
+            tracing::warn!(network = network.as_str(), "no node answers; the chain could not be checked");
+            Ok(())
+        }
+        Ok(Err(error)) => Err(StartError::Chain { network: network.clone(), source: error.into() }),
+    }
 }
 
 /// What the file asks to be paid in on a network.

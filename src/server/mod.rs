@@ -1,5 +1,6 @@
 //! Put together: the only module that names concrete implementations.
 
+mod background;
 mod facilitators;
 mod listener;
 mod lists;
@@ -19,7 +20,6 @@ use arc_swap::ArcSwap;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::config;
 use crate::facilitator::{Pool, Tell};
@@ -35,10 +35,12 @@ use crate::status::{Readiness, Status};
 use crate::tariff::Board;
 use crate::telemetry::{Metrics, Pseudonyms, Telemetry};
 
+use background::Background;
 use facilitators::Facilitators;
 pub(crate) use listener::{Connections, Door};
 use reorg::Lookout;
 
+pub use background::Lost;
 pub use notes::Cells;
 pub use run::{RunError, Stop, run};
 pub use serving::Serving;
@@ -70,7 +72,7 @@ pub struct Server {
     sandbox: bool,
     log: crate::telemetry::Config,
     facilitators: Facilitators,
-    background: JoinSet<()>,
+    background: Background,
     closing: watch::Sender<bool>,
     /// Closes the status listener: last of all, because probes must see the end.
     ended: watch::Sender<bool>,
@@ -123,6 +125,16 @@ impl Server {
         // Pingora, the facilitators and the nodes share one provider; with none installed rustls cannot choose.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config::Config { boot, live } = config;
+        let (metrics, readiness) = (Arc::new(Metrics::new()), Arc::new(Readiness::default()));
+        let (mut background, ended) = (Background::default(), watch::Sender::new(false));
+        // Before all that takes time: whoever asks hears that we live and are not ready yet.
+        let status = match boot.status {
+            Some(address) => {
+                let status = Status::new(Arc::clone(&metrics), Arc::clone(&readiness));
+                Some(open_status(address, status, &mut background, &ended).await?)
+            }
+            None => None,
+        };
         facilitators::check_chains(&live, &clock).await?;
         let store = open(&boot.ledger, live.sandbox).await?;
         let secret = |name: &'static str| {
@@ -134,7 +146,6 @@ impl Server {
         let author = ledger::Author::process(own_name());
         let ledger = Ledger::of(store, Arc::clone(&clock), ledger::Limits::default(), author);
 
-        let metrics = Arc::new(Metrics::new());
         let telemetry = Arc::new(Telemetry::new(Arc::clone(&metrics), live.log.clone(), pseudonyms));
         let lookout = Lookout::before(Arc::clone(&telemetry) as Arc<dyn Observer>);
         let hears = Arc::clone(&telemetry);
@@ -154,7 +165,7 @@ impl Server {
         });
         let picture = picture(&live, &HashMap::new()).await;
         let live_picture = Arc::new(ArcSwap::from_pointee(picture));
-        metrics.configured(hash, !live.live_networks.is_empty());
+        metrics.configured(hash, !live.live_networks.is_empty(), &live.tariff);
 
         let mut server = Self {
             gate,
@@ -165,29 +176,26 @@ impl Server {
             clock,
             metrics,
             telemetry,
-            readiness: Arc::new(Readiness::default()),
+            readiness,
             connections: Connections::default(),
             doors: Vec::new(),
-            status: None,
+            status,
             boot,
             sandbox: live.sandbox,
             log: live.log,
             facilitators,
-            background: JoinSet::new(),
+            background,
             closing: watch::Sender::new(false),
-            ended: watch::Sender::new(false),
+            ended,
         };
         server.gate.cap(live.caps);
         server.gate.wallets().replace(server.facilitators.accepted(&live.wallets));
         let closed = server.gate.look_at_rails().await;
         closed.map_err(|error| StartError::Ledger(error.into()))?;
         server.tend();
-        server.background.spawn(reorg::watch(
-            lookout,
-            Arc::clone(server.ledger.store()),
-            server.facilitators.chains(),
-            server.facilitators.holds(),
-        ));
+        let (store, chains, holds) =
+            (Arc::clone(server.ledger.store()), server.facilitators.chains(), server.facilitators.holds());
+        server.background.spawn("the watch for reorganisations", reorg::watch(lookout, store, chains, holds));
         server.open_doors().await?;
         server.readiness.set(true);
         Ok(server)
@@ -215,20 +223,18 @@ impl Server {
 
     /// Everything that goes on beside requests.
     fn tend(&mut self) {
-        self.background.spawn(Arc::clone(&self.ledger).tend());
-        self.background.spawn(Arc::clone(&self.gate).reconcile());
-        self.background.spawn(Arc::clone(&self.gate).watch_rails());
-        self.background.spawn(observe::census(
-            Arc::clone(self.ledger.store()),
-            Arc::clone(&self.clock),
-            Arc::clone(&self.pool),
-            Arc::clone(&self.metrics),
-        ));
-        let (live, clock, metrics) = (Arc::clone(&self.live), Arc::clone(&self.clock), Arc::clone(&self.metrics));
-        self.background.spawn(lists::watch(live, clock, metrics));
-        self.background.spawn(observe::survey(self.facilitators.chains(), Arc::clone(&self.metrics)));
+        let (store, clock) = (Arc::clone(self.ledger.store()), Arc::clone(&self.clock));
+        let census = observe::census(store, clock, Arc::clone(&self.pool), Arc::clone(&self.metrics));
+        let survey = observe::survey(self.facilitators.chains(), Arc::clone(&self.metrics));
+        let lists = lists::watch(Arc::clone(&self.live), Arc::clone(&self.clock), Arc::clone(&self.metrics));
+        self.background.spawn("the care of the ledger", Arc::clone(&self.ledger).tend());
+        self.background.spawn("the look at open settlements", Arc::clone(&self.gate).reconcile());
+        self.background.spawn("the look at pauses and caps", Arc::clone(&self.gate).watch_rails());
+        self.background.spawn("the count of the ledger", census);
+        self.background.spawn("the look at screening lists", lists);
+        self.background.spawn("the look at nodes", survey);
         let live = Arc::clone(&self.live);
-        self.background.spawn(async move {
+        self.background.spawn("the look-up of backends", async move {
             loop {
                 tokio::time::sleep(LOOK_UP_EVERY).await;
                 for upstream in live.load_full().upstreams.values() {
@@ -246,38 +252,61 @@ impl Server {
             let door = Door::open(address).await?;
             self.doors.push(door.address());
             let (connections, closing) = (self.connections.clone(), self.closing.subscribe());
-            self.background.spawn(door.serve(Arc::clone(&proxy), connections, closing));
-        }
-        if let Some(address) = self.boot.status {
-            let door = Door::open(address).await?;
-            self.status = Some(door.address());
-            let status = Arc::new(Status::new(Arc::clone(&self.metrics), Arc::clone(&self.readiness)));
-            // Not counted: a scrape does not hold up the end.
-            self.background.spawn(door.serve(status, Connections::default(), self.ended.subscribe()));
+            self.background.spawn("a listener", door.serve(Arc::clone(&proxy), connections, closing));
         }
         Ok(())
     }
 
+    /// Returns when a part of the gateway has ended that should not: it must be stopped. May be dropped and called
+    /// again.
+    pub async fn lost(&mut self) -> Lost {
+        self.background.lost().await
+    }
+
+    /// Stops as [`drain`](Self::drain) does, for as long as this.
+    pub async fn shut_down(self, grace: Duration) -> bool {
+        self.drain(tokio::time::sleep(grace)).await
+    }
+
     /// Stops: no new connections, the ones that are open may finish, settlements end, and what was held is let go.
-    /// Returns whether everything ended in time; what did not is in the ledger and goes on after a restart.
-    pub async fn shut_down(mut self, grace: Duration) -> bool {
+    /// Returns whether everything ended before `patience` did; what did not is in the ledger and goes on after a
+    /// restart.
+    pub async fn drain(mut self, patience: impl Future<Output = ()>) -> bool {
         self.readiness.set(false);
         self.closing.send_replace(true);
-        let ended = tokio::time::timeout(grace, async {
+        let quiet = async {
             self.connections.all_closed().await;
             while self.gate.settling() > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-        })
-        .await
-        .is_ok();
+        };
+        let ended = tokio::select! {
+            biased;
+            () = quiet => true,
+            () = patience => false,
+        };
         let written = tokio::time::timeout(LAST_WORDS, self.ledger.flush()).await.is_ok();
         // Best effort: a lease that is not let go lapses by itself.
         let _ = tokio::time::timeout(LAST_WORDS, self.facilitators.close()).await;
         self.ended.send_replace(true);
-        self.background.shutdown().await;
+        self.background.shut_down().await;
         ended && written
     }
+}
+
+/// Answers at the status address from now on, until `ended` says so. Returns the address, with the port that was given
+/// for port 0.
+async fn open_status(
+    address: SocketAddr,
+    status: Status,
+    background: &mut Background,
+    ended: &watch::Sender<bool>,
+) -> Result<SocketAddr, StartError> {
+    let door = Door::open(address).await?;
+    let address = door.address();
+    // Not counted: a scrape does not hold up the end.
+    background.spawn("the status listener", door.serve(Arc::new(status), Connections::default(), ended.subscribe()));
+    Ok(address)
 }
 
 /// Opens the ledger that the file names. A sandbox and real money never share one.

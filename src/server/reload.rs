@@ -28,10 +28,11 @@ impl Server {
         self.refuse_other_money(&live)?;
         let restart_needed = self.needs_restart(&boot, &live);
         facilitators::check_chains(&live, &self.clock).await?;
-        let facilitators = self.facilitators.adopt(&live, &self.clock)?;
         let before = self.live.load_full();
         let next = picture(&live, &before.upstreams).await;
 
+        // Nothing is waited for from here on, so a process that is told to stop leaves no half of it in force.
+        let facilitators = self.facilitators.adopt(&live, &self.clock)?;
         // The board first: whoever was quoted the old price a moment ago finds it there when the new one is up.
         self.board.post(Arc::clone(&live.tariff), self.clock.now());
         self.pool.replace(facilitators);
@@ -41,7 +42,7 @@ impl Server {
         self.live.store(Arc::new(next));
         lists::note(&live.screening, &*self.clock, &self.metrics);
         self.telemetry.reconfigure(live.log.clone());
-        self.metrics.configured(hash, !live.live_networks.is_empty());
+        self.metrics.configured(hash, !live.live_networks.is_empty(), &live.tariff);
         self.metrics.restart_needed(!restart_needed.is_empty());
         Ok(Reloaded { changes: changes(&before.tariff, &live.tariff), restart_needed })
     }

@@ -8,8 +8,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Format};
 use crate::tariff::Charge;
+use crate::telemetry::Directives;
 
-use super::{Server, Serving, StartError};
+use super::{Lost, Server, Serving, StartError};
 
 /// How long requests and settlements under way may take to end after the process was told to stop.
 const GRACE: Duration = Duration::from_secs(30);
@@ -28,17 +29,21 @@ pub enum RunError {
     /// The gateway does not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// A part of the gateway has ended. The rest has been stopped, so that whoever watches the process starts it anew.
+    #[error(transparent)]
+    Lost(#[from] Lost),
     /// The process cannot be told anything.
     #[error("signals cannot be listened for")]
     Signals(#[source] std::io::Error),
 }
 
 /// Serves what the file describes until SIGTERM or SIGINT, reloading it when it changes or on SIGHUP. `directives`
-/// set how much is logged, before the file does.
+/// set how much is logged, before the file does. A second signal ends the wait for what is under way.
 ///
 /// # Errors
-/// When the file is wrong or the gateway does not start. A file that becomes wrong later changes nothing.
-pub async fn run(path: &Path, directives: Option<&str>) -> Result<(), RunError> {
+/// When the file is wrong, the gateway does not start, or a part of it ends. A file that becomes wrong later changes
+/// nothing.
+pub async fn run(path: &Path, directives: Option<&Directives>) -> Result<(), RunError> {
     let mut stop = Stop::listen().map_err(RunError::Signals)?;
     keep_memory_private();
     take_descriptors();
@@ -50,18 +55,33 @@ pub async fn run(path: &Path, directives: Option<&str>) -> Result<(), RunError> 
         }
     }
     let summary = loaded.config.as_ref().map(Summary::of);
-    let mut serving = Serving::start(path, loaded).await?;
+    let mut serving = tokio::select! {
+        started = Serving::start(path, loaded) => started?,
+        signal = stop.told() => {
+            tracing::info!(signal, "stopped before it served");
+            return Ok(());
+        }
+    };
     if let Some(summary) = summary {
         summary.tell(serving.server());
     }
-    let signal = serving.until(stop.told()).await;
-    tracing::info!(signal, "stopping");
-    if serving.shut_down(GRACE).await {
+    let ended = serving.until(stop.told()).await;
+    match &ended {
+        Ok(signal) => tracing::info!(signal, "stopping"),
+        Err(lost) => tracing::error!(lost = lost.0, "stopping: a part of the gateway has ended unexpectedly"),
+    }
+    let patience = async {
+        tokio::select! {
+            () = tokio::time::sleep(GRACE) => {}
+            signal = stop.told() => tracing::info!(signal, "not waiting for what is under way"),
+        }
+    };
+    if serving.drain(patience).await {
         tracing::info!("stopped");
     } else {
         tracing::warn!("stopped before everything had ended; what is open is in the ledger");
     }
-    Ok(())
+    ended.map(drop).map_err(RunError::Lost)
 }
 
 /// Takes all the file descriptors that the system allows us: each request may need two.

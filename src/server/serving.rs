@@ -7,7 +7,7 @@ use crate::config::{self, Format, Loaded, Watcher};
 use crate::primitives::explain;
 
 use super::reload::Reloaded;
-use super::{RunError, Server, system_clock};
+use super::{Lost, RunError, Server, system_clock};
 
 /// A gateway and the file it was started from. A change of the file takes effect once it has been read; a file that
 /// has become wrong changes nothing (S64).
@@ -40,13 +40,21 @@ impl Serving {
         &self.server
     }
 
-    /// Serves until `end` ends.
-    pub async fn until<T>(&mut self, end: impl Future<Output = T>) -> T {
+    /// Serves until `end` ends, even in the middle of a reload: one that asks nodes takes its time.
+    ///
+    /// # Errors
+    /// When a part of the gateway has ended that should not.
+    pub async fn until<T>(&mut self, end: impl Future<Output = T>) -> Result<T, Lost> {
         tokio::pin!(end);
         loop {
             tokio::select! {
-                () = self.watcher.changed() => { self.reload().await; }
-                ended = &mut end => return ended,
+                () = self.watcher.changed() => {}
+                lost = self.server.lost() => return Err(lost),
+                ended = &mut end => return Ok(ended),
+            }
+            tokio::select! {
+                _ = self.reload() => {}
+                ended = &mut end => return Ok(ended),
             }
         }
     }
@@ -77,6 +85,9 @@ impl Serving {
             tracing::error!("the changed file is not used, the prices stay as they were:\n{report}");
             return None;
         };
+        if loaded.report.warnings() > 0 {
+            tracing::warn!("{}", loaded.report.render(Format::Human, false));
+        }
         match self.server.reload(config, &loaded.hash).await {
             Err(error) => {
                 self.server.note_reload("failed");
@@ -94,6 +105,11 @@ impl Serving {
     /// Stops as [`Server::shut_down`] does.
     pub async fn shut_down(self, grace: Duration) -> bool {
         self.server.shut_down(grace).await
+    }
+
+    /// Stops as [`Server::drain`] does.
+    pub async fn drain(self, patience: impl Future<Output = ()>) -> bool {
+        self.server.drain(patience).await
     }
 }
 

@@ -53,27 +53,63 @@ impl Index {
         self.trie.matching(segments, |slot| self.lanes[slot].lane(method))
     }
 
-    /// Whether a backend that is not particular about spelling would take the path for one of a stricter or dearer
-    /// route (S38).
+    /// Whether a backend that is not particular about spelling would take the request for one of a stricter or dearer
+    /// route (S38). `loosely` is the method as such a backend reads it.
     pub(super) fn is_ambiguous<'t>(
         &self,
         found: Lane<'_>,
         method: MethodSet,
+        loosely: MethodSet,
         segments: impl Iterator<Item = &'t str> + Clone,
     ) -> bool {
+        let path = fold_path(segments.clone(), &found.route.pattern);
+        let stricter = |method, as_found| match &path {
+            Some(path) => self.reads_stricter(found, method, path.split('/'), as_found),
+            None => self.reads_stricter(found, method, segments.clone(), as_found),
+        };
+        let as_found = path.is_none() && self.folded.is_none();
+        stricter(method, as_found) || (method != loosely && stricter(loosely, false))
+    }
+
+    /// Whether this path, or the same with the slash at its end added or left out, reads as a stricter route than was
+    /// found. With `as_found` the path itself is what was found, so only the slash is asked about.
+    fn reads_stricter<'t>(
+        &self,
+        found: Lane<'_>,
+        method: MethodSet,
+        segments: impl Iterator<Item = &'t str> + Clone,
+        as_found: bool,
+    ) -> bool {
         let stricter = |lane: Lane| lane.route.charge.is_stricter_than(&found.route.charge);
-        let path = fold_path(segments.clone());
+        if !as_found && self.any_reading(method, segments.clone(), stricter) {
+            return true;
+        }
+        let pattern = &found.route.pattern;
+        if pattern.is_one_path() {
+            return false;
+        }
+        // Where both spellings are listed, each is meant.
+        let unlisted = |lane: Lane| stricter(lane) && !lane.route.pattern.is_twin_of(pattern);
+        let length = segments.clone().count();
+        if segments.clone().last().is_some_and(str::is_empty) {
+            self.any_reading(method, segments.take(length - 1), unlisted)
+        } else {
+            self.any_reading(method, segments.chain(std::iter::once("")), unlisted)
+        }
+    }
+
+    /// Whether a route that a folded path may be read as is like this.
+    fn any_reading<'t>(
+        &self,
+        method: MethodSet,
+        segments: impl Iterator<Item = &'t str> + Clone,
+        is: impl Fn(Lane<'_>) -> bool,
+    ) -> bool {
         let Some(folded) = &self.folded else {
-            return path.and_then(|path| self.find(method, path.split('/'))).is_some_and(stricter);
+            return self.find(method, segments).is_some_and(is);
         };
         let lane = |slot: usize| self.lanes[slot].lane(method);
-        let counts = |slot| lane(slot).is_some();
-        let readings = match path {
-            Some(path) => folded.matching(path.split('/'), counts),
-            // The path is lower-case already, but a route it may be read as is not.
-            None => folded.matching(segments, counts),
-        };
-        readings.into_iter().filter_map(lane).any(stricter)
+        folded.matching(segments, |slot| lane(slot).is_some()).into_iter().filter_map(lane).any(is)
     }
 
     /// Every set of paths that is named.

@@ -47,6 +47,16 @@ impl MethodSet {
         }
     }
 
+    /// The method of a request as a backend reads it that is not particular about letters: `get` is not GET, but the
+    /// backend may think so (S39).
+    pub(super) fn read_loosely(method: &Method) -> Self {
+        if !method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
+            return Self::of(method);
+        }
+        let capitals = Method::from_bytes(method.as_str().to_ascii_uppercase().as_bytes());
+        Self::of(capitals.as_ref().unwrap_or(method))
+    }
+
     /// What a route names; [`OTHERS`](Self::OTHERS) when it names none.
     pub(super) fn named(methods: &Methods) -> Self {
         match methods {

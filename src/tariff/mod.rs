@@ -22,6 +22,7 @@ mod sample;
 mod tests;
 mod toll;
 mod trie;
+mod undercut;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use methods::{Methods, NAMEABLE};
 pub use pattern::{Pattern, Relation, Segment};
 pub use route::{Host, Limits, Place, Route, RouteKey};
 pub use toll::{Charge, Toll};
+pub use undercut::{Through, Undercut};
 
 /// The routes of one host, as they stand in the file.
 #[derive(Debug, Clone, Default)]
@@ -77,7 +79,8 @@ pub enum Found<'a> {
     Unlisted,
     /// Hosts are listed and this is none of them: 421 (S41).
     UnknownHost,
-    /// Read without regard to case or compatibility form, the path would match a stricter or dearer route: 400 (S38).
+    /// Read without regard to case, compatibility form, or blanks, dots and slashes at the end, the request would match
+    /// a stricter or dearer route: 400 (S38).
     Ambiguous,
 }
 
@@ -126,10 +129,10 @@ impl Tariff {
         let Some(index) = self.index(host) else {
             return Found::UnknownHost;
         };
-        let method = MethodSet::of(method);
+        let (method, loosely) = (MethodSet::of(method), MethodSet::read_loosely(method));
         match index.find(method, segments.clone()) {
             None => Found::Unlisted,
-            Some(lane) if index.is_ambiguous(lane, method, segments) => Found::Ambiguous,
+            Some(lane) if index.is_ambiguous(lane, method, loosely, segments) => Found::Ambiguous,
             Some(lane) => Found::Route { route: lane.route, through_get: lane.through_get },
         }
     }
@@ -154,6 +157,11 @@ impl Tariff {
     /// Routes that undercut a broader one for a method they do not name (TH2104).
     pub fn loosened(&self) -> Vec<Loosened> {
         self.indexes().flat_map(|(_, index)| lint::loosened(index)).collect()
+    }
+
+    /// Routes that let what is sold nearby through for less (TH2106).
+    pub fn undercut(&self) -> Vec<Undercut> {
+        self.indexes().flat_map(|(_, index)| undercut::undercut(index)).collect()
     }
 
     fn index(&self, host: Option<&str>) -> Option<&Index> {

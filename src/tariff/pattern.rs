@@ -70,6 +70,29 @@ impl Pattern {
         lengths_fit && self.segments.iter().zip(&other.segments).all(|(own, wide)| own.within(wide))
     }
 
+    /// Whether it matches a single path.
+    pub(super) fn is_one_path(&self) -> bool {
+        !self.subtree && self.segments.iter().all(|segment| matches!(segment, Segment::Literal(_)))
+    }
+
+    /// The same paths with the slash at their end left out, or added where there is none; `None` where a slash at the
+    /// end is no other spelling.
+    pub(super) fn twin(&self) -> Option<Self> {
+        let mut segments = self.segments.clone();
+        let slash = Segment::Literal("".into());
+        if segments.last() == Some(&slash) {
+            segments.pop();
+        } else {
+            segments.push(slash);
+        }
+        (!self.subtree && !segments.is_empty()).then_some(Self { segments, subtree: false })
+    }
+
+    /// Whether the two differ only in a slash at the end.
+    pub(super) fn is_twin_of(&self, other: &Self) -> bool {
+        other.twin().is_some_and(|twin| twin.within(self) && self.within(&twin))
+    }
+
     /// The paths that both patterns match: one pattern again, whatever the two are.
     pub(super) fn common(&self, other: &Self) -> Option<Self> {
         let (long, short) = if self.segments.len() >= other.segments.len() { (self, other) } else { (other, self) };

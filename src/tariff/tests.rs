@@ -196,6 +196,77 @@ fn s38_a_spelling_that_reads_as_a_stricter_route_is_refused() {
 }
 
 #[test]
+fn s38_what_a_segment_ends_in_does_not_make_a_priced_path_free() {
+    let tariff = tariff(&[
+        ("/**", "free"),
+        ("GET /v1/weather", "0.01"),
+        ("GET /v1/weather/{day}", "0.02"),
+        ("/v1/admin/**", "deny"),
+        ("GET /v1/dear/", "0.05"),
+    ]);
+    for path in [
+        "/v1/weather/",
+        "/v1/weather.",
+        "/v1/weather...",
+        "/v1/weather ",
+        "/v1/weather\u{a0}",
+        "/v1/weather\u{3000}",
+        "/v1/weather\u{feff}",
+        "/v1/weather\u{2026}",
+        "/v1/weather. /",
+        "/v1/dear/ ",
+        "/v1 /weather",
+        "/v1./weather",
+        "/v1/ /weather",
+        "/V1/Weather/",
+        "/v1/weather/monday/",
+        "/v1/admin.",
+        "/v1/admin /x",
+        "/v1/dear",
+    ] {
+        assert_eq!(winner(&tariff, &format!("GET {path}")), "Ambiguous", "{path:?}");
+    }
+    for path in ["/", "/v1", "/v1/", "/v1/weather.json", "/v1/.weather", "/other.", "/other/", "/a b/c "] {
+        assert_eq!(winner(&tariff, &format!("GET {path}")), "/**", "{path:?}");
+    }
+}
+
+#[test]
+fn s38_a_spelling_that_is_itself_listed_is_meant() {
+    let tariff = tariff(&[
+        ("/**", "free"),
+        ("GET /a", "0.01"),
+        ("GET /a/", "free"),
+        ("GET /b/{x}", "free"),
+        ("GET /b/{x}/", "0.01"),
+        ("GET /b/c/", "0.02"),
+        ("GET /d.", "free"),
+        ("GET /d", "0.01"),
+        ("/e/**", "free"),
+        ("GET /e/", "0.01"),
+    ]);
+    assert_eq!(winner(&tariff, "GET /a"), "GET /a");
+    assert_eq!(winner(&tariff, "GET /a/"), "GET /a/");
+    assert_eq!(winner(&tariff, "GET /b/x"), "GET /b/{x}");
+    assert_eq!(winner(&tariff, "GET /b/x/"), "GET /b/{x}/");
+    assert_eq!(winner(&tariff, "GET /b/c"), "Ambiguous");
+    assert_eq!(winner(&tariff, "GET /d."), "GET /d.");
+    assert_eq!(winner(&tariff, "GET /d.."), "Ambiguous");
+    assert_eq!(winner(&tariff, "GET /e"), "Ambiguous");
+    assert_eq!(winner(&tariff, "GET /e/x"), "/e/**");
+}
+
+#[test]
+fn s39_a_method_in_small_letters_does_not_make_a_priced_path_free() {
+    let tariff = tariff(&[("/**", "free"), ("GET /a", "0.01"), ("/b", "0.01"), ("/v1/Admin", "deny")]);
+    for request in ["get /a", "Get /a", "get /A", "head /a", "get /v1/admin"] {
+        assert_eq!(winner(&tariff, request), "Ambiguous", "{request}");
+    }
+    assert_eq!(winner(&tariff, "get /b"), "/b");
+    assert_eq!(winner(&tariff, "post /a"), "/**");
+}
+
+#[test]
 fn s38_characters_that_fold_into_a_slash_are_read_as_one() {
     let tariff = tariff(&[("GET /**", "free"), ("GET /a/c", "1")]);
     assert_eq!(winner(&tariff, "GET /℀"), "Ambiguous");
@@ -252,6 +323,28 @@ fn a_route_that_undercuts_a_method_it_does_not_name_is_reported() {
     assert_eq!(loosened(&[("GET /v1/**", "0.01"), ("GET /v1/health", "free")]), [""; 0]);
     assert_eq!(loosened(&[("DELETE /v1/**", "0.01"), ("/v1/chat", "0.05")]), [""; 0]);
     assert_eq!(loosened(&[("DELETE /v1/**", "deny"), ("/v1/a/**", "deny"), ("/v1/a/b", "free")]), [""; 0]);
+}
+
+#[test]
+fn a_route_that_gives_away_what_is_sold_nearby_is_reported_once() {
+    let undercut =
+        |lines: &[(&str, &str)]| -> Vec<String> { tariff(lines).undercut().iter().map(ToString::to_string).collect() };
+    assert_eq!(
+        undercut(&[("/**", "free"), ("GET /a", "0.01"), ("GET|HEAD /b", "0.01"), ("/c", "0.01"), ("POST /c", "1")]),
+        ["`/**` (free) lets DELETE|OPTIONS|PATCH|POST|PUT through on the paths of `GET /a` ($0.01) and 1 more"]
+    );
+    assert_eq!(
+        undercut(&[("/**", "0.01"), ("DELETE /**", "deny"), ("GET /a", "1"), ("POST /a", "free")]),
+        ["`/**` ($0.01) lets OPTIONS|PATCH|PUT through on the paths of `GET /a` ($1)"]
+    );
+    assert_eq!(
+        undercut(&[("GET /a", "0.01"), ("GET /a/", "free"), ("GET /{x}/b/", "1"), ("GET /{y}/b", "1")]),
+        ["`GET /a/` (free) is what many backends answer like `GET /a` ($0.01)"]
+    );
+    // What names the method means it, and what asks as much gives nothing away.
+    assert_eq!(undercut(&[("POST /**", "free"), ("GET /a", "0.01")]), [""; 0]);
+    assert_eq!(undercut(&[("/**", "0.01"), ("GET /a", "0.01"), ("GET /b", "free")]), [""; 0]);
+    assert_eq!(undercut(&[("/**", "free"), ("/a", "0.01"), ("/b/**", "deny"), ("GET /b/c", "1")]), [""; 0]);
 }
 
 #[test]

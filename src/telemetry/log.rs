@@ -4,36 +4,36 @@ use std::io::IsTerminal;
 
 use arc_swap::ArcSwap;
 use ring::hmac;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
+use super::filter::{Directives, asked, may_be_written};
 use super::{Config, Format, PayerInLog};
 use crate::facilitator::{BreakerState, Notice};
 use crate::gate::Event;
 use crate::gate::event::Answered;
 use crate::primitives::{Payer, Secret};
 
-/// Sends log lines to standard error. `directives` (`--log`, `TOLLHOUSE_LOG`) go before the level of the file.
-/// Does nothing when a subscriber is installed already.
-pub fn init(config: &Config, directives: Option<&str>) {
-    let level = config.level.to_string().to_lowercase();
-    // Pingora reports every connection that a client resets as an error of its own; ours tell what it meant.
-    let base = format!("{level},pingora=error,pingora_core=off,pingora_proxy=off,alloy=warn,hyper=warn,reqwest=warn");
-    let filter = EnvFilter::try_new(directives.unwrap_or(&base)).unwrap_or_else(|_| EnvFilter::new(&base));
+/// Sends log lines to standard error. `directives` (`--log`, `TOLLHOUSE_LOG`) go before the level of the file; neither
+/// turns on what could repeat a credential (S63). Does nothing when a subscriber is installed already.
+pub fn init(config: &Config, directives: Option<&Directives>) {
     let human = match config.format {
         Format::Human => true,
         Format::Json => false,
         Format::Auto => std::io::stderr().is_terminal(),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
-    let installed = if human {
-        lines.with_target(false).with_ansi(colour).with_span_events(FmtSpan::NONE).try_init()
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = if human {
+        lines.with_target(false).with_ansi(colour).boxed()
     } else {
-        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     };
+    let filtered = tracing_subscriber::registry().with(lines).with(asked(config.level, directives));
     // A test process has one already; its lines go there.
-    drop(installed);
+    drop(filtered.with(filter_fn(may_be_written)).try_init());
 }
 
 /// Names payers so that the same one is recognisable and the address is not: a MAC under a key of the ledger.

@@ -19,6 +19,7 @@ use crate::gate::Event;
 use crate::gate::event::{Answered, PHASES};
 use crate::ledger::Census;
 use crate::primitives::Caip2;
+use crate::tariff::{Charge, Tariff};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByOutcome {
@@ -290,6 +291,9 @@ impl Metrics {
         to.register_with_unit("screening_list_age", "Age of a screening list", Unit::Seconds, self.list_age.clone());
         to.register("screening_list_stale", "Whether a screening list is too old", self.list_stale.clone());
         to.register("config_info", "The configuration in force", self.config.clone());
+        for result in ["ok", "failed"] {
+            drop(self.reloads.get_or_create(&ByResult { result }));
+        }
         to.register("config_reload", "Reloads of the configuration by result", self.reloads.clone());
         to.register(
             "restart_needed",
@@ -459,8 +463,12 @@ impl Metrics {
         }
     }
 
-    /// Notes the configuration in force.
-    pub fn configured(&self, hash: &str, live: bool) {
+    /// Notes the configuration in force. What an alert watches is there from the start: `increase()` sees no change where
+    /// a series begins with its first event.
+    pub fn configured(&self, hash: &str, live: bool, tariff: &Tariff) {
+        for route in tariff.routes().filter(|route| matches!(route.charge, Charge::Toll(_))) {
+            drop(self.undelivered.get_or_create(&ByRoute { route: Arc::clone(&route.key.0) }));
+        }
         self.config.clear();
         let info = ConfigInfo { hash: hash.to_owned(), version: env!("CARGO_PKG_VERSION") };
         self.config.get_or_create(&info).set(1);

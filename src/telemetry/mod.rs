@@ -1,5 +1,6 @@
 //! Events out: metrics and log lines made from the same [`Event`](crate::gate::Event), so they cannot disagree.
 
+mod filter;
 mod log;
 mod metrics;
 
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use crate::gate::{Event, Observer};
 
+pub use filter::{BadDirective, Directives};
 pub use log::{Pseudonyms, init};
 pub use metrics::{ListInForce, Metrics, NodesOf};
 

@@ -48,6 +48,11 @@ impl Gateway {
         self.server.gate()
     }
 
+    /// Waits until a part of it has ended that should not, and says which.
+    pub async fn lost(&mut self) -> &'static str {
+        self.server.lost().await.0
+    }
+
     /// The metrics as Prometheus reads them.
     pub fn metrics(&self) -> String {
         self.server.metrics()

@@ -5,8 +5,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -81,6 +82,7 @@ pub fn set_mode(path: &Path, mode: u32) {
 pub struct Gateway {
     process: Child,
     address: SocketAddr,
+    log: Log,
     api: Api,
     pub ledger: PathBuf,
     _directory: TempDir,
@@ -88,14 +90,29 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn start() -> Self {
+        Self::running(&[], None)
+    }
+
+    /// With this much in its log.
+    pub fn logging(directives: &str) -> Self {
+        Self::running(&["--log", directives], None)
+    }
+
+    /// In front of something else.
+    pub fn before(backend: SocketAddr) -> Self {
+        Self::running(&[], Some(backend))
+    }
+
+    fn running(arguments: &[&str], backend: Option<SocketAddr>) -> Self {
         let api = Api::open();
+        let backend = backend.unwrap_or(api.address);
         let text = format!(
             "\
 version: 1
 public_url: http://localhost:8402
 listen: 127.0.0.1:0
 status: none
-upstream: http://{}
+upstream: http://{backend}
 pay_to: sandbox
 ledger: sqlite:ledger.db
 log: {{format: json}}
@@ -103,17 +120,33 @@ routes:
   GET /v1/weather: $0.01
   POST /v1/reports: {{price: $2, settle: before_forward}}
   GET /v1/health: free
-",
-            api.address
+"
         );
         let (directory, path) = file("gateway.yaml", &text);
         let mut command = tollhouse(["run", "-c"]);
-        let mut process = command.arg(&path).stderr(Stdio::piped()).spawn().expect("the binary runs");
-        let mut log = BufReader::new(process.stderr.take().expect("it is piped"));
-        let address = announced(&mut log);
-        // A log that nobody reads would stop the gateway when the pipe is full.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { process, address, api, ledger: directory.path().join("ledger.db"), _directory: directory }
+        let mut process = command.arg(&path).args(arguments).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let log = Log::of(&mut process);
+        let mut address = None;
+        soon("the start-up line", || {
+            address = announced(&log.text());
+            address.is_some() || log.has_ended()
+        });
+        let address = address.unwrap_or_else(|| panic!("it ended before it served:\n{}", log.text()));
+        Self { process, address, log, api, ledger: directory.path().join("ledger.db"), _directory: directory }
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn process(&mut self) -> &mut Child {
+        &mut self.process
+    }
+
+    /// All it has said so far.
+    pub fn log(&self) -> String {
+        self.log.text()
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -154,16 +187,50 @@ impl Drop for Gateway {
     }
 }
 
-/// The address in the start-up line: the first one in it.
-fn announced(log: &mut impl BufRead) -> SocketAddr {
-    let mut seen = String::new();
-    loop {
-        let before = seen.len();
-        assert!(log.read_line(&mut seen).expect("the log is text") > 0, "it ended before it served:\n{seen}");
-        let Some((_, rest)) = seen[before..].split_once("priced)  http://") else { continue };
-        let address = rest.split(' ').next().and_then(|address| address.parse().ok());
-        return address.unwrap_or_else(|| panic!("no address in {rest}"));
+/// What a process says on standard error, read as it comes: a log that nobody reads would stop it when the pipe is full.
+pub struct Log {
+    said: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Log {
+    pub fn of(process: &mut Child) -> Self {
+        let mut pipe = process.stderr.take().expect("it is piped");
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let ears = Arc::clone(&said);
+        let reader = std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(length @ 1..) = pipe.read(&mut piece) {
+                ears.lock().expect("nobody panics while holding it").extend_from_slice(&piece[..length]);
+            }
+        });
+        Self { said, reader }
     }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.said.lock().expect("nobody panics while holding it")).into_owned()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.reader.is_finished()
+    }
+}
+
+/// Waits for something that comes by itself. A busy machine may take a while.
+#[track_caller]
+pub fn soon(what: &str, mut is: impl FnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !is() {
+        assert!(Instant::now() < patience, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The address in the start-up line: the first one in it.
+fn announced(log: &str) -> Option<SocketAddr> {
+    let (_, rest) = log.split_once("priced)  http://")?;
+    let (address, _) = rest.split_once(' ')?;
+    Some(address.parse().unwrap_or_else(|_| panic!("no address in {rest}")))
 }
 
 /// An API that answers everything with the same JSON.

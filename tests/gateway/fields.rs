@@ -53,6 +53,10 @@ async fn s45_a_client_cannot_say_our_word() {
         ("X-Payment-Verified", "evil"),
         ("Payment-Info", "evil"),
         ("payment_info", "evil"),
+        ("Tollhouse.Payer", "0xevil"),
+        ("Tollhouse+Payer", "0xevil"),
+        ("X.Tollhouse~Payer", "0xevil"),
+        ("Payment!Info", "evil"),
     ];
     let dressed = |mut request: Request| {
         for (name, value) in forged {
@@ -208,10 +212,11 @@ async fn s48_s63_the_log_repeats_no_credential_no_query_and_no_payer() {
     let request = Request::get("/weather?token=hunter2").with("user-agent", "mine").with("cookie", "session=mine");
     assert_paid(&world.ask(&request.paying(&payment)).await);
     world.pay("/weather?token=hunter2", &payment).await;
+    world.get("/open//x?token=hunter2").await;
     world.get("/open/%0d%0aforged=1").await;
     world.get("/open/%1b[31m\u{9b}1m").await;
     let logged = || log.text().matches(r#""message":"request""#).count();
-    eventually("the last request was logged", || logged() >= 5).await;
+    eventually("the last request was logged", || logged() >= 6).await;
 
     let text = log.text();
     let payload = &decoded(&payment.1)["payload"];

@@ -14,7 +14,7 @@ const SHOP: &str = "GET /secret: $1\nGET /open/**: free\n/closed: deny";
 async fn s38_no_spelling_of_a_priced_path_goes_through_unpaid() {
     // Whatever is not recognised as the priced path is free here, so nothing but recognising it protects it.
     let world = World::selling("GET /secret: $1\n/**: free").await;
-    let ambiguous: [&[u8]; 27] = [
+    let ambiguous: [&[u8]; 42] = [
         b"//secret",
         b"/./secret",
         b"/open/../secret",
@@ -42,15 +42,67 @@ async fn s38_no_spelling_of_a_priced_path_goes_through_unpaid() {
         "/ｓecret".as_bytes(),
         "/open/．．/secret".as_bytes(),
         b"\\secret",
+        b"/secret/",
+        b"/secret.",
+        b"/secret%2e",
+        b"/secret...",
+        b"/secret%20",
+        b"/secret ",
+        b"/secret%C2%A0",
+        b"/secret%E3%80%80",
+        b"/secret%EF%BB%BF",
+        b"/secret%E2%80%A6",
+        b"/SECRET/",
+        b"/%20/secret",
+        b"/secret/%20",
+        b"/secret#x",
+        b"/open#/../secret",
     ];
     for target in ambiguous {
         let reply = send_raw(&world, target).await;
         assert!(reply.is_none_or(|status| status == 400), "{}: {reply:?}", String::from_utf8_lossy(target));
     }
-    for target in ["/secret", "/%73ecret", "/secret?x=/../open", "/secret?", "/s%65cret", "/secret#x"] {
+    for target in ["/secret", "/%73ecret", "/secret?x=/../open", "/secret?", "/s%65cret"] {
         assert_invites(&world.get(target).await);
     }
+    for method in ["get", "Get", "head"] {
+        assert_no_invitation(&world.ask(&Request::new(method, "/secret")).await, 400);
+    }
+    for method in ["trace", "Connect"] {
+        assert_no_invitation(&world.ask(&Request::new(method, "/open")).await, 405);
+    }
     world.assert_untouched();
+}
+
+#[tokio::test]
+async fn s38_a_slash_that_is_listed_is_served() {
+    let world = World::selling("GET /secret: $1\nGET /secret/: free\n/**: free").await;
+    assert_invites(&world.get("/secret").await);
+    assert_eq!(world.get("/secret/").await.status, 200);
+    assert_eq!(world.get("/elsewhere/").await.status, 200);
+    assert_eq!(world.backend.last().target, "/elsewhere/");
+}
+
+#[tokio::test]
+async fn what_is_turned_away_is_not_counted_as_free() {
+    let world = World::selling(
+        "GET /secret: $1\nPOST /upfront: {price: $1, settle: before_forward}\nGET /open/**: free\n/closed: deny",
+    )
+    .await;
+    let payment = world.payment("/secret").await;
+    assert_eq!(world.ask(&Request::new("HEAD", "/secret").paying(&payment)).await.status, 405);
+    let upgrade = Request::get("/secret").with("connection", "upgrade").with("upgrade", "websocket");
+    assert_eq!(world.ask(&upgrade).await.status, 403);
+    let mut client = world.gateway.connect().await;
+    client.write(b"POST /upfront HTTP/1.1\r\nhost: api.test\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n").await;
+    assert_eq!(client.reply().await.status, 411);
+    assert_eq!(world.get("/open/x").await.status, 200);
+    let count = |route: &str, outcome: &str| {
+        world.metric(&format!("tollhouse_requests_total{{route=\"{route}\",outcome=\"{outcome}\"}}"))
+    };
+    eventually("the last one is counted", || count("GET /open/**", "free") == Some(1)).await;
+    assert_eq!((count("GET /secret", "turned_away"), count("POST /upfront", "turned_away")), (Some(2), Some(1)));
+    assert_eq!((count("GET /secret", "free"), count("POST /upfront", "free")), (None, None));
 }
 
 /// The status of the answer to a GET of exactly these bytes; `None` when the connection is just closed.
@@ -119,6 +171,7 @@ async fn s39_s40_a_header_that_names_another_method_or_path_changes_neither_pric
         ("X-HTTP-Method", "POST"),
         ("X-Method-Override", "POST"),
         ("x_http_method_override", "POST"),
+        ("X.HTTP.Method.Override", "POST"),
         ("X-Original-Method", "POST"),
         ("X-Original-URL", "/secret"),
         ("X-Original-URI", "/secret"),

@@ -132,6 +132,12 @@ async fn a_request_under_way_ends_under_the_prices_it_began_with() {
 #[tokio::test]
 async fn s64_a_wrong_file_changes_nothing_and_is_noticed() {
     let mut world = World::selling("GET /weather: $0.01\nGET /free: free").await;
+    let undelivered = r#"tollhouse_delivery_failed_after_payment_total{route="GET /weather"}"#;
+    let ok = r#"tollhouse_config_reload_total{result="ok"}"#;
+    let failed = r#"tollhouse_config_reload_total{result="failed"}"#;
+    for watched in [undelivered, ok, failed] {
+        assert_eq!(world.metric(watched), Some(0), "an alert on its increase sees the first one");
+    }
     let payment = world.payment("/weather").await;
     for routes in
         ["  GET /weather: 0.01\n", "  GET /weather: $0.01\n  GET /weather: free\n", "  GET /free: fre\n", "  - x\n"]
@@ -141,7 +147,6 @@ async fn s64_a_wrong_file_changes_nothing_and_is_noticed() {
         assert_invites(&world.get("/weather").await);
         assert_eq!(world.get("/free").await.status, 200);
     }
-    let failed = r#"tollhouse_config_reload_total{result="failed"}"#;
     assert_eq!(world.metric(failed), Some(4), "{}", world.gateway.metrics());
     assert_paid(&world.pay("/weather", &payment).await);
 }

@@ -1,10 +1,12 @@
 //! What outlives the process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tollhouse::primitives::{Clock, Timestamp};
 use tollhouse::testing::backend::Behaviour;
 use tollhouse::testing::client::Request;
 use tollhouse::testing::{Gateway, Latch, facilitator};
@@ -73,6 +75,30 @@ async fn connections_that_wait_for_a_next_request_do_not_hold_up_the_end() {
     assert!(world.gateway.stop().await, "everything had ended");
     assert!(silent.try_reply().await.is_none(), "it was never heard");
     assert!(idle.try_reply().await.is_none(), "it was closed");
+}
+
+/// Works until it is broken; whoever reads it then panics.
+struct Watch(AtomicBool);
+
+impl Clock for Watch {
+    fn now(&self) -> Timestamp {
+        assert!(!self.0.load(Ordering::SeqCst), "the watch is broken");
+        Timestamp::from_secs(1_767_225_600)
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_whose_work_beside_requests_has_panicked_is_noticed() {
+    let world = World::selling(WEATHER).await;
+    let text = File::selling(WEATHER).text(&world.facilitator, &world.backend.url());
+    let watch = Arc::new(Watch(AtomicBool::new(false)));
+    let mut gateway = Gateway::start(&text, Arc::clone(&watch) as Arc<dyn Clock>).await;
+    let quiet = tokio::time::timeout(Duration::from_millis(50), gateway.lost()).await;
+    assert!(quiet.is_err(), "everything goes on");
+    watch.0.store(true, Ordering::SeqCst);
+    assert!(!gateway.lost().await.is_empty());
+    watch.0.store(false, Ordering::SeqCst);
+    assert!(gateway.stop().await, "what is left can be stopped");
 }
 
 #[tokio::test]

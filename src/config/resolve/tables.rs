@@ -15,7 +15,7 @@ use crate::config::codes::{self, Code};
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw::{self, Route};
 use crate::config::source::{Source, Span};
-use crate::tariff::{self, Collision, Host, Loosened, Tariff};
+use crate::tariff::{self, Collision, Host, Loosened, Tariff, Through, Undercut};
 
 /// What the price table is made from.
 pub(super) struct Tables<'a> {
@@ -114,10 +114,11 @@ impl Tables<'_> {
         match Tariff::new(tables) {
             Ok(tariff) => {
                 self.caps.check(&tariff, &self.places(), mistakes);
-                let loosened = tariff.loosened();
-                if !loosened.is_empty() {
+                let (loosened, undercut) = (tariff.loosened(), tariff.undercut());
+                if !loosened.is_empty() || !undercut.is_empty() {
                     let places = self.places();
                     loosened.iter().for_each(|lint| mistakes.add(told_loosened(lint, &places)));
+                    undercut.iter().for_each(|lint| mistakes.add(told_undercut(lint, &places)));
                 }
                 Some(tariff)
             }
@@ -176,6 +177,21 @@ fn told_loosened(lint: &Loosened, places: &HashMap<(u32, u32), Span>) -> Mistake
         .help(format!("if that is meant, name the method: {methods} {}", lint.narrower.pattern));
     match span_of(&lint.broader, places) {
         Some(broader) => mistake.related(broader, "does not count there"),
+        None => mistake,
+    }
+}
+
+fn told_undercut(lint: &Undercut, places: &HashMap<(u32, u32), Span>) -> Mistake {
+    let dearer = &lint.dearer.pattern;
+    let help = match &lint.through {
+        Through::Methods(_) => format!("say what other methods cost there, for example  {dearer}: deny"),
+        Through::Slash => "let both cost the same, unless your backend tells them apart".to_owned(),
+    };
+    let mistake = Mistake::warning(&codes::UNDERCUT, span_of(&lint.cheaper, places), lint.to_string())
+        .label("asks less")
+        .help(help);
+    match span_of(&lint.dearer, places) {
+        Some(dearer) => mistake.related(dearer, "than this"),
         None => mistake,
     }
 }
