@@ -7,6 +7,7 @@ mod challenge;
 pub mod event;
 mod known;
 pub mod lifecycle;
+mod overdraft;
 pub mod rails;
 pub mod reconcile;
 pub mod refusal;
@@ -32,12 +33,15 @@ pub use settlement::claims_of;
 pub use visit::Visit;
 
 use lifecycle::Offered;
+use overdraft::Overdraft;
 
 /// Everything the gate asks on the way. Cheap to share; one for the life of the process.
 pub struct Gate {
     parts: Parts,
     /// What is closed although it has a price.
     rails: Arc<Rails>,
+    /// What is drawn on payers who may have signed for more than they have.
+    overdraft: Arc<Overdraft>,
     /// Settlements under way, each in a task of its own (S22).
     settling: AtomicUsize,
 }
@@ -65,15 +69,16 @@ pub struct Parts {
 impl Gate {
     /// A gate made of these parts.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let (observer, rails) = (Arc::clone(&parts.observer), Arc::new(Rails::default()));
-        let hears = Arc::clone(&rails);
+        let (observer, rails, overdraft) = (Arc::clone(&parts.observer), Arc::<Rails>::default(), Arc::default());
+        let (hears, counts) = (Arc::clone(&rails), Arc::<Overdraft>::clone(&overdraft));
         parts.ledger.watch(move |key, entry| {
             if let Some(event) = Event::of_entry(key, entry) {
                 hears.hear(&event);
+                counts.hear(&event);
                 observer.observe(&event);
             }
         });
-        Arc::new(Self { parts, rails, settling: AtomicUsize::new(0) })
+        Arc::new(Self { parts, rails, overdraft, settling: AtomicUsize::new(0) })
     }
 
     /// Decides about a request to a priced route: prove locally, then reserve, then call out (I5, S2, S33).
@@ -118,6 +123,7 @@ impl Gate {
     /// Tells the observer.
     pub fn observe(&self, event: &Event) {
         self.rails.hear(event);
+        self.overdraft.hear(event);
         self.observer.observe(event);
     }
 }

@@ -5,6 +5,8 @@ use crate::primitives::Timestamp;
 
 pub mod exact;
 
+pub use exact::permit2::Breach;
+
 /// Why a credential does not keep the promise an offer asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -27,6 +29,12 @@ pub enum Mismatch {
     /// The signature is not one the token would take, or is somebody else's (S4).
     #[error("the signature does not fit")]
     Signature,
+    /// The token does not take this kind of authorization.
+    #[error("the offer asks for another kind of authorization")]
+    Method,
+    /// As above, of a Permit2 authorization: there, every fault has a code of its own.
+    #[error(transparent)]
+    Permit2(#[from] Breach),
 }
 
 impl Mismatch {
@@ -39,7 +47,14 @@ impl Mismatch {
             Self::LapsesTooSoon | Self::ValidTooLong => "invalid_exact_evm_payload_authorization_valid_before",
             Self::NotYetValid => "invalid_exact_evm_payload_authorization_valid_after",
             Self::Signature => "invalid_exact_evm_signature",
+            Self::Method => "unsupported_payload_type",
+            Self::Permit2(breach) => breach.code(),
         }
+    }
+
+    /// Whether the presenter has not shown that the payer signed.
+    pub const fn is_unsigned(&self) -> bool {
+        matches!(self, Self::Signature | Self::Permit2(Breach::Signature))
     }
 }
 

@@ -90,7 +90,7 @@ routes: {{GET /v1/weather: $0.01}}
 
     /// Somebody submits what was signed.
     async fn submit(&self, sold: &Sale) -> B256 {
-        let Authorization::Eip3009(signed) = &sold.payment.authorization;
+        let Authorization::Eip3009(signed) = &sold.payment.authorization else { panic!("it is an EIP-3009 payment") };
         let bytes = &signed.signature.0;
         let call = transferWithAuthorizationCall {
             from: signed.from,

@@ -335,9 +335,7 @@ fn domain() -> alloy::sol_types::Eip712Domain {
 }
 
 fn eip3009(payment: &Payment) -> &Eip3009 {
-    match &payment.authorization {
-        Authorization::Eip3009(signed) => signed,
-    }
+    payment.authorization.eip3009().expect("it is an EIP-3009 payment")
 }
 
 fn split(signature: &[u8]) -> (u8, B256, B256) {

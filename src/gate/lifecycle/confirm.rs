@@ -6,9 +6,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Admission, Confirmed, Reserved, bought_before, chain, reserve};
 use crate::facilitator::{Facilitator, VerifyError};
-use crate::gate::{Event, Gate, Refusal};
+use crate::gate::overdraft::Hold;
+use crate::gate::{Event, Gate, Refusal, Visit};
 use crate::ledger::Claim;
-use crate::payment::SettleMode;
+use crate::payment::{Payment, PaymentKey, SettleMode};
+use crate::primitives::TransferMethod;
 
 impl Reserved<'_> {
     /// Asks whether the payment would settle. With `before_forward` it settles at once: settling is the proof.
@@ -28,13 +30,21 @@ impl Reserved<'_> {
         let payment = Arc::new(payment);
         // However many are asked: the payment is held for no longer than its route allows the request.
         let deadline = Instant::now() + visit.route.limits.timeout;
+        let held = timeout_at(deadline, hold_back(gate, visit, lease.key(), &payment, &candidates)).await;
+        let hold = match held.unwrap_or(Err(Refusal::FacilitatorUnavailable(Some(dialect)))) {
+            Ok(hold) => hold,
+            Err(refusal) => {
+                lease.release().await;
+                return Err(refusal);
+            }
+        };
         for facilitator in candidates {
             let Ok(verdict) = timeout_at(deadline, facilitator.verify(&payment)).await else { break };
             match verdict {
-                Ok(()) => return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator })),
+                Ok(()) => return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator, hold })),
                 // Somebody else may have submitted what the payer signed, after we took it: then it is paid (S18).
                 Err(VerifyError::Declined(decline)) if decline.nonce_used() && facilitator.sees_chain() => {
-                    let confirmed = Confirmed { payment, lease, facilitator };
+                    let confirmed = Confirmed { payment, lease, facilitator, hold };
                     return gate.settled_by_others(confirmed).await.map(Admission::Settled);
                 }
                 // Nobody here can look. Money may have moved, to us perhaps, so nobody is asked for more (I4).
@@ -66,14 +76,21 @@ impl Reserved<'_> {
     async fn settle(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
         let Self { visit, payment, mut lease } = self;
         let (dialect, payment) = (payment.dialect, Arc::new(payment));
-        let mut candidates = candidates.into_iter().peekable();
-        while let Some(facilitator) = candidates.next() {
+        for (at, facilitator) in candidates.iter().enumerate() {
+            let facilitator = Arc::clone(facilitator);
+            let hold = match hold_back(gate, visit, lease.key(), &payment, &candidates).await {
+                Ok(hold) => hold,
+                Err(refusal) => {
+                    lease.release().await;
+                    return Err(refusal);
+                }
+            };
             let sale = Arc::clone(lease.sale());
-            let confirmed = Confirmed { payment: Arc::clone(&payment), lease, facilitator };
+            let confirmed = Confirmed { payment: Arc::clone(&payment), lease, facilitator, hold };
             match gate.settle(confirmed).await {
                 // Of all refusals this one alone says that nothing was sent, and it is said only after the ledger has
                 // let the payment go. So it is taken anew, like any payment, and the next one is asked.
-                Err(Refusal::FacilitatorUnavailable(_)) if candidates.peek().is_some() => {
+                Err(Refusal::FacilitatorUnavailable(_)) if at + 1 < candidates.len() => {
                     match reserve(gate, visit, sale).await? {
                         Claim::Granted(granted) => lease = granted,
                         taken => return bought_before(gate, visit, dialect, taken),
@@ -84,5 +101,20 @@ impl Reserved<'_> {
         }
         lease.release().await;
         Err(Refusal::FacilitatorUnavailable(Some(dialect)))
+    }
+}
+
+/// Counts what the payment draws on its payer, where that is not held by the signature itself (S36).
+async fn hold_back(
+    gate: &Gate,
+    visit: &Visit<'_>,
+    key: PaymentKey,
+    payment: &Payment,
+    candidates: &[Arc<dyn Facilitator>],
+) -> Result<Option<Hold>, Refusal> {
+    match payment.authorization.method() {
+        TransferMethod::Eip3009 => Ok(None),
+        // Boxed: other payments need no room for it.
+        TransferMethod::Permit2 => Box::pin(gate.hold_back(visit, key, payment, candidates)).await.map(Some),
     }
 }
