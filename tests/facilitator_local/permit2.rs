@@ -16,7 +16,7 @@ use tollhouse::testing::anvil::{Anvil, CHAIN_ID, RICH, USDC};
 use tollhouse::testing::client::{Connection, Request};
 use tollhouse::testing::{Backend, Gateway, Wallet};
 
-use crate::world::{PAYEE, PRICE, World, code, now, payer, payment_of, usdc};
+use crate::world::{PAYEE, PRICE, World, code, now, payer, permit2_payment_of, usdc};
 
 sol! {
     struct TokenPermissions { address token; uint256 amount; }
@@ -47,11 +47,7 @@ fn payment(nonce: u64) -> Payment {
 }
 
 fn lasting(nonce: u64, until: Timestamp) -> Payment {
-    let mut payment = payment_of(&payer(), 0);
-    payment.offer.asset = Arc::new(asset());
-    let signed = permit2::sign(&payer(), &payment.offer, 0, until.as_secs(), U256::from(nonce));
-    payment.authorization = Authorization::Permit2(Box::new(signed.expect("it is an EVM chain")));
-    payment
+    permit2_payment_of(&payer(), nonce, until)
 }
 
 fn calldata(payment: &Payment) -> Bytes {

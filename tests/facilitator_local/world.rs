@@ -17,7 +17,10 @@ use tollhouse::payment::{
     Authorization, Dialect, Eip3009, Offer, Payment, Receipt, Resource, SchemeName, SettleMode, SignatureBytes,
     TransactionHash,
 };
-use tollhouse::primitives::{Asset, AtomicAmount, Caip2, Clock, Nonce, Payee, Secret, SystemClock, Timestamp, preset};
+use tollhouse::primitives::{
+    Asset, AtomicAmount, Caip2, Clock, Nonce, Payee, Secret, SystemClock, Timestamp, TransferMethod, preset,
+};
+use tollhouse::scheme::exact::permit2;
 use tollhouse::server::Cells;
 use tollhouse::testing::ManualClock;
 use tollhouse::testing::anvil::{Anvil, CHAIN_ID, RICH, USDC};
@@ -314,6 +317,15 @@ pub fn payment_of(payer: &PrivateKeySigner, nonce: u8) -> Payment {
     let resource =
         Resource { url: "https://api.example/".into(), description: String::new(), mime_type: String::new() };
     Payment { offer, authorization, dialect: Dialect::V2, resource }
+}
+
+/// The same through Permit2, good until this moment.
+pub fn permit2_payment_of(payer: &PrivateKeySigner, nonce: u64, until: Timestamp) -> Payment {
+    let mut payment = payment_of(payer, 0);
+    payment.offer.asset = Arc::new(Asset { method: TransferMethod::Permit2, ..usdc() });
+    let signed = permit2::sign(payer, &payment.offer, 0, until.as_secs(), U256::from(nonce));
+    payment.authorization = Authorization::Permit2(Box::new(signed.expect("it is an EVM chain")));
+    payment
 }
 
 fn sign(payer: &PrivateKeySigner, mut signed: Eip3009) -> Eip3009 {

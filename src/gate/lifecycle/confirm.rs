@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Admission, Confirmed, Reserved, bought_before, chain, reserve};
 use crate::facilitator::{Facilitator, VerifyError};
@@ -30,8 +30,7 @@ impl Reserved<'_> {
         let payment = Arc::new(payment);
         // However many are asked: the payment is held for no longer than its route allows the request.
         let deadline = Instant::now() + visit.route.limits.timeout;
-        let held = timeout_at(deadline, hold_back(gate, visit, lease.key(), &payment, &candidates)).await;
-        let hold = match held.unwrap_or(Err(Refusal::FacilitatorUnavailable(Some(dialect)))) {
+        let hold = match hold_back(gate, visit, lease.key(), &payment, &candidates).await {
             Ok(hold) => hold,
             Err(refusal) => {
                 lease.release().await;
@@ -115,6 +114,9 @@ async fn hold_back(
     match payment.authorization.method() {
         TransferMethod::Eip3009 => Ok(None),
         // Boxed: other payments need no room for it.
-        TransferMethod::Permit2 => Box::pin(gate.hold_back(visit, key, payment, candidates)).await.map(Some),
+        TransferMethod::Permit2 => {
+            let held = Box::pin(timeout(visit.route.limits.timeout, gate.hold_back(visit, key, payment, candidates)));
+            held.await.unwrap_or(Err(Refusal::FacilitatorUnavailable(Some(payment.dialect)))).map(Some)
+        }
     }
 }

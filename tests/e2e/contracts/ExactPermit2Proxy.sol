@@ -7,9 +7,9 @@ pragma solidity 0.8.28;
 contract ExactPermit2Proxy {
     IPermit2 public constant PERMIT2 = IPermit2(0x000000000022D473030F116dDEE9F6B43aC78BA3);
 
-    string private constant WITNESS_TYPES =
+    string public constant WITNESS_TYPE_STRING =
         "Witness witness)TokenPermissions(address token,uint256 amount)Witness(address to,uint256 validAfter)";
-    bytes32 private constant WITNESS_TYPE_HASH = keccak256("Witness(address to,uint256 validAfter)");
+    bytes32 public constant WITNESS_TYPEHASH = keccak256("Witness(address to,uint256 validAfter)");
 
     struct Witness {
         address to;
@@ -79,8 +79,8 @@ contract ExactPermit2Proxy {
             permit,
             IPermit2.SignatureTransferDetails({to: witness.to, requestedAmount: permit.permitted.amount}),
             owner,
-            keccak256(abi.encode(WITNESS_TYPE_HASH, witness.to, witness.validAfter)),
-            WITNESS_TYPES,
+            keccak256(abi.encode(WITNESS_TYPEHASH, witness.to, witness.validAfter)),
+            WITNESS_TYPE_STRING,
             signature
         );
     }
