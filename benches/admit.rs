@@ -8,6 +8,7 @@ use http::{HeaderMap, Method};
 use tollhouse::config;
 use tollhouse::facilitator::sandbox::Sandbox;
 use tollhouse::facilitator::{Facilitator, Pool};
+use tollhouse::gate::rails::Screening;
 use tollhouse::gate::{Admission, Event, Gate, Observer, Parts, Refusal, Visit};
 use tollhouse::ledger::{Delivered, Ledger, Limits, Memory};
 use tollhouse::payment::{Dialect, Offer, QuoteKey};
@@ -70,6 +71,9 @@ impl Stand {
             host: "localhost",
             path: "/paid",
             query: None,
+            connection: None,
+            client: None,
+            screening: Screening::none(),
         }
     }
 

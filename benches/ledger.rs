@@ -199,6 +199,7 @@ fn entry(number: u64) -> Entry {
         state: State::Released,
         releases: 0,
         redemptions: 0,
+        day: None,
         created: now,
         updated: now,
     }

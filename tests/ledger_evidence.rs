@@ -341,7 +341,7 @@ async fn s66_a_file_whose_end_is_damaged_grants_nothing() {
 #[tokio::test]
 async fn a_file_from_before_there_were_records_is_taken_over_whole() {
     let (path, _folder) = House::new().sold_and_closed().await;
-    let back = "DROP INDEX entries_left_open; DROP TABLE chain; DROP TABLE evidence; ALTER TABLE entries DROP COLUMN evidence; DROP TABLE cells;
+    let back = "DROP TABLE spent; DROP INDEX entries_left_open; DROP TABLE chain; DROP TABLE evidence; ALTER TABLE entries DROP COLUMN evidence; DROP TABLE cells;
                 PRAGMA user_version = 1";
     tamper(&path, back);
     std::fs::remove_file(path.with_file_name("ledger.db-head")).unwrap();

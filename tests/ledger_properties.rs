@@ -52,7 +52,11 @@ fn endings() -> impl Strategy<Value = Delivered> {
 
 fn events() -> impl Strategy<Value = Event> {
     prop_oneof![
-        (sales(), seconds()).prop_map(|(sold, until)| Event::Reserve { sale: Arc::new(sold), until }),
+        (sales(), seconds(), any::<bool>()).prop_map(|(sold, until, counts)| Event::Reserve {
+            sale: Arc::new(sold),
+            until,
+            counts
+        }),
         any::<bool>().prop_map(|counted| Event::Release { counted, max_releases: MAX_RELEASES }),
         seconds().prop_map(|check_at| Event::Begin { facilitator: "cdp".into(), transaction: None, check_at }),
         seconds().prop_map(|until| Event::Look { until }),
@@ -383,6 +387,7 @@ impl House {
             }
             Claim::Spent { receipt } => assert_eq!(receipt, self.receipt),
             Claim::InFlight { .. } | Claim::Unresolved { .. } | Claim::Exhausted => {}
+            Claim::Overspent { .. } => panic!("nothing is counted here"),
         }
         // Whoever reserved it is the buyer from then on.
         if let Some(entry) = self.state().await {

@@ -80,6 +80,7 @@ codes! {
     NO_ROUTES "TH2018" "What is not listed is not for sale, and nothing is listed."
     LEDGER "TH2019" "A ledger is a file or a database, and only a file can have a single user."
     CAP "TH2020" "The price is above a cap, or the cap is not an amount of dollars."
+    SCREENING "TH2021" "A rule about who is not sold to is none: a range, a country, or whose word about countries counts."
     CROSSING "TH2101" "Two routes match a common request and neither is more specific, so the price would be a matter of taste."
     DUPLICATE_ROUTE "TH2102" "Two lines name the same route."
     SAME_METHOD "TH2103" "Two routes on the same path name the same method, and neither is more specific."
@@ -94,6 +95,8 @@ codes! {
     OPEN_FILE "TH3004" "Everybody on the machine can read the file of a secret."
     BAD_SECRET "TH3005" "The secret is not of the form that is needed here. It is not shown."
     NO_FILE "TH3006" "The configuration file cannot be read."
+    LIST "TH3007" "A list of addresses is not there, is empty, or has a line that is none. Without it nobody would be kept out."
+    STALE "TH3008" "A list of addresses is older than its `max_age`: nobody knows who should be on it by now."
 }
 
 #[cfg(test)]

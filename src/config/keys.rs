@@ -29,13 +29,14 @@ pub(super) static FILE: Section = section(
         "facilitators",
         "breaker",
         "caps",
+        "screening",
         "ledger",
         "defaults",
         "routes",
         "hosts",
         "log",
     ],
-    &["mode", "include", "effective_at", "trusted_proxies", "admin", "retention", "screening", "traces", "metrics"],
+    &["mode", "include", "effective_at", "trusted_proxies", "admin", "retention", "traces", "metrics"],
 );
 pub(super) static LISTENER: Section = section("a listener", &["address"], &["tls"]);
 pub(super) static UPSTREAM: Section = section(
@@ -59,7 +60,12 @@ pub(super) static LOCAL: Section = section("`local`", &["rpc", "signer", "max_ga
 pub(super) static KEYSTORE: Section = section("`signer`", &["keystore", "password"], &[]);
 pub(super) static BREAKER: Section = section("`breaker`", &["open_after", "half_open_after"], &[]);
 pub(super) static CAPS: Section =
-    section("`caps`", &["max_price", "unsettled_total", "unsettled_per_payer"], &["per_payer_per_day"]);
+    section("`caps`", &["max_price", "unsettled_total", "unsettled_per_payer", "per_payer_per_day"], &[]);
+pub(super) static SCREENING: Section = section("`screening`", &["payers", "countries", "clients"], &[]);
+pub(super) static SCREENED_PAYERS: Section = section("`payers`", &["deny", "when_stale"], &[]);
+pub(super) static SCREENED_LIST: Section = section("a list", &["file", "max_age"], &[]);
+pub(super) static SCREENED_COUNTRIES: Section = section("`countries`", &["header", "from", "deny"], &[]);
+pub(super) static SCREENED_CLIENTS: Section = section("`clients`", &["allow", "deny"], &[]);
 pub(super) static LEDGER: Section = section("`ledger`", &["sqlite", "single_instance", "postgres"], &[]);
 pub(super) static POSTGRES: Section = section("`postgres`", &["url"], &[]);
 pub(super) static DEFAULTS: Section = section(
@@ -85,7 +91,7 @@ pub(super) static COMPUTED_PRICE: [&str; 4] = ["cel", "up_to", "min", "max"];
 
 /// All of them, for the tests that keep reader and schema together.
 #[cfg(test)]
-pub(super) static ALL: [&Section; 24] = [
+pub(super) static ALL: [&Section; 29] = [
     &FILE,
     &LISTENER,
     &UPSTREAM,
@@ -103,6 +109,11 @@ pub(super) static ALL: [&Section; 24] = [
     &KEYSTORE,
     &BREAKER,
     &CAPS,
+    &SCREENING,
+    &SCREENED_PAYERS,
+    &SCREENED_LIST,
+    &SCREENED_COUNTRIES,
+    &SCREENED_CLIENTS,
     &LEDGER,
     &POSTGRES,
     &DEFAULTS,

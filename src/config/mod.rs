@@ -6,6 +6,7 @@
 
 pub mod codes;
 mod keys;
+mod lists;
 mod mistake;
 mod raw;
 mod report;
@@ -25,11 +26,12 @@ use alloy::primitives::hex;
 
 use crate::tariff::Tariff;
 use crate::{facilitator, gate, ledger, proxy, telemetry};
+pub use lists::ListFile;
 use mistake::Mistakes;
 pub use mistake::{Mistake, Severity};
 pub use report::{Format, Money, Report};
-use resolve::Surroundings;
 pub use resolve::key_file;
+use resolve::{Meaning, Surroundings};
 use source::Source;
 pub use source::Span;
 pub use watch::Watcher;
@@ -67,6 +69,8 @@ pub struct Live {
     pub breaker: facilitator::BreakerConfig,
     /// How much may be unsettled at a time.
     pub caps: gate::rails::Caps,
+    /// Who is not sold to.
+    pub screening: Arc<gate::rails::Screening>,
     /// Nodes for looking transfers up.
     pub nodes: facilitator::Nodes,
     /// How deep transfers have to lie before they count.
@@ -88,6 +92,8 @@ pub struct Loaded {
     pub report: Report,
     /// A short digest of its bytes, for logs, metrics and [`Watcher`]. Empty when it could not be read.
     pub hash: String,
+    /// Lists that it names, as they were when they were read, usable or not; for [`Watcher`].
+    pub lists: Vec<ListFile>,
 }
 
 /// Reads a file of this machine, and the secrets it refers to.
@@ -96,7 +102,7 @@ pub fn load(path: &Path) -> Loaded {
     let unreadable = |code, message: String| {
         let mut mistakes = Mistakes::default();
         mistakes.add(Mistake::error(code, None, message));
-        Loaded { config: None, report: Report::without_text(&name, mistakes), hash: String::new() }
+        Loaded { config: None, report: Report::without_text(&name, mistakes), hash: String::new(), lists: Vec::new() }
     };
     let bytes = match read(path) {
         Ok(bytes) => bytes,
@@ -124,18 +130,20 @@ pub fn parse(text: &str, name: &str, directory: &Path, variable: &dyn Fn(&str) -
                     .help("begin with version: 1; see `gateway.yaml`"),
             );
         }
-        return Loaded { config: None, report: Report::of(source, None, mistakes, Money::default()), hash };
+        let report = Report::of(source, None, mistakes, Money::default());
+        return Loaded { config: None, report, hash, lists: Vec::new() };
     };
     let Some(file) = raw::read(&root, &mut mistakes) else {
-        return Loaded { config: None, report: Report::of(source, Some(&root), mistakes, Money::default()), hash };
+        let report = Report::of(source, Some(&root), mistakes, Money::default());
+        return Loaded { config: None, report, hash, lists: Vec::new() };
     };
     let around = Surroundings { directory, variable };
-    let (config, money) = resolve::resolve(&file, &source, &around, &mut mistakes);
+    let Meaning { config, money, lists } = resolve::resolve(&file, &source, &around, &mut mistakes);
     let mut report = Report::of(source, Some(&root), mistakes, money);
     if let Some(config) = &config {
         report.count(&config.live.tariff);
     }
-    Loaded { config, report, hash }
+    Loaded { config, report, hash, lists }
 }
 
 /// A few bytes more than the limit are enough to see that a file is too large.

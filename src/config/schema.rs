@@ -41,8 +41,10 @@ pub fn schema() -> Value {
                     "max_price": described("#/$defs/dollars", "No route may ask more. $10 unless it is said."),
                     "unsettled_total": described("#/$defs/dollars", "Above it nobody is let through until money is settled."),
                     "unsettled_per_payer": described("#/$defs/dollars", "The same for each payer."),
+                    "per_payer_per_day": described("#/$defs/dollars", "What one payer may spend from midnight to midnight, UTC."),
                 }),
             ),
+            "screening": screening(),
             "ledger": ledger(),
             "defaults": {"$ref": "#/$defs/defaults"},
             "routes": {"$ref": "#/$defs/routes"},
@@ -202,6 +204,47 @@ fn facilitator() -> Value {
             "local": local,
         }),
     )
+}
+
+fn screening() -> Value {
+    let texts = || json!({"type": "array", "minItems": 1, "items": {"type": "string"}});
+    let ranges = |description: &str| {
+        let mut ranges = texts();
+        ranges["description"] = json!(description);
+        ranges["items"]["examples"] = json!(["203.0.113.0/24"]);
+        ranges
+    };
+    let list = object(
+        &keys::SCREENED_LIST,
+        &["file"],
+        json!({
+            "file": {"type": "string", "description": "One address a line; # begins a comment."},
+            "max_age": described("#/$defs/duration", "How old the file may become."),
+        }),
+    );
+    let payers = object(
+        &keys::SCREENED_PAYERS,
+        &["deny"],
+        json!({
+            "deny": {"type": "array", "minItems": 1, "items": list, "description": "Who neither pays nor is paid."},
+            "when_stale": {"enum": ["deny", "warn"]},
+        }),
+    );
+    let countries = object(
+        &keys::SCREENED_COUNTRIES,
+        &["header", "from", "deny"],
+        json!({
+            "header": {"type": "string", "description": "The field that names the country.", "examples": ["CF-IPCountry"]},
+            "from": ranges("The proxies whose word it is."),
+            "deny": texts(),
+        }),
+    );
+    let clients = object(
+        &keys::SCREENED_CLIENTS,
+        &[],
+        json!({"allow": ranges("Only these are sold to."), "deny": ranges("These never are.")}),
+    );
+    object(&keys::SCREENING, &[], json!({"payers": payers, "countries": countries, "clients": clients}))
 }
 
 fn ledger() -> Value {

@@ -1,9 +1,10 @@
-//! Tells when the file may have changed.
+//! Tells when the file, or a list that it names, may have changed.
 //!
 //! What is watched is the file's directory: editors replace a file, and Kubernetes replaces the symbolic link `..data`
 //! beside it; a watch on the file itself would follow the old one and be blind from then on. Mounts that send no
 //! events (a `subPath`, a network file system) are why the file is also read every few seconds.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout_at};
 
-use super::{directory_of, hash, read};
+use super::{ListFile, directory_of, hash, read};
 
 /// A change is looked at when nothing has happened for this long: one replacement is several events.
 const QUIET: Duration = Duration::from_millis(200);
@@ -23,11 +24,13 @@ const HALF_WRITTEN: u32 = 15;
 /// How often the file is read without any event.
 const POLL: Duration = Duration::from_secs(10);
 
-/// Watches one file.
+/// Watches one file, and the lists that it names.
 pub struct Watcher {
     path: PathBuf,
     /// Of the content that was returned for last.
     known: String,
+    /// As they were when they were last looked at.
+    lists: Vec<ListFile>,
     events: mpsc::Receiver<()>,
     /// `None` when the system offers no events; the file is still read every few seconds.
     _notify: Option<RecommendedWatcher>,
@@ -64,17 +67,34 @@ impl Watcher {
         Self {
             path: path.to_owned(),
             known: loaded.to_owned(),
+            lists: Vec::new(),
             events,
-            _notify: events_of(path, sender),
+            _notify: events_of(&[path], sender),
             hangup: hangup(),
             poll,
             pending: false,
         }
     }
 
-    /// Returns when the file's content differs from what it was the last time, or somebody sent SIGHUP.
+    /// From now on watches these lists besides, and no others.
+    pub fn follow(&mut self, lists: &[ListFile]) {
+        let paths = |lists: &[ListFile]| lists.iter().map(|list| list.path.clone()).collect::<Vec<_>>();
+        if paths(lists) != paths(&self.lists) {
+            let (sender, events) = mpsc::channel(1);
+            let files: Vec<&Path> = std::iter::once(&*self.path).chain(lists.iter().map(|list| &*list.path)).collect();
+            self._notify = events_of(&files, sender);
+            self.events = events;
+            // What happened in between went unheard.
+            self.pending = true;
+        }
+        self.lists = lists.to_vec();
+    }
+
+    /// Returns when the file's content differs from what it was the last time, when a list was written, or when somebody sent
+    /// SIGHUP.
     ///
-    /// A file that is gone is not a change: the gateway keeps what it has. May be dropped and called again.
+    /// A file that is gone is not a change: the gateway keeps what it has. A list that is gone is one: somebody has to
+    /// hear of it. May be dropped and called again.
     pub async fn changed(&mut self) {
         loop {
             if self.pending {
@@ -127,6 +147,8 @@ impl Watcher {
         for _ in 0..HALF_WRITTEN {
             match read(&self.path) {
                 Ok(bytes) if hash(&bytes) != self.known && bytes.last().is_some_and(|last| *last != b'\n') => {}
+                _ if self.lists.iter().any(|list| ListFile::look(&list.path) != *list && list.ends_within_a_line()) => {
+                }
                 _ => return,
             }
             sleep(QUIET).await;
@@ -134,10 +156,14 @@ impl Watcher {
     }
 
     fn differs(&mut self) -> bool {
-        let Ok(bytes) = read(&self.path) else { return false };
-        let now = hash(&bytes);
-        let differs = now != self.known;
-        self.known = now;
+        let lists: Vec<_> = self.lists.iter().map(|list| ListFile::look(&list.path)).collect();
+        let mut differs = lists != self.lists;
+        self.lists = lists;
+        if let Ok(bytes) = read(&self.path) {
+            let now = hash(&bytes);
+            differs |= now != self.known;
+            self.known = now;
+        }
         differs
     }
 }
@@ -150,28 +176,32 @@ fn hangup() -> Option<Hangup> {
     tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok()
 }
 
-fn events_of(path: &Path, sender: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
-    let name = path.file_name()?.to_owned();
+fn events_of(files: &[&Path], sender: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+    let names: Vec<OsString> = files.iter().filter_map(|file| Some(file.file_name()?.to_owned())).collect();
+    let directories: BTreeSet<&Path> = files.iter().map(|file| directory_of(file)).collect();
     let heard = move |event: notify::Result<Event>| {
         // A full channel already says that something happened.
-        if event.map_or(true, |event| concerns(&event, &name)) {
+        if event.map_or(true, |event| concerns(&event, &names)) {
             let _ = sender.try_send(());
         }
     };
     let mut watcher = notify::recommended_watcher(heard).ok()?;
-    watcher.watch(directory_of(path), RecursiveMode::NonRecursive).ok()?;
+    for directory in directories {
+        // One that cannot be watched is still read every few seconds.
+        let _ = watcher.watch(directory, RecursiveMode::NonRecursive);
+    }
     Some(watcher)
 }
 
-/// Whether an event may be about the file. Reading it is an event too, and the ledger may lie in the same directory.
-fn concerns(event: &Event, name: &OsString) -> bool {
+/// Whether an event may be about one of the files. Reading it is an event too, and the ledger may lie in the same directory.
+fn concerns(event: &Event, files: &[OsString]) -> bool {
     if matches!(event.kind, EventKind::Access(_)) {
         return false;
     }
-    let names = || event.paths.iter().filter_map(|path| path.file_name());
+    let mut names = event.paths.iter().filter_map(|path| path.file_name());
     event.need_rescan()
         || event.paths.is_empty()
-        || names().any(|changed| changed == name || changed.to_string_lossy().starts_with(".."))
+        || names.any(|changed| files.iter().any(|file| file == changed) || changed.to_string_lossy().starts_with(".."))
 }
 
 #[cfg(test)]

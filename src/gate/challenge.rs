@@ -39,7 +39,8 @@ impl Gate {
     fn quoted<'a>(&self, visit: &Visit<'a>) -> Vec<Quoted<'a>> {
         let now = self.clock.now();
         let toll = visit.toll;
-        let settleable = toll.offers.iter().filter(|offer| self.pool.can_settle(offer));
+        let settleable =
+            toll.offers.iter().filter(|offer| visit.screening.may_pay(offer) && self.pool.can_settle(offer));
         settleable
             .map(|offer| Quoted { offer, quote: self.quotes.issue(&visit.route.key.0, offer, now, toll.offer_ttl) })
             .collect()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::facilitator::{BreakerState, Notice};
+use crate::facilitator::Notice;
 use crate::ledger::{Delivery, Entry, State};
 use crate::payment::{Dialect, PaymentKey, TransactionHash};
 use crate::primitives::{Asset, AtomicAmount, Caip2, Payer};
@@ -27,6 +27,15 @@ pub enum Event {
         route: RouteKey,
         /// Why.
         reason: &'static str,
+    },
+    /// Somebody was not sold to (S35); counted as refused.
+    Screened {
+        /// The route they asked for.
+        route: RouteKey,
+        /// The reason code.
+        reason: &'static str,
+        /// Whose account it would have been, where a payment named one. Not proven to be theirs.
+        payer: Option<Payer>,
     },
     /// A payment passed every check and holds its key.
     Reserved {
@@ -126,28 +135,8 @@ pub enum Event {
         /// What does not add up.
         what: String,
     },
-    /// A facilitator was asked, and this came of it.
-    Asked {
-        /// Its name in the file.
-        facilitator: Arc<str>,
-        /// A fixed word: `verify`, `settle`, `outcome`.
-        call: &'static str,
-        /// A fixed word.
-        outcome: &'static str,
-        /// How long it took.
-        took: Duration,
-    },
-    /// The breaker of a facilitator has turned.
-    Breaker {
-        /// Its name in the file.
-        facilitator: Arc<str>,
-        /// For payments on this network.
-        network: Caip2,
-        /// What it lets through from now on.
-        state: BreakerState,
-        /// What turned it, for the log.
-        why: String,
-    },
+    /// Something happened between us and a facilitator.
+    Facilitator(Notice),
     /// Somebody has paused a route, or all of them.
     Paused {
         /// Which.
@@ -168,10 +157,7 @@ pub enum Event {
 
 impl From<Notice> for Event {
     fn from(notice: Notice) -> Self {
-        match notice {
-            Notice::Asked { facilitator, call, outcome, took } => Self::Asked { facilitator, call, outcome, took },
-            Notice::Breaker { facilitator, network, state, why } => Self::Breaker { facilitator, network, state, why },
-        }
+        Self::Facilitator(notice)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, Payment
 use crate::primitives::{AtomicAmount, Timestamp};
 use crate::scheme::{self, Mismatch};
 
+use super::attendance::Attending;
 use super::known::{self, Unpayable};
 use super::overdraft::Hold;
 use super::{Event, Gate, Refusal, Visit};
@@ -50,6 +51,7 @@ pub(super) struct Reserved<'a> {
     visit: &'a Visit<'a>,
     payment: Payment,
     lease: Lease,
+    attending: Arc<Attending>,
 }
 
 /// How reserving ended.
@@ -67,6 +69,7 @@ pub struct Confirmed {
     pub(super) facilitator: Arc<dyn Facilitator>,
     /// Counts what it draws on its payer, where the payer may have signed for more than there is (S36).
     pub(super) hold: Option<Hold>,
+    pub(super) attending: Arc<Attending>,
 }
 
 /// A payment that has settled, durably. Whoever holds it may let the answer out (I2).
@@ -74,6 +77,8 @@ pub struct Confirmed {
 pub struct Settled {
     pub(super) delivering: Delivering,
     pub(super) dialect: Dialect,
+    /// Kept until the answer is out; `None` for one that came back for its answer.
+    pub(super) _attending: Option<Arc<Attending>>,
 }
 
 impl fmt::Debug for Confirmed {
@@ -238,6 +243,11 @@ impl<'a> Proven<'a> {
             quote: quote.map(|quote| quote.digest),
             payment,
         });
+        let errand = (sale.payment.payer(), sale.request);
+        if gate.attendance.was_abandoned(errand, key) {
+            gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
+            return Err(Refusal::pending(dialect, &sale.payment, None));
+        }
         let earlier = gate.ledger.claim_earlier(&sale, visit.toll.replay).await;
         if let Some(claim) = earlier.map_err(|error| Refusal::ledger(Some(dialect), &error))? {
             gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
@@ -250,7 +260,8 @@ impl<'a> Proven<'a> {
         match reserve(gate, visit, sale).await? {
             Claim::Granted(lease) => {
                 gate.observe(&Event::Reserved { route: visit.route.key.clone(), key: lease.key() });
-                Ok(Reservation::Held(Reserved { visit, payment, lease }))
+                let attending = gate.attendance.begin(errand, key, visit.connection.cloned());
+                Ok(Reservation::Held(Reserved { visit, payment, lease, attending }))
             }
             bought => bought_before(gate, visit, dialect, bought).map(Reservation::Bought),
         }
@@ -267,13 +278,14 @@ pub(super) fn bought_before(
     match claim {
         Claim::Redeem(delivering) => {
             gate.observe(&Event::Redeemed { route: visit.route.key.clone(), key: delivering.key() });
-            Ok(Admission::Settled(Settled { delivering, dialect }))
+            Ok(Admission::Settled(Settled { delivering, dialect, _attending: None }))
         }
         Claim::Repeat { answer, receipt } => Ok(Admission::Repeat(Repeat { answer, receipt, dialect })),
         Claim::InFlight { until } => Err(Refusal::InFlight { dialect, until }),
         Claim::Unresolved { entry } => Err(Refusal::unresolved(dialect, &entry)),
         Claim::Spent { receipt } => Err(Refusal::Spent { dialect, receipt }),
         Claim::Exhausted => Err(Refusal::Exhausted(dialect)),
+        Claim::Overspent { until } => Err(Refusal::Overspent { dialect, until }),
         // Not ours to keep: the caller has refused this payment as a new one. Dropping the lease lets it go.
         Claim::Granted(_) => Err(Refusal::NoSuchOffer(dialect)),
     }
@@ -331,7 +343,7 @@ impl Settled {
 
     /// Whether the answer could still be collected if nothing of it is written now.
     pub fn collectable(&self) -> bool {
-        self.delivering.sale().collectable(false)
+        self.delivering.collectable()
     }
 
     /// The dialect to answer in.

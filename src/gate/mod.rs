@@ -3,6 +3,7 @@
 //! [`Gate::admit`] is the way in and [`Gate::settle`] the way home. Both are straight runs of `?`: what each step
 //! proves is in the type it returns ([`lifecycle`]), and why a request may not pass is a [`Refusal`].
 
+mod attendance;
 mod challenge;
 pub mod event;
 mod known;
@@ -20,11 +21,12 @@ use std::sync::atomic::AtomicUsize;
 use crate::facilitator::Pool;
 use crate::ledger::Ledger;
 use crate::payment::{Credential, QuoteKey};
-use crate::primitives::Clock;
+use crate::primitives::{Clock, Payer};
 use crate::protocol::Protocol;
 use crate::scheme::Scheme;
 use crate::tariff::Board;
 
+pub use attendance::Connection;
 pub use event::{Event, Observer};
 pub use lifecycle::{Admission, Confirmed, Repeat, Settled};
 pub use rails::Rails;
@@ -32,6 +34,7 @@ pub use refusal::Refusal;
 pub use settlement::claims_of;
 pub use visit::Visit;
 
+use attendance::Attendance;
 use lifecycle::Offered;
 use overdraft::Overdraft;
 
@@ -44,6 +47,7 @@ pub struct Gate {
     overdraft: Arc<Overdraft>,
     /// Settlements under way, each in a task of its own (S22).
     settling: AtomicUsize,
+    attendance: Arc<Attendance>,
 }
 
 /// What a gate is made of.
@@ -78,7 +82,7 @@ impl Gate {
                 observer.observe(&event);
             }
         });
-        Arc::new(Self { parts, rails, overdraft, settling: AtomicUsize::new(0) })
+        Arc::new(Self { parts, rails, overdraft, settling: AtomicUsize::new(0), attendance: Arc::default() })
     }
 
     /// Decides about a request to a priced route: prove locally, then reserve, then call out (I5, S2, S33).
@@ -86,6 +90,9 @@ impl Gate {
     /// # Errors
     /// A [`Refusal`] says why it may not pass and what its sender should do next.
     pub async fn admit(self: &Arc<Self>, visit: &Visit<'_>) -> Result<Admission, Refusal> {
+        if let Some(barred) = visit.screening.turn_away(visit, self.clock.now()) {
+            return Err(self.screened(visit, barred, None));
+        }
         let Some(credential) = self.protocol.decode(visit.fields)? else {
             return Err(self.rails.bar(visit, None).unwrap_or(Refusal::PaymentRequired));
         };
@@ -95,12 +102,19 @@ impl Gate {
 
     /// The way in of a request that carries a payment.
     async fn take(self: &Arc<Self>, visit: &Visit<'_>, credential: Credential) -> Result<Admission, Refusal> {
+        let payer = Some(credential.authorization.payer());
+        if let Some(screened) = visit.screening.turn_back(&credential) {
+            return Err(self.screened(visit, screened, payer));
+        }
         let proven = match Offered::to(visit).present(self, credential).and_then(|presented| presented.prove(self)) {
             Ok(proven) => proven,
             // A payment that is no longer good as a new one may still be one we took: then asking for another
             // would charge twice (I4).
             Err(unpayable) => return known::recall(self, visit, unpayable).await,
         };
+        if let Some(screened) = visit.screening.spoil(&proven.payment.offer, proven.payment.dialect) {
+            return Err(self.screened(visit, screened, payer));
+        }
         match proven.reserve(self).await? {
             lifecycle::Reservation::Held(reserved) => {
                 let admission = reserved.confirm(self).await?;
@@ -108,6 +122,14 @@ impl Gate {
             }
             lifecycle::Reservation::Bought(admission) => Ok(admission),
         }
+    }
+
+    /// Tells of somebody who is not sold to: whoever keeps the lists wants to know.
+    fn screened(&self, visit: &Visit<'_>, refusal: Refusal, payer: Option<Payer>) -> Refusal {
+        if matches!(refusal, Refusal::Screened(..)) {
+            self.observe(&Event::Screened { route: visit.route.key.clone(), reason: refusal.name(), payer });
+        }
+        refusal
     }
 
     /// What is closed.

@@ -10,7 +10,7 @@ use crate::primitives::Timestamp;
 use crate::protocol::DecodeError;
 use crate::scheme::Mismatch;
 
-use super::rails::Cap;
+use super::rails::{Cap, Screened};
 
 /// How soon to ask again about something that ends in seconds.
 const SOON: Duration = Duration::from_secs(2);
@@ -71,10 +71,21 @@ pub enum Refusal {
     FacilitatorUnavailable(Option<Dialect>),
     /// Nobody can remember payments now (S65).
     LedgerUnavailable(Option<Dialect>),
+    /// Not sold to whoever asks, or not paid to whom it would be (S35).
+    Screened(Option<Dialect>, Screened),
+    /// Nobody knows who is not to be sold to: a list is older than it may be (S35).
+    ListStale,
     /// Somebody has paused the route.
     Paused(Option<Dialect>),
     /// Too much is not known to be settled, of everybody or of this payer.
     Capped(Option<Dialect>, Cap),
+    /// This payer has spent what one may spend in a day.
+    Overspent {
+        /// The dialect that paid.
+        dialect: Dialect,
+        /// When there is room again at the latest.
+        until: Timestamp,
+    },
 }
 
 impl Refusal {
@@ -124,9 +135,12 @@ impl Refusal {
             Self::Exhausted(_) => "exhausted",
             Self::FacilitatorUnavailable(_) => "facilitator_unavailable",
             Self::LedgerUnavailable(_) => "ledger_unavailable",
+            Self::Screened(_, screened) => screened.code(),
+            Self::ListStale => "list_stale",
             Self::Paused(_) => "paused",
             Self::Capped(_, Cap::Total) => "unsettled_total",
             Self::Capped(_, Cap::Payer) => "unsettled_per_payer",
+            Self::Overspent { .. } => "per_payer_per_day",
         }
     }
 
@@ -147,9 +161,14 @@ impl Refusal {
             Self::Unresolved { wait, .. } => Advice::Wait(wait.clone()),
             Self::Spent { receipt, .. } => Advice::Stop(receipt.clone()),
             Self::Exhausted(_) => Advice::Stop(None),
-            Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) | Self::Paused(_) | Self::Capped(..) => {
-                Advice::TryLater
-            }
+            // A better payment would not be taken either, so none is asked for.
+            Self::Screened(..) => Advice::Leave,
+            Self::FacilitatorUnavailable(_)
+            | Self::LedgerUnavailable(_)
+            | Self::ListStale
+            | Self::Paused(_)
+            | Self::Capped(..)
+            | Self::Overspent { .. } => Advice::TryLater,
         }
     }
 
@@ -182,17 +201,20 @@ impl Refusal {
             Self::Spent { receipt: None, .. } | Self::Exhausted(_) => "this payment opens nothing any more".into(),
             Self::FacilitatorUnavailable(_) => "payments cannot be confirmed right now".into(),
             Self::LedgerUnavailable(_) => "payments cannot be recorded right now".into(),
+            Self::Screened(_, screened) => screened.code().into(),
+            Self::ListStale => "payments cannot be screened right now; nobody is charged".into(),
             Self::Paused(_) => "this route is paused; nobody is charged".into(),
             Self::Capped(_, Cap::Total) => "too many payments are not settled yet; nobody is charged".into(),
             Self::Capped(_, Cap::Payer) => {
                 "too many payments of this payer are not settled yet; nobody is charged".into()
             }
+            Self::Overspent { .. } => "this payer can spend no more today (UTC); nobody is charged".into(),
         }
     }
 
     fn dialect(&self) -> Option<Dialect> {
         match self {
-            Self::PaymentRequired | Self::Repeated | Self::TooLarge => None,
+            Self::PaymentRequired | Self::Repeated | Self::TooLarge | Self::ListStale => None,
             Self::Unreadable(dialect, _)
             | Self::NoSuchOffer(dialect)
             | Self::Mismatch(dialect, _)
@@ -200,9 +222,11 @@ impl Refusal {
             | Self::InFlight { dialect, .. }
             | Self::Unresolved { dialect, .. }
             | Self::Spent { dialect, .. }
-            | Self::Exhausted(dialect) => Some(*dialect),
+            | Self::Exhausted(dialect)
+            | Self::Overspent { dialect, .. } => Some(*dialect),
             Self::FacilitatorUnavailable(dialect)
             | Self::LedgerUnavailable(dialect)
+            | Self::Screened(dialect, _)
             | Self::Paused(dialect)
             | Self::Capped(dialect, _) => *dialect,
         }
@@ -212,9 +236,11 @@ impl Refusal {
         match self {
             // The holder usually ends long before its hold lapses.
             Self::InFlight { until, .. } => Some(until.since(now).clamp(Duration::from_secs(1), SOON)),
+            // Earlier if a payment of theirs that is under way comes to nothing.
+            Self::Overspent { until, .. } => Some(until.since(now).max(Duration::from_secs(1))),
             Self::Unresolved { .. } => Some(SOON),
             Self::FacilitatorUnavailable(_) | Self::LedgerUnavailable(_) | Self::Capped(..) => Some(LATER),
-            Self::Paused(_) => Some(MUCH_LATER),
+            Self::Paused(_) | Self::ListStale => Some(MUCH_LATER),
             _ => None,
         }
     }

@@ -10,6 +10,7 @@ use crate::ledger::{BeginError, Claimed, FileError, InSettlement, Lease};
 use crate::payment::{FailedSettlement, Payment, PaymentKey, Receipt, TransactionHash};
 use crate::tariff::RouteKey;
 
+use super::attendance::Attending;
 use super::lifecycle::chain;
 use super::overdraft::Hold;
 use super::{Confirmed, Event, Gate, Refusal, Settled};
@@ -56,7 +57,7 @@ impl Gate {
     }
 
     async fn move_money(self: Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
-        let Confirmed { payment, lease, facilitator, hold } = confirmed;
+        let Confirmed { payment, lease, facilitator, hold, attending } = confirmed;
         let deadline = facilitator.settle_timeout() + GRACE;
         let prepared = match within(deadline, facilitator.prepare(&payment)).await {
             Ok(prepared) => prepared,
@@ -65,13 +66,13 @@ impl Gate {
         let transaction = prepared.transaction;
         let begun = self.begin(&payment, lease, &*facilitator, transaction, deadline).await?;
         let submitted = within(deadline, facilitator.submit(&payment, prepared)).await;
-        let ended = self.record(&payment, begun, &*facilitator, submitted).await;
+        let ended = self.record(&payment, begun, &*facilitator, submitted, attending).await;
         count_on(hold, &ended);
         ended
     }
 
     async fn look_for_money(self: Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
-        let Confirmed { payment, lease, facilitator, hold } = confirmed;
+        let Confirmed { payment, lease, facilitator, hold, attending } = confirmed;
         let deadline = facilitator.settle_timeout() + GRACE;
         let unresolved = Unresolved {
             payment: payment.as_ref().clone(),
@@ -86,7 +87,7 @@ impl Gate {
             Ok(Outcome::Unknown { transaction, source }) => Err(SettleError::Unknown { transaction, source }),
             Err(elapsed) => Err(SettleError::Unknown { transaction: None, source: elapsed.into() }),
         };
-        let ended = self.record(&payment, begun, &*facilitator, found).await;
+        let ended = self.record(&payment, begun, &*facilitator, found, attending).await;
         count_on(hold, &ended);
         ended
     }
@@ -139,9 +140,10 @@ impl Gate {
         begun: InSettlement,
         facilitator: &dyn Facilitator,
         ended: Result<Receipt, SettleError>,
+        attending: Arc<Attending>,
     ) -> Result<Settled, Refusal> {
         match ended {
-            Ok(receipt) => self.file(payment, begun, receipt).await,
+            Ok(receipt) => self.file(payment, begun, receipt, attending).await,
             // Boxed: most settlements end well and need no room for this.
             Err(error) => Err(Box::pin(self.record_failure(payment, begun, facilitator, error)).await),
         }
@@ -198,7 +200,13 @@ impl Gate {
         }
     }
 
-    async fn file(&self, payment: &Payment, begun: InSettlement, receipt: Receipt) -> Result<Settled, Refusal> {
+    async fn file(
+        &self,
+        payment: &Payment,
+        begun: InSettlement,
+        receipt: Receipt,
+        attending: Arc<Attending>,
+    ) -> Result<Settled, Refusal> {
         let (key, route, dialect) = (begun.key(), route_of(&begun), payment.dialect);
         let pending = Refusal::pending(dialect, payment, Some(receipt.transaction));
         let settled = Event::Settled {
@@ -216,7 +224,7 @@ impl Gate {
         match begun.settled(receipt, &claims, true).await {
             Ok(Some(delivering)) => {
                 self.observe(&settled);
-                Ok(Settled { delivering, dialect })
+                Ok(Settled { delivering, dialect, _attending: Some(attending) })
             }
             // Reconciliation has ended it meanwhile; the same payment hears how.
             Ok(None) | Err(FileError::Overtaken) => Err(pending),

@@ -1,10 +1,16 @@
 //! A request to a priced route, as the gate sees it.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use alloy::primitives::{B256, Keccak256};
 use http::{HeaderMap, Method};
 
+use super::Connection;
 use crate::payment::{Replay, Resource, SettleMode};
 use crate::tariff::{Route, Toll};
+
+use super::rails::Screening;
 
 /// A request to a priced route, as the gate sees it. Speaks `http`, not Pingora.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +29,12 @@ pub struct Visit<'a> {
     pub path: &'a str,
     /// Its query, untouched.
     pub query: Option<&'a str>,
+    /// The connection it came on, where that can be seen.
+    pub connection: Option<&'a Arc<dyn Connection>>,
+    /// Who asks, as the connection shows it.
+    pub client: Option<IpAddr>,
+    /// Who is not sold to.
+    pub screening: &'a Screening,
 }
 
 impl Visit<'_> {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Answer, Delivering, Delivery, Entry, Event, LEASE, Lease, Ledger, Sale, State, StoreError, Swap, Versioned,
+    Answer, Day, Delivering, Delivery, Entry, Event, LEASE, Lease, Ledger, Sale, State, StoreError, Swap, Versioned,
 };
 use crate::payment::{PaymentKey, Receipt, Replay};
-use crate::primitives::Timestamp;
+use crate::primitives::{Dollars, Timestamp};
 
 /// How often a claim looks again because somebody was faster.
 const RACES: usize = 8;
@@ -44,6 +44,11 @@ pub enum Claim {
     },
     /// It was released too often (S73).
     Exhausted,
+    /// Its payer may spend no more today.
+    Overspent {
+        /// When there is room again at the latest.
+        until: Timestamp,
+    },
 }
 
 /// What to do about an entry that is already there.
@@ -67,7 +72,7 @@ impl Ledger {
         for _ in 0..RACES {
             let now = self.clock.now();
             let event = match &seen {
-                None => Event::Reserve { sale: sale.clone(), until: now.after(hold) },
+                None => self.reserve(&sale, now.after(hold)),
                 Some(found) => match self.judge(key, &found.entry, &sale, now.after(hold), replay, now) {
                     Found::Say(claim) => {
                         self.front.notice(key, &found.entry);
@@ -80,12 +85,19 @@ impl Ledger {
             match self.advance(key, current, event, &[]).await? {
                 Some((entry, Swap::Applied(version))) => return Ok(self.granted(key, Versioned { entry, version })),
                 Some((_, Swap::Stale(found))) => seen = found,
+                Some((_, Swap::Overspent)) => return Ok(Claim::Overspent { until: Day::of(now).end() }),
                 Some((_, Swap::Claimed(_))) => return Err(StoreError("a fact nobody claimed was refused".into())),
                 None => return Err(StoreError("the ledger's rules contradict each other".into())),
             }
         }
         // As many others were served meanwhile; whoever is last holds it now.
         Ok(Claim::InFlight { until: self.clock.now().after(Duration::from_secs(1)) })
+    }
+
+    fn reserve(&self, sale: &Arc<Sale>, until: Timestamp) -> Event {
+        let offer = &sale.payment.offer;
+        let counts = self.allowance.is_limited() && Dollars::of(offer.amount, &offer.asset).is_some();
+        Event::Reserve { sale: Arc::clone(sale), until, counts }
     }
 
     /// Decides about an entry that stands: an answer, or an event to try. The event always fits the entry.
@@ -98,7 +110,7 @@ impl Ledger {
         replay: Replay,
         now: Timestamp,
     ) -> Found {
-        let reserve = || Found::Try(Event::Reserve { sale: presented.clone(), until });
+        let reserve = || Found::Try(self.reserve(presented, until));
         match &entry.state {
             State::Released => reserve(),
             State::Reserved { until } if now < *until => Found::Say(Claim::InFlight { until: *until }),

@@ -49,6 +49,11 @@ impl Delivering {
         &self.seen.entry.sale
     }
 
+    /// Whether its payer can still collect the answer if this ends with nothing delivered.
+    pub fn collectable(&self) -> bool {
+        !self.touched && self.sale().collectable(!self.forwarded)
+    }
+
     /// A byte of the request is about to reach the backend.
     pub fn mark_forwarded(&mut self) {
         self.forwarded = true;

@@ -15,8 +15,8 @@ impl Ledger {
     /// What an earlier payment of the same payer for the identical request opens: its answer, if it was paid for and
     /// never arrived, or the word that nobody knows yet whether it was. The fresh payment stays unused.
     ///
-    /// `None` when nothing was left open, or when the payment presented is not a fresh one. Two requests at once are
-    /// two purchases, so what is in flight bars nobody; and no earlier payment does for longer than its answer may be
+    /// `None` when nothing was left open, or when the payment presented is not a fresh one. Two clients that wait are
+    /// two purchases, so what is in flight bars nobody here; and no earlier payment does for longer than its answer may be
     /// collected.
     ///
     /// # Errors
@@ -65,9 +65,10 @@ impl Ledger {
         replay != Replay::Refuse && now < *collect_by && entry.redemptions < self.limits.max_redemptions
     }
 
-    /// Whether nobody knows how it ended: somebody has looked in vain, or whoever asked has had all their time.
+    /// Whether nobody knows how it ended: somebody has looked in vain, whoever asked has had all their time, or they
+    /// asked before this process began and have probably died.
     fn doubtful(&self, entry: &Entry, now: Timestamp) -> bool {
         let State::Settling { since, check_at, checks, .. } = &entry.state else { return false };
-        (*checks > 0 || *check_at <= now) && now < since.after(self.limits.redeem_for)
+        (*checks > 0 || *check_at <= now || *since < self.opened) && now < since.after(self.limits.redeem_for)
     }
 }

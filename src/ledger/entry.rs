@@ -9,6 +9,7 @@ use alloy::primitives::B256;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::spending::Day;
 use crate::payment::{Payment, QuoteDigest, Receipt, TransactionHash};
 use crate::primitives::Timestamp;
 
@@ -63,6 +64,9 @@ pub struct Entry {
     pub releases: u32,
     /// How often its answer was asked for again. Each number is one holder's turn.
     pub redemptions: u32,
+    /// The day whose allowance of its payer it uses up; `None` when it uses none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day: Option<Day>,
     /// When it was first reserved.
     pub created: Timestamp,
     /// When it last changed.

@@ -99,7 +99,7 @@ impl Lease {
         self.over = true;
         match ended {
             Some((entry, Swap::Applied(version))) => Ok(InSettlement::new(&self, entry, version)),
-            Some((_, Swap::Stale(_) | Swap::Claimed(_))) | None => Err(BeginError::Lost),
+            Some((_, Swap::Stale(_) | Swap::Claimed(_) | Swap::Overspent)) | None => Err(BeginError::Lost),
         }
     }
 
@@ -192,8 +192,9 @@ impl InSettlement {
                 delivering: delivering.then(|| now.after(LEASE)),
                 collect_by,
             }),
-            // Reconciliation was faster; the answer is still this request's to collect.
-            State::Settled { .. } if delivering => {
+            // Reconciliation was faster; the answer is still this request's to collect. Unless it found another
+            // transaction: then ours is no proof of anything and must not be claimed.
+            State::Settled { receipt: filed, .. } if delivering && filed.transaction == receipt.transaction => {
                 Some(Event::Redeem { until: now.after(LEASE), max_redemptions: limits.max_redemptions })
             }
             _ => None,

@@ -1,7 +1,7 @@
 //! A ledger in this process, gone with it. For tests and the sandbox. It keeps no evidence: what would it prove?
 
 use std::collections::hash_map::Entry as Slot;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alloy::primitives::B256;
@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::store::LEFT_OPEN;
-use super::{CellSwap, Census, Chore, Claimed, Entry, Filter, Store, StoreError, Swap, Version, Versioned, Write};
+use super::{CellSwap, Census, Chore, Claimed, Day, Entry, Filter, Store, StoreError, Swap, Version, Versioned, Write};
 use crate::payment::PaymentKey;
-use crate::primitives::{Payer, Secret, Timestamp};
+use crate::primitives::{Address, Payer, Secret, Timestamp};
 
 /// Entries in a map under one lock: an entry and its claims change together, and the lock is held for a look-up.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ struct Shelf {
     claims: HashMap<Claimed, PaymentKey>,
     secrets: HashMap<String, Secret<[u8; 32]>>,
     cells: HashMap<String, (Version, Vec<u8>)>,
+    /// What each payer spends, in millionths of a dollar.
+    spent: BTreeMap<(Day, Address), u64>,
 }
 
 impl Memory {
@@ -47,7 +49,7 @@ impl Store for Memory {
     }
 
     async fn swap(&self, write: Write<'_>) -> Result<Swap, StoreError> {
-        let Write { key, expected, next, claims, step: _ } = write;
+        let Write { key, expected, next, claims, spending, step: _ } = write;
         let shelf = &mut *self.shelf();
         let slot = shelf.entries.entry(key);
         let found = match &slot {
@@ -62,6 +64,21 @@ impl Store for Memory {
         }
         if let Some(owner) = claims.iter().find_map(|fact| shelf.claims.get(fact).filter(|owner| **owner != key)) {
             return Ok(Swap::Claimed(*owner));
+        }
+        if let Some(spending) = spending {
+            let payer = spending.payer.0;
+            if let Some(used) = spending.used {
+                let spent = shelf.spent.get(&(used.day, payer)).copied().unwrap_or_default();
+                if used.so_far().is_none_or(|most| spent > most) {
+                    return Ok(Swap::Overspent);
+                }
+                shelf.spent.insert((used.day, payer), spent + used.amount);
+            }
+            if let Some((day, amount)) = spending.freed
+                && let Some(spent) = shelf.spent.get_mut(&(day, payer))
+            {
+                *spent = spent.saturating_sub(amount);
+            }
         }
         shelf.claims.extend(claims.iter().map(|fact| (fact.clone(), key)));
         let version = expected.map_or(1, |version| version + 1);
@@ -113,7 +130,8 @@ impl Store for Memory {
     }
 
     async fn prune(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let Shelf { entries, claims, .. } = &mut *self.shelf();
+        let Shelf { entries, claims, spent, .. } = &mut *self.shelf();
+        spent.retain(|(day, _), _| *day >= Day::of(before).before());
         let held = entries.len();
         entries.retain(|_, found| found.entry.forget_after().is_none_or(|moment| moment >= before));
         claims.retain(|_, owner| entries.contains_key(owner));

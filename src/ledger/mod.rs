@@ -22,6 +22,7 @@ mod outbox;
 mod postgres;
 mod refund;
 mod settlements;
+mod spending;
 mod sqlite;
 mod store;
 mod tend;
@@ -47,11 +48,12 @@ pub use memory::Memory;
 pub use postgres::{Postgres, PostgresError, PostgresUrl, UrlError};
 pub use refund::{Refund, RefundError};
 pub use settlements::Unsettled;
+pub use spending::{Day, Spending, Use};
 pub use sqlite::{CopyError, OpenError, Purpose, Restored, Sqlite};
 pub use store::{CellSwap, Census, Chore, Claimed, Filter, Store, StoreError, Swap, Version, Versioned, Write};
 
 use crate::payment::PaymentKey;
-use crate::primitives::Clock;
+use crate::primitives::{Clock, Dollars, Timestamp};
 
 /// How long a delivery is held without word from its process. A living process renews it; after a crash the answer
 /// can be collected again this soon.
@@ -107,6 +109,9 @@ pub struct Ledger {
     /// Deliveries in this process, as last written: `tend` renews them.
     live: DashMap<PaymentKey, Versioned>,
     watcher: OnceLock<Watcher>,
+    /// Since when this process has been at it.
+    opened: Timestamp,
+    allowance: spending::Allowance,
 }
 
 impl Ledger {
@@ -118,6 +123,7 @@ impl Ledger {
     /// A ledger whose records name this author.
     pub fn of(store: Arc<dyn Store>, clock: Arc<dyn Clock>, limits: Limits, author: Author) -> Arc<Self> {
         Arc::new(Self {
+            opened: clock.now(),
             store,
             clock,
             limits,
@@ -126,6 +132,7 @@ impl Ledger {
             outbox: outbox::Outbox::default(),
             live: DashMap::new(),
             watcher: OnceLock::new(),
+            allowance: spending::Allowance::default(),
         })
     }
 
@@ -136,6 +143,12 @@ impl Ledger {
     pub fn watch(&self, watcher: impl Fn(PaymentKey, &Entry) + Send + Sync + 'static) {
         // A second watcher would count everything twice.
         let _ = self.watcher.set(Box::new(watcher));
+    }
+
+    /// Lets no payer spend more than this in a day of UTC, from now on. What was reserved while there was no limit does
+    /// not count.
+    pub fn allow_per_day(&self, most: Option<Dollars>) {
+        self.allowance.set(most);
     }
 
     /// What is known for certain, without asking the store: that a payment is spent for good. Never a grant.

@@ -40,7 +40,7 @@ impl Ledger {
         let Unsettled { key, version, entry } = unsettled;
         match self.advance(key, Some((entry, version)), Event::Look { until }, &[]).await? {
             Some((entry, Swap::Applied(version))) => Ok(Some(Unsettled { key, version, entry })),
-            Some((_, Swap::Stale(_) | Swap::Claimed(_))) | None => Ok(None),
+            Some((_, Swap::Stale(_) | Swap::Claimed(_) | Swap::Overspent)) | None => Ok(None),
         }
     }
 
@@ -96,7 +96,7 @@ impl Ledger {
                 self.front.notice(key, &entry);
                 Ok(Ok(Some(entry)))
             }
-            Some((_, Swap::Stale(_))) | None => Ok(Ok(None)),
+            Some((_, Swap::Stale(_) | Swap::Overspent)) | None => Ok(Ok(None)),
             Some((_, Swap::Claimed(owner))) => Ok(Err(owner)),
         }
     }

@@ -7,7 +7,7 @@ use alloy::primitives::B256;
 use async_trait::async_trait;
 
 use super::evidence::Step;
-use super::{Entry, State};
+use super::{Entry, Spending, State};
 use crate::payment::PaymentKey;
 use crate::primitives::{AtomicAmount, Payer, Secret, Timestamp};
 
@@ -36,6 +36,8 @@ pub enum Swap {
     Stale(Option<Versioned>),
     /// A fact that `next` claims has been claimed by another payment (S5).
     Claimed(PaymentKey),
+    /// Its payer has no room left on that day.
+    Overspent,
 }
 
 /// How a swap of a cell ended.
@@ -62,6 +64,8 @@ pub struct Write<'a> {
     pub next: &'a Entry,
     /// Facts that must not have been claimed by another payment.
     pub claims: &'a [Claimed],
+    /// What it changes about what its payer spends.
+    pub spending: Option<Spending>,
     /// What goes on record. A store that is gone with its process keeps none.
     pub step: &'a Step<'a>,
 }
@@ -145,8 +149,8 @@ pub trait Store: Send + Sync + 'static {
     /// The entry, if there is one.
     async fn load(&self, key: PaymentKey) -> Result<Option<Versioned>, StoreError>;
 
-    /// Writes the entry if the stored version is still the expected one, claims its facts, and puts its step on
-    /// record; all of it happens or none. Durable when it returns.
+    /// Writes the entry if the stored version is still the expected one, claims its facts, takes and frees its payer's
+    /// room of the day, and puts its step on record; all of it happens or none. Durable when it returns.
     ///
     /// Of any number of concurrent callers with the same expectation, at most one sees `Applied`. A caller that
     /// stops waiting learns nothing: the write may happen or not.
@@ -165,7 +169,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<(PaymentKey, Versioned)>, StoreError>;
 
     /// Forgets entries whose `Entry::forget_after` lies before `before` (S67), what they claimed, and what their records
-    /// say: of those only the hash of what they said stays, so that the chain holds. Returns how many.
+    /// say: of those only the hash of what they said stays, so that the chain holds. Forgets, too, what was spent on days
+    /// that lie before the day before. Returns how many entries.
     async fn prune(&self, before: Timestamp) -> Result<u64, StoreError>;
 
     /// A page of entries for people, newest first.

@@ -67,11 +67,14 @@ impl Ledger {
             let mut renewals = JoinSet::new();
             for (key, seen) in page.iter().cloned() {
                 let ledger = self.clone();
-                renewals.spawn(async move { ledger.renew_one(key, seen).await });
+                // One write that hangs must not let the leases of all others lapse.
+                renewals.spawn(tokio::time::timeout(LEASE / 3, async move { ledger.renew_one(key, seen).await }));
             }
             while let Some(renewed) = renewals.join_next().await {
-                if let Ok(Err(error)) = renewed {
-                    failure = Some(error);
+                match renewed {
+                    Ok(Ok(Err(error))) => failure = Some(error),
+                    Ok(Err(late)) => failure = Some(StoreError(Box::new(late))),
+                    Ok(Ok(Ok(()))) | Err(_) => {}
                 }
             }
         }

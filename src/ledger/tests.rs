@@ -8,7 +8,7 @@ use alloy::primitives::{Address, B256, keccak256};
 use bytes::Bytes;
 
 use super::*;
-use crate::payment::{Authorization, Replay, SettleMode};
+use crate::payment::{Authorization, Receipt, Replay, SettleMode};
 use crate::primitives::Timestamp;
 use crate::testing::ManualClock;
 use crate::testing::sales::{receipt, sale};
@@ -307,6 +307,17 @@ async fn s75_without_a_quote_only_a_fresh_signature_collects_an_answer_and_then_
 }
 
 #[tokio::test]
+async fn i4_whoever_signs_again_after_a_crash_is_not_charged_while_the_first_may_be_settling() {
+    let desk = Desk::new();
+    let settling = desk.in_settlement(&sale(1)).await;
+    assert!(desk.claim_earlier(&sale(2)).await.is_none(), "somebody waits for it");
+    desk.clock.advance(Duration::from_secs(1));
+    let desk = desk.restarted();
+    assert!(matches!(desk.claim_earlier(&sale(2)).await, Some(Claim::Unresolved { .. })));
+    drop(settling);
+}
+
+#[tokio::test]
 async fn i4_whoever_signs_again_while_nobody_knows_is_not_charged_for_an_hour() {
     let desk = Desk::new();
     let settling = desk.in_settlement(&sale(1)).await;
@@ -501,6 +512,21 @@ async fn s5_a_transaction_settles_one_payment() {
     let filed = second.settled(receipt(&sale(1), START), &claims, true).await;
     assert!(matches!(filed, Err(FileError::ClaimedBy(owner)) if owner == sale(1).payment.key()), "{filed:?}");
     assert_eq!(desk.state(&sale(2)).await, "settling");
+}
+
+#[tokio::test]
+async fn s5_a_receipt_that_differs_from_the_filed_one_claims_nothing() {
+    let desk = Desk::new();
+    let late = desk.in_settlement(&sale(1)).await;
+    desk.clock.advance(HOLD);
+    let unsettled = desk.ledger.overdue_settlements(1).await.unwrap().remove(0);
+    desk.ledger.file(unsettled, receipt(&sale(1), START), &[]).await.unwrap();
+    let foreign = receipt(&sale(2), START);
+    let claims = [Claimed(foreign.transaction.to_vec())];
+    let told = late.settled(Receipt { transaction: foreign.transaction, ..receipt(&sale(1), START) }, &claims, true);
+    assert!(matches!(told.await, Err(FileError::Overtaken)));
+    let robbed = desk.in_settlement(&sale(2)).await.settled(foreign, &claims, true).await;
+    assert!(matches!(robbed, Ok(Some(_))), "its transaction was claimed by a lie about another payment");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! One event, written: the loop of read, apply and swap.
 
-use super::{Claimed, Entry, Event, Ledger, Step, StoreError, Swap, Version, Versioned, Write};
+use super::{Claimed, Entry, Event, Ledger, Spending, Step, StoreError, Swap, Version, Versioned, Write};
 use crate::payment::PaymentKey;
 use crate::primitives::failpoint;
 
@@ -38,7 +38,7 @@ impl Ledger {
                 }
                 Some((_, Swap::Claimed(owner))) => return Ok(Written::Claimed(owner)),
                 Some((_, Swap::Stale(Some(found)))) => seen = found,
-                Some((_, Swap::Stale(None))) | None => return Ok(Written::Unfit),
+                Some((_, Swap::Stale(None) | Swap::Overspent)) | None => return Ok(Written::Unfit),
             }
         }
         Err(StoreError("too many writers want the same entry".into()))
@@ -54,10 +54,12 @@ impl Ledger {
     ) -> Result<Option<(Entry, Swap)>, StoreError> {
         let now = self.clock.now();
         let (current, expected) = current.unzip();
+        let was = current.as_ref().and_then(|entry| entry.day);
         let Ok(next) = Entry::apply(current, event.clone(), now) else { return Ok(None) };
+        let spending = Spending::between(was, &next, &self.allowance);
         let step = Step::of(&event, now, &self.author);
         failpoint::reached("before", step.name());
-        let swap = self.store.swap(Write { key, expected, next: &next, claims, step: &step }).await?;
+        let swap = self.store.swap(Write { key, expected, next: &next, claims, spending, step: &step }).await?;
         if matches!(swap, Swap::Applied(_)) {
             failpoint::reached("after", step.name());
         }

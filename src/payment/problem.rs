@@ -21,6 +21,8 @@ pub enum Advice {
     Wait(Wait),
     /// Nothing more can be had for this payment; here is what it bought, if it bought anything.
     Stop(Option<Receipt>),
+    /// Nothing is sold to whoever asks, whatever they pay; nothing was charged.
+    Leave,
     /// The trouble is ours; nothing was charged.
     TryLater,
 }

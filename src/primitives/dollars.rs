@@ -41,6 +41,16 @@ impl Dollars {
         Self(self.0.saturating_sub(other.0))
     }
 
+    /// In whole millionths of a dollar; what is too large stays at the largest.
+    pub fn millionths(self) -> u64 {
+        (self.0 / millionth()).saturating_to()
+    }
+
+    /// In millionths of a dollar, rounded up.
+    pub fn millionths_up(self) -> u64 {
+        self.0.div_ceil(millionth()).saturating_to()
+    }
+
     /// Whether it is nothing.
     pub fn is_zero(self) -> bool {
         self.0.is_zero()
@@ -54,6 +64,10 @@ impl fmt::Display for Dollars {
     }
 }
 
+fn millionth() -> U256 {
+    U256::from(10).pow(U256::from(PLACES - 6))
+}
+
 fn places() -> Decimals {
     Decimals::new(PLACES).expect("36 is what an asset may have")
 }
@@ -62,6 +76,17 @@ fn places() -> Decimals {
 mod tests {
     use super::super::{Caip2, preset_by_id};
     use super::*;
+
+    #[test]
+    fn what_is_less_than_a_millionth_is_counted_as_one() {
+        let of = |text| Dollars::from_decimal(text).expect("an amount");
+        for (text, down, up) in
+            [("0", 0, 0), ("0.0000001", 0, 1), ("0.01", 10_000, 10_000), ("500", 500_000_000, 500_000_000)]
+        {
+            assert_eq!((of(text).millionths(), of(text).millionths_up()), (down, up), "{text}");
+        }
+        assert_eq!(Dollars(U256::MAX).millionths(), u64::MAX);
+    }
 
     #[test]
     fn assets_of_different_places_add_up() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::prelude::Result;
 use pingora::proxy::Session;
@@ -31,6 +31,12 @@ pub(super) async fn write(session: &mut Session, answer: Answer) -> Result<()> {
     }
     drain(session).await;
     Ok(())
+}
+
+/// The proof of what was paid, beside whatever is answered.
+pub(super) fn with_receipt(mut answer: Answer, receipt: &HeaderMap) -> Answer {
+    answer.fields.extend(receipt.clone());
+    answer
 }
 
 /// Reads what is left of the request body, within bounds: a socket closed on unread bytes resets the connection,

@@ -1,5 +1,6 @@
 //! A request arrives: is it one request, where does it go, and may it pass?
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +10,16 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use crate::gate::event::Paid;
-use crate::gate::{Admission, Refusal, Repeat, Visit};
-use crate::ledger;
+use crate::gate::{Admission, Refusal, Repeat, Settled, Visit};
+use crate::ledger::{self, Delivered};
 use crate::payment::{Dialect, Replay, Resource, SettleMode};
 use crate::protocol::Answer;
 use crate::tariff::{Charge, Found, Route, Toll};
 
-use super::answer::{problem, problem_with};
+use super::answer::{problem, problem_with, with_receipt};
 use super::keep::{BodyDigest, Keeper};
 use super::passage::{Passage, Stage};
+use super::presence::{connection, has_left};
 use super::target::{Target, canonical_host};
 use super::{Proxy, fields};
 
@@ -136,6 +138,9 @@ impl Proxy {
         }
         let host = passage.host.clone();
         let target = passage.target.clone()?;
+        let live = Arc::clone(&passage.live);
+        let connection = connection(session);
+        let client = client(session);
         let request = session.req_header();
         let visit = Visit {
             route,
@@ -145,6 +150,9 @@ impl Proxy {
             host: &host,
             path: target.path(),
             query: target.query(),
+            connection: connection.as_ref(),
+            client,
+            screening: &live.screening,
         };
         if through_get && self.carries_payment(&visit) {
             // What is sold is the GET. Nothing is reserved, and the authorization is still good for it (S39).
@@ -165,6 +173,9 @@ impl Proxy {
             }
             Ok(Admission::Settled(settled)) => {
                 passage.paid = Some(Paid::by(&settled));
+                if has_left(session) {
+                    return Some(self.put_by(settled));
+                }
                 passage.stage = Stage::Settled(Box::new(settled));
             }
             Ok(Admission::Repeat(repeat)) => return Some(Box::pin(self.repeat(session, passage, repeat)).await),
@@ -181,6 +192,18 @@ impl Proxy {
 
     fn carries_payment(&self, visit: &Visit<'_>) -> bool {
         !matches!(self.gate.protocol.decode(visit.fields), Ok(None))
+    }
+
+    /// It was paid for while its client left: the backend is not asked, and the answer can be collected or is owed.
+    /// Whoever closed only the sending side hears so.
+    fn put_by(&self, settled: Settled) -> Answer {
+        let receipt = self.gate.protocol.receipt(settled.receipt(), settled.dialect());
+        let detail = match settled.collectable() {
+            true => "the client closed its side while it paid; the same payment still gets the answer",
+            false => "the client closed its side while it paid; nothing was forwarded",
+        };
+        settled.end(Delivered::Nothing { untouched: true });
+        with_receipt(problem(StatusCode::BAD_REQUEST, detail), &receipt)
     }
 
     /// Answers from what is kept, if the request body is the same too (SAFETY, "Identical request").
@@ -296,6 +319,11 @@ fn preflight_method(request: &RequestHeader) -> Option<Method> {
         return None;
     }
     Method::from_bytes(request.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.as_bytes()).ok()
+}
+
+/// Who is at the other end of the connection.
+pub(super) fn client(session: &Session) -> Option<IpAddr> {
+    session.client_addr()?.as_inet().map(SocketAddr::ip)
 }
 
 fn content_length(request: &RequestHeader) -> Option<u64> {

@@ -9,6 +9,7 @@ use crate::gate::{Refusal, Visit};
 use crate::ledger::{Delivered, Response};
 use crate::protocol::Answer;
 
+use super::arrive::client;
 use super::passage::{Passage, Stage};
 use super::{Proxy, answer};
 
@@ -32,7 +33,8 @@ impl Proxy {
                 let receipt = self.gate.protocol.receipt(settled.receipt(), settled.dialect());
                 settled.end(Delivered::Nothing { untouched: !passage.backend_touched });
                 passage.outcome = Some("failed");
-                let answer = status.map(|status| with_receipt(answer::problem(status, detail(status)), &receipt));
+                let answer =
+                    status.map(|status| answer::with_receipt(answer::problem(status, detail(status)), &receipt));
                 return self.finish(session, passage, answer, written).await;
             }
             Stage::Arriving | Stage::Free | Stage::Done => None,
@@ -76,6 +78,9 @@ impl Proxy {
             host: &passage.host,
             path: target.path(),
             query: target.query(),
+            connection: None,
+            client: client(session),
+            screening: &passage.live.screening,
         };
         Some(self.gate.refuse(&visit, refusal))
     }
@@ -159,9 +164,4 @@ fn detail(status: StatusCode) -> &'static str {
         StatusCode::BAD_REQUEST => "the request could not be read",
         _ => "the request could not be served",
     }
-}
-
-fn with_receipt(mut answer: Answer, receipt: &http::HeaderMap) -> Answer {
-    answer.fields.extend(receipt.clone());
-    answer
 }

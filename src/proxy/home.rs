@@ -14,10 +14,8 @@ use crate::ledger::Delivered;
 use crate::payment::SettleMode;
 
 use super::passage::{Passage, Stage};
+use super::presence::has_left;
 use super::{Proxy, fields};
-
-/// `TCP_ESTABLISHED` of Linux: both ends may still talk.
-const ESTABLISHED: u8 = 1;
 
 impl Proxy {
     /// The head of the backend's answer.
@@ -120,8 +118,8 @@ impl Proxy {
         self.let_out(session, head, passage, settled)
     }
 
-    /// The answer may go. Unless nobody is there to take it and it can be collected later: then it is kept for whoever
-    /// paid (SAFETY, "Leaving clients"). Once a byte is written, what the client got is its word against ours (S74).
+    /// The answer may go. Unless nobody is there to take it: then it is kept for whoever paid, or owed to them (SAFETY,
+    /// "Leaving clients"). Once a byte is written, what the client got is its word against ours (S74).
     fn let_out(
         &self,
         session: &mut Session,
@@ -129,7 +127,7 @@ impl Proxy {
         passage: &mut Passage,
         mut settled: Settled,
     ) -> Result<()> {
-        if settled.collectable() && has_left(session) {
+        if has_left(session) {
             passage.client_gone = true;
             settled.end(Delivered::Nothing { untouched: false });
             return Err(Error::explain(ErrorType::ConnectionClosed, "the client left before its answer"));
@@ -167,12 +165,6 @@ fn answers_well(head: &ResponseHeader) -> bool {
     const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
     let grpc_fails = head.headers.get(GRPC_STATUS).is_some_and(|status| status.as_bytes() != b"0");
     head.status.as_u16() < 400 && !grpc_fails
-}
-
-/// Whether the client has closed its side of the connection. A system call: ask it last.
-fn has_left(session: &Session) -> bool {
-    let socket = session.digest().and_then(|digest| digest.socket_digest.as_ref());
-    socket.and_then(|socket| socket.tcp_info()).is_some_and(|tcp| tcp.tcpi_state != ESTABLISHED)
 }
 
 fn fail(status: StatusCode, why: &'static str) -> Result<()> {

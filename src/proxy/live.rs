@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::gate::rails::Screening;
 use crate::tariff::Tariff;
 
 use super::upstream::Upstream;
@@ -11,6 +12,8 @@ use super::upstream::Upstream;
 pub struct Live {
     /// What things cost.
     pub tariff: Arc<Tariff>,
+    /// Who is not sold to.
+    pub screening: Arc<Screening>,
     /// Where requests go, by name.
     pub upstreams: HashMap<Arc<str>, Arc<Upstream>>,
 }

@@ -13,6 +13,7 @@ mod home;
 mod keep;
 pub mod live;
 mod passage;
+mod presence;
 pub mod target;
 pub mod upstream;
 

@@ -2,6 +2,7 @@
 
 mod facilitators;
 mod listener;
+mod lists;
 mod notes;
 mod observe;
 pub mod reload;
@@ -176,7 +177,7 @@ impl Server {
             closing: watch::Sender::new(false),
             ended: watch::Sender::new(false),
         };
-        server.gate.rails().cap(live.caps);
+        server.gate.cap(live.caps);
         let closed = server.gate.look_at_rails().await;
         closed.map_err(|error| StartError::Ledger(error.into()))?;
         server.tend();
@@ -222,6 +223,8 @@ impl Server {
             Arc::clone(&self.pool),
             Arc::clone(&self.metrics),
         ));
+        let (live, clock, metrics) = (Arc::clone(&self.live), Arc::clone(&self.clock), Arc::clone(&self.metrics));
+        self.background.spawn(lists::watch(live, clock, metrics));
         self.background.spawn(observe::survey(self.facilitators.chains(), Arc::clone(&self.metrics)));
         let live = Arc::clone(&self.live);
         self.background.spawn(async move {
@@ -313,7 +316,7 @@ async fn picture(live: &config::Live, before: &HashMap<Arc<str>, Arc<Upstream>>)
         };
         upstreams.insert(Arc::clone(&config.name), upstream);
     }
-    Live { tariff: Arc::clone(&live.tariff), upstreams }
+    Live { tariff: Arc::clone(&live.tariff), screening: Arc::clone(&live.screening), upstreams }
 }
 
 /// How the records of the ledger name this process: its host and its number there. In a container the host is the pod.

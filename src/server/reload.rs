@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::tariff::{Change, changes};
 use crate::{config, ledger};
 
-use super::{Server, StartError, facilitators, picture};
+use super::{Server, StartError, facilitators, lists, picture};
 
 /// What a reload changed.
 #[derive(Debug)]
@@ -35,8 +35,10 @@ impl Server {
         // The board first: whoever was quoted the old price a moment ago finds it there when the new one is up.
         self.board.post(Arc::clone(&live.tariff), self.clock.now());
         self.pool.replace(facilitators);
-        self.gate.rails().cap(live.caps);
+        self.gate.cap(live.caps);
+        lists::tell_shrunken(&before.screening, &live.screening);
         self.live.store(Arc::new(next));
+        lists::note(&live.screening, &*self.clock, &self.metrics);
         self.telemetry.reconfigure(live.log.clone());
         self.metrics.configured(hash, !live.live_networks.is_empty());
         self.metrics.restart_needed(!restart_needed.is_empty());

@@ -22,10 +22,11 @@ impl Serving {
     /// # Errors
     /// When the file is wrong or the gateway does not start.
     pub async fn start(path: &Path, loaded: Loaded) -> Result<Self, RunError> {
-        let Loaded { config, report, hash } = loaded;
+        let Loaded { config, report, hash, lists } = loaded;
         let Some(config) = config else { return Err(RunError::Config(report.render(Format::Human, false))) };
         // Watching before serving: an edit between the two would otherwise wait for the slow poll.
-        let watcher = Watcher::new(path, &hash);
+        let mut watcher = Watcher::new(path, &hash);
+        watcher.follow(&lists);
         let server = Server::start(config, &hash, system_clock()).await?;
         Ok(Self { server, watcher, path: path.to_owned() })
     }
@@ -64,6 +65,8 @@ impl Serving {
                 return None;
             }
         };
+        // Also of a file that is not used: it may name a list that is not there yet.
+        self.watcher.follow(&loaded.lists);
         let Some(config) = loaded.config else {
             let report = loaded.report.render(Format::Human, false);
             self.server.note_reload("failed");

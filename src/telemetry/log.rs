@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::{Config, Format, PayerInLog};
-use crate::facilitator::BreakerState;
+use crate::facilitator::{BreakerState, Notice};
 use crate::gate::Event;
 use crate::gate::event::Answered;
 use crate::primitives::{Payer, Secret};
@@ -78,6 +78,10 @@ impl Lines {
         match event {
             Event::Answered(answered) => self.access(answered),
             Event::Offered { .. } | Event::Refused { .. } => {}
+            Event::Screened { route, reason, payer } => {
+                let payer = payer.map(|payer| self.payer(payer)).unwrap_or_default();
+                tracing::info!(route = &*route.0, reason, payer, "screened");
+            }
             Event::Reserved { route, key } => tracing::debug!(%key, route = &*route.0, "reserved"),
             Event::Released { route, key, exhausted } => {
                 tracing::debug!(%key, route = &*route.0, exhausted, "released");
@@ -109,10 +113,10 @@ impl Lines {
                 tracing::info!(%key, route = &*route.0, "signed again: not charged, an earlier payment is open");
             }
             Event::Redeemed { route, key } => tracing::info!(%key, route = &*route.0, "redeemed"),
-            Event::Asked { facilitator, call, outcome, took } => {
+            Event::Facilitator(Notice::Asked { facilitator, call, outcome, took }) => {
                 tracing::debug!(facilitator = &**facilitator, call, outcome, milliseconds = millis(*took), "asked");
             }
-            Event::Breaker { facilitator, network, state, why } => {
+            Event::Facilitator(Notice::Breaker { facilitator, network, state, why }) => {
                 let (facilitator, network, why) = (&**facilitator, network.as_str(), why.as_str());
                 match state {
                     BreakerState::Open => tracing::error!(facilitator, network, why, "breaker open"),

@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::facilitator::chain::Health;
-use crate::facilitator::{BreakerState, Purse};
+use crate::facilitator::{BreakerState, Notice, Purse};
 use crate::gate::Event;
 use crate::gate::event::{Answered, PHASES};
 use crate::ledger::Census;
@@ -97,6 +97,11 @@ struct ByCallOutcome {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByList {
+    list: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByBreaker {
     facilitator: String,
     network: String,
@@ -119,6 +124,19 @@ pub struct NodesOf {
     pub skew: Duration,
     /// Each of them, in the order of the file.
     pub health: Vec<Health>,
+}
+
+/// A list of accounts that are not dealt with.
+#[derive(Debug, Clone)]
+pub struct ListInForce {
+    /// As the file names it.
+    pub name: Arc<str>,
+    /// How many accounts it names.
+    pub addresses: usize,
+    /// How old it is.
+    pub age: Duration,
+    /// Whether it is older than it may be.
+    pub stale: bool,
 }
 
 /// Every metric of the process.
@@ -147,6 +165,9 @@ pub struct Metrics {
     call_times: Family<ByCall, Histogram>,
     breakers: Family<ByBreaker, Gauge>,
     paused: Family<ByRoute, Gauge>,
+    list_addresses: Family<ByList, Gauge>,
+    list_age: Family<ByList, Gauge<f64, AtomicU64>>,
+    list_stale: Family<ByList, Gauge>,
     config: Family<ConfigInfo, Gauge>,
     reloads: Family<ByResult, Counter>,
     restart_needed: Gauge,
@@ -188,6 +209,9 @@ impl Metrics {
             call_times,
             breakers: Family::default(),
             paused: Family::default(),
+            list_addresses: Family::default(),
+            list_age: Family::default(),
+            list_stale: Family::default(),
             config: Family::default(),
             reloads: Family::default(),
             restart_needed: Gauge::default(),
@@ -253,6 +277,9 @@ impl Metrics {
         );
         to.register("breaker_state", "0 closed, 1 half open, 2 open", self.breakers.clone());
         to.register("paused", "Routes that somebody has paused; all of them as `all`", self.paused.clone());
+        to.register("screening_list_addresses", "Accounts on a screening list", self.list_addresses.clone());
+        to.register_with_unit("screening_list_age", "Age of a screening list", Unit::Seconds, self.list_age.clone());
+        to.register("screening_list_stale", "Whether a screening list is too old", self.list_stale.clone());
         to.register("config_info", "The configuration in force", self.config.clone());
         to.register("config_reload", "Reloads of the configuration by result", self.reloads.clone());
         to.register(
@@ -283,6 +310,8 @@ impl Metrics {
             Event::Refused { route, reason } => {
                 self.refusals.get_or_create(&ByReason { route: Arc::clone(&route.0), reason }).inc();
             }
+            // Counted where it is refused.
+            Event::Screened { .. } => {}
             Event::Reserved { route, .. } => step(route, "reserved"),
             Event::Released { route, exhausted: false, .. } => step(route, "released"),
             Event::Released { route, exhausted: true, .. } => step(route, "exhausted"),
@@ -306,13 +335,15 @@ impl Metrics {
             Event::Alarm { .. } => {
                 self.alarms.inc();
             }
-            Event::Asked { facilitator, call, outcome, took } => {
+            Event::Facilitator(Notice::Asked { facilitator, call, outcome, took }) => {
                 let facilitator = Arc::clone(facilitator);
                 let by_outcome = ByCallOutcome { facilitator: Arc::clone(&facilitator), call, outcome };
                 self.calls.get_or_create(&by_outcome).inc();
                 self.call_times.get_or_create(&ByCall { facilitator, call }).observe(took.as_secs_f64());
             }
-            Event::Breaker { facilitator, network, state, .. } => self.breaker(facilitator, network, *state),
+            Event::Facilitator(Notice::Breaker { facilitator, network, state, .. }) => {
+                self.breaker(facilitator, network, *state)
+            }
             Event::Paused { scope, .. } => {
                 self.paused.get_or_create(&ByRoute { route: scope.as_str().into() }).set(1);
             }
@@ -400,6 +431,19 @@ impl Metrics {
         };
         let by = ByBreaker { facilitator: facilitator.to_owned(), network: network.to_string() };
         self.breakers.get_or_create(&by).set(level);
+    }
+
+    /// Notes the screening lists in force.
+    pub fn lists(&self, lists: impl Iterator<Item = ListInForce>) {
+        self.list_addresses.clear();
+        self.list_age.clear();
+        self.list_stale.clear();
+        for ListInForce { name, addresses, age, stale } in lists {
+            let of = ByList { list: name };
+            self.list_addresses.get_or_create(&of).set(i64::try_from(addresses).unwrap_or(i64::MAX));
+            self.list_age.get_or_create(&of).set(age.as_secs_f64());
+            self.list_stale.get_or_create(&of).set(i64::from(stale));
+        }
     }
 
     /// Notes the configuration in force.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::gate::{Event, Observer};
 
 pub use log::{Pseudonyms, init};
-pub use metrics::{Metrics, NodesOf};
+pub use metrics::{ListInForce, Metrics, NodesOf};
 
 /// Turns every event into metrics and log lines.
 pub struct Telemetry {

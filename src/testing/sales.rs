@@ -66,5 +66,5 @@ pub fn write<'a>(key: PaymentKey, expected: Option<Version>, next: &'a Entry, cl
     static AUTHOR: LazyLock<Author> = LazyLock::new(|| Author::process("test"));
     static STEP: LazyLock<Step<'static>> =
         LazyLock::new(|| Step::of(&EVENT, Timestamp::from_secs(1_900_000_000), &AUTHOR));
-    Write { key, expected, next, claims, step: &STEP }
+    Write { key, expected, next, claims, spending: None, step: &STEP }
 }

@@ -11,6 +11,7 @@ use alloy::sol_types::SolCall;
 use tollhouse::ledger::{Ledger, Sale};
 use tollhouse::payment::{Authorization, Dialect, Receipt};
 use tollhouse::primitives::{Clock, Nonce, SystemClock};
+use tollhouse::scheme::exact::eip3009::calldata_vrs;
 use tollhouse::testing::Wallet;
 use tollhouse::testing::anvil::{Anvil, RICH, USDC};
 use tollhouse::testing::sales::sale;
@@ -19,10 +20,6 @@ use crate::book::{Book, begin, key};
 use crate::support::{Ended, run};
 
 sol! {
-    function transferWithAuthorization(
-        address from, address to, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce,
-        uint8 v, bytes32 r, bytes32 s
-    ) external;
     function transfer(address to, uint256 value) external;
 }
 
@@ -90,20 +87,9 @@ routes: {{GET /v1/weather: $0.01}}
 
     /// Somebody submits what was signed.
     async fn submit(&self, sold: &Sale) -> B256 {
-        let Authorization::Eip3009(signed) = &sold.payment.authorization else { panic!("it is an EIP-3009 payment") };
-        let bytes = &signed.signature.0;
-        let call = transferWithAuthorizationCall {
-            from: signed.from,
-            to: signed.to,
-            value: signed.value.units(),
-            validAfter: signed.valid_after,
-            validBefore: signed.valid_before,
-            nonce: signed.nonce.0,
-            v: bytes[64],
-            r: B256::from_slice(&bytes[..32]),
-            s: B256::from_slice(&bytes[32..64]),
-        };
-        let hash = self.anvil.send(RICH, USDC, call.abi_encode()).await;
+        let signed = sold.payment.authorization.eip3009().expect("it is an EIP-3009 payment");
+        let call = calldata_vrs(signed).expect("a wallet has signed it");
+        let hash = self.anvil.send(RICH, USDC, call.into()).await;
         assert_eq!(self.anvil.receipt(hash).await["status"], "0x1", "the token refused what the test set up");
         hash
     }

@@ -27,6 +27,13 @@ impl Directory {
         directory.secret("gas-key", &format!("0x{}\n", "01".repeat(32)), 0o600);
         directory.secret("keystore.json", include_str!("../fixtures/keystore.json"), 0o600);
         directory.secret("short-key", "0x0101\n", 0o600);
+        let listed = "# who\n0x7F367cC41522cE07553e823bf3be79A889DEbe1B\n";
+        directory.secret("list.txt", listed, 0o644);
+        directory.secret("list-old.txt", listed, 0o644);
+        directory.secret("list-empty.txt", "# nobody\n", 0o644);
+        directory.secret("list-broken.txt", "# who\n0x7F367cC41522cE07553e823bf3be79A889DEbe1\n", 0o644);
+        let old = fs::File::options().append(true).open(directory.0.path().join("list-old.txt"));
+        old.and_then(|old| old.set_modified(std::time::SystemTime::UNIX_EPOCH)).expect("the file is ours");
         directory
     }
 

@@ -1,17 +1,19 @@
 //! What accepted files mean.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use alloy::primitives::U256;
 use tollhouse::config::Config;
 use tollhouse::facilitator::chain::Confirmations;
 use tollhouse::facilitator::{self, Auth, Kind, Trust};
 use tollhouse::gate::rails::Caps;
+use tollhouse::gate::rails::screening::WhenStale;
 use tollhouse::ledger;
 use tollhouse::payment::Replay;
 use tollhouse::payment::SettleMode;
-use tollhouse::primitives::{Caip2, Dollars, TransferMethod};
+use tollhouse::primitives::{Caip2, Clock, Dollars, SystemClock, TransferMethod};
 use tollhouse::tariff::{Charge, Route, Toll};
 
 use crate::{Directory, meaning_of};
@@ -223,9 +225,41 @@ fn s10_prices_are_whole_numbers_from_the_moment_they_are_read() {
 }
 
 #[test]
+fn s35_screening_is_what_the_file_and_its_lists_say() {
+    let screening = everything().live.screening;
+    let lists: Vec<_> = screening.lists.iter().map(|list| (&*list.name, list.len(), list.max_age)).collect();
+    assert_eq!(lists, [("list.txt", 1, Some(Duration::from_secs(7 * 86_400))), ("list-old.txt", 1, None)]);
+    let listed = "0x7f367cc41522ce07553e823bf3be79a889debe1b".parse().expect("an address");
+    assert!(screening.lists[0].names(listed) && screening.when_stale == WhenStale::Warn);
+    let countries = screening.countries.as_ref().expect("they are screened");
+    let denied: Vec<_> = countries.deny.iter().map(ToString::to_string).collect();
+    assert_eq!((countries.header.as_str(), denied), ("cf-ipcountry", vec!["KP".to_owned(), "XX".to_owned()]));
+    let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+    assert!(countries.from.contains(ip("10.1.2.3")) && !countries.from.contains(ip("11.1.2.3")));
+    let clients = &screening.clients;
+    assert!(clients.deny.contains(ip("198.51.100.7")) && !clients.deny.contains(ip("198.51.100.8")));
+    assert!(clients.allow.as_ref().is_some_and(|allow| allow.contains(ip("::1")) && allow.contains(ip("192.0.2.1"))));
+    let none = with("routes: {GET /a: $10}\n").live.screening;
+    assert!(none.lists.is_empty() && none.countries.is_none() && none.clients.allow.is_none());
+}
+
+#[test]
+fn s35_a_list_from_the_future_grows_old_from_the_day_it_is_read() {
+    let directory = Directory::new();
+    let list = std::fs::File::options().append(true).open(directory.0.path().join("list.txt")).expect("it is there");
+    list.set_modified(SystemTime::now() + Duration::from_secs(400 * 86_400)).expect("the file is ours");
+    let text = include_str!("../fixtures/config/valid/everything.yaml");
+    let config = directory.read(text, "gateway.yaml").config.expect("the file is right");
+    assert!(config.live.screening.lists[0].dated <= SystemClock.now());
+}
+
+#[test]
 fn caps_are_dollars_whatever_the_assets_are() {
     let dollars = |text| Some(Dollars::from_decimal(text).expect("an amount"));
-    assert_eq!(everything().live.caps, Caps { total: dollars("25"), per_payer: dollars("2.5") });
+    assert_eq!(
+        everything().live.caps,
+        Caps { total: dollars("25"), per_payer: dollars("2.5"), per_payer_per_day: dollars("500") }
+    );
     assert_eq!(with("routes: {GET /a: $10}\n").live.caps, Caps::default());
 }
 

@@ -20,6 +20,7 @@ use tollhouse::payment::{
 use tollhouse::primitives::{
     Asset, AtomicAmount, Caip2, Clock, Nonce, Payee, Secret, SystemClock, Timestamp, TransferMethod, preset,
 };
+use tollhouse::scheme::exact::eip3009::calldata_vrs;
 use tollhouse::scheme::exact::permit2;
 use tollhouse::server::Cells;
 use tollhouse::testing::ManualClock;
@@ -31,10 +32,6 @@ sol! {
     }
     struct CancelAuthorization { address authorizer; bytes32 nonce; }
 
-    function transferWithAuthorization(
-        address from, address to, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce,
-        uint8 v, bytes32 r, bytes32 s
-    ) external;
     function cancelAuthorization(address authorizer, bytes32 nonce, uint8 v, bytes32 r, bytes32 s) external;
     function transfer(address to, uint256 value) external;
 }
@@ -190,19 +187,8 @@ impl World {
     /// Somebody who saw the signature submits it.
     pub async fn submit_as_stranger(&self, payment: &Payment) -> TransactionHash {
         let signed = eip3009(payment);
-        let (v, r, s) = split(&signed.signature.0);
-        let call = transferWithAuthorizationCall {
-            from: signed.from,
-            to: signed.to,
-            value: signed.value.units(),
-            validAfter: signed.valid_after,
-            validBefore: signed.valid_before,
-            nonce: signed.nonce.0,
-            v,
-            r,
-            s,
-        };
-        self.send(RICH, call.abi_encode()).await
+        let call = calldata_vrs(signed).expect("a wallet has signed it");
+        self.send(RICH, call.into()).await
     }
 
     /// The payer cancels the authorization.

@@ -296,7 +296,7 @@ fn record(data: &[u8]) {
     let now = Timestamp::from_secs(1_900_000_000);
     let later = now.after(Duration::from_secs(60));
     let events = [
-        Event::Reserve { sale: Arc::clone(&entry.sale), until: later },
+        Event::Reserve { sale: Arc::clone(&entry.sale), until: later, counts: true },
         Event::Release { counted: true, max_releases: 3 },
         Event::Begin { facilitator: "f".into(), transaction: None, check_at: later },
         Event::Look { until: later },

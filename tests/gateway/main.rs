@@ -9,5 +9,6 @@ mod permit2;
 mod rails;
 mod reload;
 mod replay;
+mod screening;
 mod shutdown;
 mod world;

@@ -206,3 +206,95 @@ async fn a_cap_that_is_lowered_counts_from_the_reload_on() {
     world.reload(|file| file.more = "caps: {unsettled_total: $0.015}".into()).await.expect("the file is right");
     assert_capped(&world.get("/weather").await);
 }
+
+/// The world begins at midnight, UTC.
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[track_caller]
+fn assert_overspent(reply: &Reply, left: &str) {
+    assert_no_invitation(reply, 503);
+    assert_eq!((reply.field("retry-after"), &reply.json()["advice"]), (Some(left), &"try later".into()));
+    assert!(reply.json()["detail"].as_str().is_some_and(|detail| detail.contains("today")), "{}", reply.text());
+    assert_eq!(reply.settlement(), None, "no money has moved");
+}
+
+#[tokio::test]
+async fn who_has_spent_enough_today_waits_for_midnight_and_others_do_not() {
+    let mut world = World::of(capped("per_payer_per_day: $0.03")).await;
+    for day in 1..=3 {
+        let target = format!("/weather?day={day}");
+        assert_paid(&world.pay(&target, &world.payment(&target).await).await);
+    }
+    let asked = world.facilitator.count("/verify");
+    let one_more = world.payment("/weather?day=4").await;
+    assert_overspent(&world.pay("/weather?day=4", &one_more).await, "86400");
+    assert_eq!(world.gateway.entries().await.len(), 3, "nothing more was reserved");
+    assert_eq!(world.facilitator.count("/verify"), asked, "nobody was asked");
+    let refused = "tollhouse_refusals_total{route=\"GET /weather\",reason=\"per_payer_per_day\"}";
+    assert_eq!(world.metric(refused), Some(1));
+
+    let (ann, bob) = (world.wallet, Wallet::random());
+    world.wallet = bob;
+    let of_bob = world.payment("/weather").await;
+    assert_paid(&world.pay("/weather", &of_bob).await);
+    world.wallet = ann;
+    world.wait(DAY);
+    let tomorrow = world.payment("/weather?day=4").await;
+    assert_paid(&world.pay("/weather?day=4", &tomorrow).await);
+    world.assert_counts(5, 5);
+}
+
+#[tokio::test]
+async fn what_comes_at_once_spends_no_more_than_a_day_allows() {
+    for settle in ["on_response", "before_forward"] {
+        let mut file = capped("per_payer_per_day: $0.05");
+        file.routes = format!("  GET /weather: {{price: $0.01, settle: {settle}}}\n");
+        let world = World::of(file).await;
+        let mut clients = Vec::new();
+        for day in 0..64 {
+            let target = format!("/weather?day={day}");
+            let request = Request::get(&target).paying(&world.payment(&target).await);
+            clients.push((world.gateway.connect().await, request));
+        }
+        for (client, request) in &mut clients {
+            client.send(request).await;
+        }
+        let mut paid = 0;
+        for (client, _) in &mut clients {
+            let reply = client.reply().await;
+            if reply.status == 200 { paid += 1 } else { assert_overspent(&reply, "86400") }
+        }
+        assert_eq!(paid, 5, "{settle}");
+        world.assert_counts(5, 5);
+    }
+}
+
+#[tokio::test]
+async fn i4_who_was_not_charged_has_spent_nothing_and_who_was_gets_the_answer() {
+    let world = World::of(capped("per_payer_per_day: $0.01")).await;
+    world.backend.on("/weather", [Behaviour::status(500)]);
+    let payment = world.payment("/weather").await;
+    assert_eq!(world.pay("/weather", &payment).await.status, 500);
+    world.facilitator.on_verify([facilitator::Behaviour::Decline("insufficient_funds")]);
+    assert_invites(&world.pay("/weather", &payment).await);
+    world.facilitator.on_settle([facilitator::Behaviour::HonestThenReset]);
+    assert_pending(&world.pay("/weather", &payment).await);
+    assert_overspent(&world.pay("/weather?day=2", &world.payment("/weather?day=2").await).await, "86400");
+    world.wait(Duration::from_secs(2));
+    world.reconcile().await;
+    world.until("undelivered").await;
+    assert_paid(&world.pay("/weather", &payment).await);
+}
+
+#[tokio::test]
+async fn a_day_that_has_begun_goes_on_in_the_next_process() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let mut file = capped("per_payer_per_day: $0.01");
+    file.ledger = format!("sqlite:{}", folder.path().join("ledger.db").display());
+    let world = World::of(file.clone()).await;
+    assert_paid(&world.pay("/weather", &world.payment("/weather").await).await);
+    let (text, payment) = (file.text(&world.facilitator, &world.backend.url()), world.payment("/weather?day=2").await);
+    assert!(world.gateway.stop().await, "it ends in time");
+    let again = Gateway::start(&text, Arc::new(world.clock.clone())).await;
+    assert_overspent(&again.ask(&Request::get("/weather?day=2").paying(&payment)).await, "86400");
+}

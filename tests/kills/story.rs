@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
+use tollhouse::ledger::Day;
+use tollhouse::primitives::{Clock, SystemClock};
 use tollhouse::testing::backend::Behaviour;
 use tollhouse::testing::client::{Reply, Request};
 use tollhouse::testing::facilitator::{self, Ending, Twist};
@@ -25,6 +27,8 @@ pub struct Story<'w> {
     death: Death,
     before_forward: bool,
     request: Request,
+    /// When it was paid.
+    day: Day,
     /// Answers that came back with the priced thing in them, whole or not.
     answers: Vec<Reply>,
     /// Whether the client has heard all it will.
@@ -44,7 +48,8 @@ impl<'w> Story<'w> {
             if let Some(process) = process {
                 if story.is_none() {
                     let request = Request::get("/weather").paying(&world.payment(&process).await);
-                    story = Some(Self { world, death, before_forward, request, answers: Vec::new(), over: false });
+                    let (day, answers) = (Day::of(SystemClock.now()), Vec::new());
+                    story = Some(Self { world, death, before_forward, request, day, answers, over: false });
                 }
                 let story = story.as_mut().expect("it has begun");
                 story.until_death(process, *end).await?;
@@ -55,7 +60,8 @@ impl<'w> Story<'w> {
         let last = world.process().await;
         story.over = false;
         story.until_over(&last).await?;
-        story.ending().await
+        story.ending().await?;
+        story.spent(&last).await
     }
 
     async fn until_death(&mut self, mut process: Process, end: End) -> Result<(), Wrong> {
@@ -217,6 +223,18 @@ impl<'w> Story<'w> {
         }
         self.delivered().await?;
         self.world.faults().await.map_or(Ok(()), |faults| Err(format!("the evidence is not sound: {faults}")))
+    }
+
+    /// Whatever died meanwhile, the payment counts once: it had room all the time, and a second one has none.
+    async fn spent(&self, process: &Process) -> Result<(), Wrong> {
+        let fresh = Request::get("/weather?again").paying(&self.world.payment(process).await);
+        let reply = process.send(&fresh).await.reply().await;
+        let overspent = reply.status == 503 && reply.text().contains("today");
+        // At midnight another day has begun.
+        if overspent || self.day != Day::of(SystemClock.now()) {
+            return Ok(());
+        }
+        Err(format!("the payment was not counted: {} {}", reply.status, reply.text()))
     }
 
     /// How the answer ended is written after it has.

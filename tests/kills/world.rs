@@ -41,7 +41,7 @@ pub struct World {
 }
 
 impl World {
-    /// Where `/weather` costs a cent and is settled like this.
+    /// Where `/weather` costs a cent and is settled like this, and nobody can spend two cents a day.
     pub async fn new(store: Store, settle: &str, chain: Option<Arc<Anvil>>) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let (wallet, backend) = (Wallet::random(), Backend::start().await);
@@ -71,6 +71,7 @@ impl World {
         let text = format!(
             "version: 1\npublic_url: http://api.test\nlisten: 127.0.0.1:0\nstatus: none\nupstream: {}\n\
              pay_to: {{base-sepolia: \"{PAYEE}\"}}\n{lines}\nledger: {ledger}\n\
+             caps: {{per_payer_per_day: $0.015}}\n\
              routes:\n  GET /weather: {{price: $0.01, settle: {settle}, limits: {{timeout: 3s}}}}\n",
             backend.url()
         );

@@ -21,6 +21,8 @@ pub struct House {
     clock: Arc<dyn Clock>,
     wallet: Wallet,
     routes: String,
+    /// A whole line of the file.
+    pub more: String,
     folder: TempDir,
 }
 
@@ -42,7 +44,15 @@ impl House {
         std::fs::write(&secret, schema.url.expose()).expect("the folder is ours");
         std::fs::set_permissions(&secret, PermissionsExt::from_mode(0o600)).expect("the file is ours");
         let (facilitator, backend) = (ScriptedFacilitator::start().await, Backend::start().await);
-        Self { facilitator, backend, clock, wallet: Wallet::random(), routes: routes.to_owned(), folder }
+        Self {
+            facilitator,
+            backend,
+            clock,
+            wallet: Wallet::random(),
+            routes: routes.to_owned(),
+            more: String::new(),
+            folder,
+        }
     }
 
     /// A gateway in this process.
@@ -56,7 +66,7 @@ impl House {
     }
 
     fn text(&self, routes: &str) -> String {
-        let Self { facilitator, backend, .. } = self;
+        let Self { facilitator, backend, more, .. } = self;
         let (facilitator, backend) = (facilitator.url(), backend.url());
         let secret = self.folder.path().join("ledger-url");
         let routes: String = routes.lines().map(|route| format!("  {route}\n")).collect();
@@ -64,7 +74,7 @@ impl House {
             "version: 1\npublic_url: http://api.test\nlisten: 127.0.0.1:0\nstatus: none\nupstream: {backend}\n\
              pay_to: {{base-sepolia: \"0x1111111111111111111111111111111111111111\"}}\n\
              facilitators: [{{name: scripted, url: \"{facilitator}\", timeout: {{verify: 5s, settle: 1s}}}}]\n\
-             ledger: {{postgres: {{url: {{file: {}}}}}}}\nroutes:\n{routes}",
+             ledger: {{postgres: {{url: {{file: {}}}}}}}\n{more}\nroutes:\n{routes}",
             secret.display()
         )
     }

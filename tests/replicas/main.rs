@@ -47,6 +47,29 @@ async fn s2_s5_of_64_copies_at_two_replicas_one_is_served_and_one_payment_moves(
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_payer_spends_more_in_a_day_at_two_replicas_than_at_one() {
+    let mut house = House::selling("GET /weather: $0.01").await;
+    house.more = "caps: {per_payer_per_day: $0.10}".into();
+    let replicas = [house.replica().await, house.replica().await];
+    let mut clients = Vec::new();
+    for number in 0..64 {
+        let (replica, target) = (&replicas[number % 2], format!("/weather?day={number}"));
+        let request = Request::get(&target).paying(&house.payment_for(replica, &target).await);
+        clients.push((replica.connect().await, request));
+    }
+    for (client, request) in &mut clients {
+        client.send(request).await;
+    }
+    let mut paid = 0;
+    for (client, _) in &mut clients {
+        let reply = client.reply().await;
+        assert!(matches!(reply.status, 200 | 503), "{} {}", reply.status, reply.text());
+        paid += usize::from(reply.status == 200);
+    }
+    assert_eq!((paid, house.facilitator.settlements(), house.backend.hits()), (10, 10, 10));
+}
+
 #[tokio::test]
 async fn a_pause_reaches_every_replica_on_the_ledger() {
     let house = House::selling(WEATHER).await;

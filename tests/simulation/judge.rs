@@ -135,6 +135,8 @@ pub fn working(key: PaymentKey, pulse: &Arc<Pulse>) -> Working {
     let now = pulse.world.now();
     if let Some((since, other)) = notes.of(key).working.replace((now, Arc::clone(pulse)))
         && !other.troubled_since(since)
+        // Whoever stood still between its claim and its work does not know that it was taken over meanwhile.
+        && !pulse.troubled_since(since)
     {
         notes.accuse([format!("{}: S2: two requests are at work under one payment", short(&key))]);
     }

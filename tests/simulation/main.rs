@@ -70,6 +70,8 @@ fn seeds_that_found_a_bug_find_it_no_more() {
     explore(22_756, 1);
     // After two counted releases a third hold lapsed, and a fourth request made the backend work.
     explore(16_540, 1);
+    // A receipt that came late named a foreign transaction, and claimed it for a payment settled in another one.
+    explore(113_356, 1);
 }
 
 #[test]

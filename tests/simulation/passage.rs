@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, Method};
 use tokio::sync::oneshot;
-use tollhouse::gate::{Admission, Confirmed, Refusal, Settled, Visit};
+use tollhouse::gate::rails::Screening;
+use tollhouse::gate::{Admission, Confirmed, Connection, Refusal, Settled, Visit};
 use tollhouse::ledger::{self, Delivered};
 use tollhouse::payment::{PaymentKey, Replay, SettleMode};
 use tollhouse::primitives::Timestamp;
@@ -45,9 +46,16 @@ pub struct Heard {
 }
 
 /// A connection: the client may be gone from its other end.
+#[derive(Debug)]
 pub struct Line {
     pub gone: AtomicBool,
     answer: std::sync::Mutex<Option<oneshot::Sender<Heard>>>,
+}
+
+impl Connection for Line {
+    fn has_left(&self) -> bool {
+        self.is_gone()
+    }
 }
 
 impl Line {
@@ -94,6 +102,7 @@ impl Passage {
     async fn arrive(&self) -> Heard {
         let request = &self.request;
         let (route, toll) = town().find(request.posted, &request.method, request.path);
+        let connection: Arc<dyn Connection> = self.line.clone();
         let visit = Visit {
             route: &route,
             toll: &toll,
@@ -102,6 +111,9 @@ impl Passage {
             host: "api.example.com",
             path: request.path,
             query: request.query.as_deref(),
+            connection: Some(&connection),
+            client: None,
+            screening: Screening::none(),
         };
         self.pulse().beat().await;
         if self.world().mutated(Mutation::ForwardsFirst)
@@ -174,6 +186,10 @@ impl Passage {
 
     /// Forwards what has been paid for.
     async fn ask_paid(&self, mut settled: Settled, visit: &Visit<'_>) -> Result<(Settled, u32), Heard> {
+        if self.line.is_gone() {
+            settled.end(Delivered::Nothing { untouched: true });
+            return Err(Heard::default());
+        }
         if !backend::connect(self.world()).await {
             settled.end(Delivered::Nothing { untouched: true });
             return Err(plain(502));
@@ -197,7 +213,7 @@ impl Passage {
     /// The answer goes out, piece by piece, unless nobody is there to take it.
     async fn let_out(&self, (mut settled, pieces): (Settled, u32), replay: Replay) -> Heard {
         let key = settled.key();
-        if self.line.is_gone() && settled.collectable() {
+        if self.line.is_gone() {
             settled.end(Delivered::Nothing { untouched: false });
             return Heard::default();
         }

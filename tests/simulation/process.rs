@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tollhouse::facilitator::{Facilitator, Pool};
+use tollhouse::facilitator::{Facilitator, Notice, Pool};
 use tollhouse::gate::{Event, Gate, Observer, Parts};
 use tollhouse::ledger::{Ledger, Limits};
 use tollhouse::payment::QuoteKey;
@@ -32,7 +32,7 @@ pub struct Pulse {
     pub number: u32,
     dead: AtomicBool,
     died: Notify,
-    /// When it last stood still or could not write, in milliseconds of the world.
+    /// Until when it stood still or could not write, in milliseconds of the world.
     trouble: AtomicU64,
 }
 
@@ -43,9 +43,10 @@ impl Pulse {
             self.die();
         }
         if self.world.strikes(Fault::Freeze) {
-            self.note_trouble();
-            tokio::time::sleep(self.world.between(5_000, 70_000)).await;
-            self.note_trouble();
+            let pause = self.world.between(5_000, 70_000);
+            // Others go on meanwhile, and what they see of it is its trouble, too.
+            self.note_trouble_until(self.world.now().after(pause));
+            tokio::time::sleep(pause).await;
         }
         if self.is_dead() {
             std::future::pending::<()>().await;
@@ -64,7 +65,11 @@ impl Pulse {
 
     /// It could not do in time what keeps its leases alive.
     pub fn note_trouble(&self) {
-        self.trouble.store(self.world.now().as_millis(), Ordering::Relaxed);
+        self.note_trouble_until(self.world.now());
+    }
+
+    fn note_trouble_until(&self, moment: Timestamp) {
+        self.trouble.fetch_max(moment.as_millis(), Ordering::Relaxed);
     }
 
     /// Whether it had trouble since this moment, or is gone.
@@ -163,6 +168,7 @@ impl Observer for Teller {
 fn words(event: &Event) -> String {
     match event {
         Event::Refused { reason, .. } => format!("refused: {reason}"),
+        Event::Screened { reason, .. } => format!("screened: {reason}"),
         Event::Declined { key, code, .. } => format!("{} declined: {code}", crate::world::short(key)),
         Event::Unknown { key, cause, .. } => format!("{} unknown: {cause}", crate::world::short(key)),
         Event::Settled { key, reconciled, .. } => {
@@ -177,8 +183,12 @@ fn words(event: &Event) -> String {
         Event::Released { key, .. } => format!("{} released", crate::world::short(key)),
         Event::Settling { key, facilitator, .. } => format!("{} settling at {facilitator}", crate::world::short(key)),
         Event::Answered(_) => "answered".to_owned(),
-        Event::Asked { facilitator, call, outcome, .. } => format!("{call} at {facilitator}: {outcome}"),
-        Event::Breaker { facilitator, state, .. } => format!("the breaker of {facilitator} is {state:?}"),
+        Event::Facilitator(Notice::Asked { facilitator, call, outcome, .. }) => {
+            format!("{call} at {facilitator}: {outcome}")
+        }
+        Event::Facilitator(Notice::Breaker { facilitator, state, .. }) => {
+            format!("the breaker of {facilitator} is {state:?}")
+        }
         Event::Paused { scope, .. } => format!("{scope} is paused"),
         Event::Resumed { scope, .. } => format!("{scope} is resumed"),
     }

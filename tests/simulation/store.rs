@@ -49,13 +49,14 @@ impl Store for Disk {
     /// The write is a task of its own: a caller that stops waiting, or dies, leaves it to happen or not.
     async fn swap(&self, write: ledger::Write<'_>) -> Result<Swap, StoreError> {
         self.pulse.beat().await;
-        let ledger::Write { key, expected, next, claims, step } = write;
+        let ledger::Write { key, expected, next, claims, spending, step } = write;
         let write = Write {
             pulse: Arc::clone(&self.pulse),
             key,
             expected,
             next: next.clone(),
             claims: claims.to_vec(),
+            spending,
             at: step.at,
         };
         let landed = if self.pulse.world.below(2) == 0 {
@@ -115,12 +116,13 @@ struct Write {
     expected: Option<Version>,
     next: Entry,
     claims: Vec<Claimed>,
+    spending: Option<ledger::Spending>,
     at: Timestamp,
 }
 
 impl Write {
     async fn land(self) -> Result<Swap, StoreError> {
-        let Self { pulse, key, mut expected, next, mut claims, at } = self;
+        let Self { pulse, key, mut expected, next, mut claims, spending, at } = self;
         let world = &pulse.world;
         world.step().await;
         if world.strikes(Fault::StoreStalls) {
@@ -144,8 +146,8 @@ impl Write {
         // Memory keeps no evidence, so any word will do.
         let author = Author::process(pulse.name());
         let step = Step::named("write", at, &author);
-        let swap =
-            world.memory.swap(ledger::Write { key, expected, next: &next, claims: &claims, step: &step }).await?;
+        let write = ledger::Write { key, expected, next: &next, claims: &claims, spending, step: &step };
+        let swap = world.memory.swap(write).await?;
         if let Swap::Applied(_) = swap {
             world.tell(|| format!("{} writes {}: {}", pulse.name(), short(&key), next.state.name()));
             let found = judge::written(world, key, before.as_ref().map(|found| &found.entry), &next);

@@ -19,7 +19,10 @@ use clap::{Args, Subcommand};
 use super::words::explain;
 use super::{ConfigFile, Verdict, block_on};
 use crate::config::{self, Format, Live};
-use crate::ledger::{self, Archive, Author, Ledger, Limits, Postgres, PostgresUrl, Sqlite, Store};
+use crate::ledger::{
+    self, Archive, Author, Ledger, Limits, Postgres, PostgresUrl, Sqlite, Store, StoreError, Versioned,
+};
+use crate::payment::PaymentKey;
 use crate::primitives::SystemClock;
 
 #[derive(Debug, Args)]
@@ -91,6 +94,15 @@ pub(super) fn told(ended: Ended) -> Verdict {
         eprintln!("tollhouse: {why}");
         Verdict::CouldNotFindOut
     })
+}
+
+/// What was looked up; that there is none is told.
+fn known(key: PaymentKey, loaded: Result<Option<Versioned>, StoreError>) -> Result<Option<Versioned>, String> {
+    let found = loaded.map_err(|error| explain(&error))?;
+    if found.is_none() {
+        eprintln!("the ledger knows no payment {key}");
+    }
+    Ok(found)
 }
 
 /// Which ledger.

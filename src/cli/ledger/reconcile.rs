@@ -186,7 +186,10 @@ impl Look<'_> {
         let (what, detail) = match (&entry, key) {
             (Some(entry), _) => ("moved on chain, not settled here", format!("the ledger says {}", entry.state.name())),
             (None, Some(_)) => ("moved on chain, not in the ledger", "by an authorization that is unknown here".into()),
-            (None, None) => ("moved on chain, not in the ledger", "no authorization moved it: a plain transfer".into()),
+            (None, None) => (
+                "moved on chain, not in the ledger",
+                "no authorization is seen to have moved it: a plain transfer, perhaps".into(),
+            ),
         };
         Ok(Difference {
             what,

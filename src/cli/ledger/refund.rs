@@ -5,7 +5,7 @@ use clap::Args;
 use super::super::words::{explain, moment};
 use super::super::{Shape, Verdict};
 use super::list::{each, json};
-use super::{Ended, Hand, Place, chain};
+use super::{Ended, Hand, Place, chain, known};
 use crate::facilitator::chain::{Moved, Transfer};
 use crate::ledger::{Entry, Filter, Refund, RefundError, State};
 use crate::payment::{PaymentKey, TransactionHash};
@@ -67,11 +67,7 @@ pub(super) struct Record {
 impl Record {
     pub(super) async fn run(self) -> Ended {
         let ledger = self.place.amend(self.hand.author()).await?;
-        let found = ledger.store().load(self.key).await.map_err(|error| explain(&error))?;
-        let Some(found) = found else {
-            eprintln!("the ledger knows no payment {}", self.key);
-            return Ok(Verdict::No);
-        };
+        let Some(found) = known(self.key, ledger.store().load(self.key).await)? else { return Ok(Verdict::No) };
         let offer = &found.entry.sale.payment.offer;
         let chain = chain::required(&self.place, &offer.network)?;
         let moved = chain.moved_by(self.tx, offer.asset.address).await.map_err(|error| explain(&error))?;

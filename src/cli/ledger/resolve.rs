@@ -4,7 +4,7 @@ use clap::{ArgGroup, Args};
 
 use super::super::Verdict;
 use super::super::words::explain;
-use super::{Ended, Hand, Place, chain};
+use super::{Ended, Hand, Place, chain, known};
 use crate::facilitator::chain::{Chain, Found, Verdict as OnChain};
 use crate::gate::claims_of;
 use crate::ledger::{Entry, FileError, State, Unsettled};
@@ -44,11 +44,7 @@ enum Check {
 impl Resolve {
     pub(super) async fn run(self) -> Ended {
         let ledger = self.place.amend(self.hand.author()).await?;
-        let found = ledger.store().load(self.key).await.map_err(|error| explain(&error))?;
-        let Some(found) = found else {
-            eprintln!("the ledger knows no payment {}", self.key);
-            return Ok(Verdict::No);
-        };
+        let Some(found) = known(self.key, ledger.store().load(self.key).await)? else { return Ok(Verdict::No) };
         if !matches!(found.entry.state, State::Settling { .. }) {
             eprintln!("nothing is unknown about this payment: it is {}", found.entry.state.name());
             return Ok(Verdict::No);

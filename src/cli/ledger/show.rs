@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::super::words::{explain, instant, moment};
 use super::super::{Shape, Verdict};
 use super::list::json;
-use super::{Ended, Place};
+use super::{Ended, Place, known};
 use crate::ledger::evidence::{Body, Record};
 use crate::ledger::{Delivery, Entry, State};
 use crate::payment::PaymentKey;
@@ -25,11 +25,7 @@ pub(super) struct Show {
 impl Show {
     pub(super) async fn run(self) -> Ended {
         let archive = self.place.look().await?;
-        let found = archive.load(self.key).await.map_err(|error| explain(&error))?;
-        let Some(found) = found else {
-            eprintln!("the ledger knows no payment {}", self.key);
-            return Ok(Verdict::No);
-        };
+        let Some(found) = known(self.key, archive.load(self.key).await)? else { return Ok(Verdict::No) };
         // The entry itself is worth showing even when its evidence cannot be read.
         let story = archive.story(self.key).await.unwrap_or_else(|error| {
             eprintln!("its evidence cannot be read: {}", explain(&error));

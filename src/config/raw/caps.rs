@@ -10,6 +10,7 @@ pub(in crate::config) struct Caps {
     pub max_price: Option<Text>,
     pub unsettled_total: Option<Text>,
     pub unsettled_per_payer: Option<Text>,
+    pub per_payer_per_day: Option<Text>,
 }
 
 pub(super) fn caps(file: &Fields<'_>, mistakes: &mut Mistakes) -> Caps {
@@ -18,5 +19,6 @@ pub(super) fn caps(file: &Fields<'_>, mistakes: &mut Mistakes) -> Caps {
         max_price: fields.text("max_price", mistakes),
         unsettled_total: fields.text("unsettled_total", mistakes),
         unsettled_per_payer: fields.text("unsettled_per_payer", mistakes),
+        per_payer_per_day: fields.text("per_payer_per_day", mistakes),
     }
 }

@@ -5,12 +5,14 @@ mod facilitators;
 mod fields;
 mod networks;
 mod routes;
+mod screening;
 
 pub(super) use caps::Caps;
 pub(super) use facilitators::{Auth, Breaker, Facilitator, Local, Signer};
 pub(super) use fields::{either, listed, nearest, not_supported};
 pub(super) use networks::{Asset, Confirmations, Network, PayTo, Payee};
 pub(super) use routes::{Charge, Defaults, Host, Limits, Price, Route, RoutePayTo};
+pub(super) use screening::{Clients, Countries, List, Screening, Words};
 
 use super::codes;
 use super::keys;
@@ -33,6 +35,7 @@ pub(super) struct File {
     pub facilitators: Option<Vec<Facilitator>>,
     pub breaker: Breaker,
     pub caps: Caps,
+    pub screening: Screening,
     pub ledger: Option<Ledger>,
     pub defaults: Defaults,
     pub routes: Option<Vec<Route>>,
@@ -102,6 +105,7 @@ pub(super) fn read(root: &Node, mistakes: &mut Mistakes) -> Option<File> {
         facilitators: facilitators::facilitators(&file, mistakes),
         breaker: facilitators::breaker(&file, mistakes),
         caps: caps::caps(&file, mistakes),
+        screening: screening::screening(&file, mistakes),
         ledger: file.node("ledger", mistakes).and_then(|node| ledger(node, mistakes)),
         defaults: routes::defaults(&file, mistakes),
         routes: routes::routes(&file, mistakes),

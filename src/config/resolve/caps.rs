@@ -29,6 +29,7 @@ pub(super) struct Caps {
     max_price: Option<Cap>,
     total: Option<Cap>,
     per_payer: Option<Cap>,
+    per_day: Option<Cap>,
 }
 
 impl Caps {
@@ -42,16 +43,18 @@ impl Caps {
             },
             total: raw.unsettled_total.as_ref().and_then(|text| cap(text, mistakes)),
             per_payer: raw.unsettled_per_payer.as_ref().and_then(|text| cap(text, mistakes)),
+            per_day: raw.per_payer_per_day.as_ref().and_then(|text| cap(text, mistakes)),
         }
     }
 
     /// What the gate holds payments against.
-    pub(super) fn unsettled(&self) -> rails::Caps {
-        rails::Caps { total: self.total.map(|cap| cap.most), per_payer: self.per_payer.map(|cap| cap.most) }
+    pub(super) fn held(&self) -> rails::Caps {
+        let most = |cap: Option<Cap>| cap.map(|cap| cap.most);
+        rails::Caps { total: most(self.total), per_payer: most(self.per_payer), per_payer_per_day: most(self.per_day) }
     }
 
-    /// Notes every route whose price is above a cap: above `max_price` it is probably a slip, and above a cap on what is
-    /// unsettled it could never be sold.
+    /// Notes every route whose price is above a cap: above `max_price` it is probably a slip, and above another cap it
+    /// could never be sold.
     pub(super) fn check(&self, tariff: &Tariff, places: &HashMap<(u32, u32), Span>, mistakes: &mut Mistakes) {
         for route in tariff.routes() {
             let Some(dearest) = dearest(route) else { continue };
@@ -60,6 +63,7 @@ impl Caps {
                 ("max_price", self.max_price),
                 ("unsettled_total", self.total),
                 ("unsettled_per_payer", self.per_payer),
+                ("per_payer_per_day", self.per_day),
             ];
             for (name, cap) in named {
                 if let Some(cap) = cap.filter(|cap| dearest > cap.most) {

@@ -13,6 +13,7 @@ mod price;
 mod reference;
 mod routes;
 mod scalar;
+mod screening;
 mod signer;
 mod tables;
 mod upstreams;
@@ -21,6 +22,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::lists::ListFile;
 use super::mistake::{Mistake, Mistakes};
 use super::report::Money;
 use super::source::Source;
@@ -36,19 +38,29 @@ pub(super) struct Surroundings<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<String>,
 }
 
+/// What a file means.
+pub(super) struct Meaning {
+    /// `None` when there are errors.
+    pub config: Option<Config>,
+    pub money: Money,
+    /// The lists that it names, usable or not.
+    pub lists: Vec<ListFile>,
+}
+
 /// Gives a file its meaning; no `Config` when there are errors, all of which are in `mistakes`.
 pub(super) fn resolve(
     file: &raw::File,
     source: &Source,
     around: &Surroundings<'_>,
     mistakes: &mut Mistakes,
-) -> (Option<Config>, Money) {
+) -> Meaning {
     version(file, mistakes);
     let chains = Chains::of(&file.networks, around, mistakes);
     let payees = Payees::of(file, &chains, mistakes);
     let facilitators = facilitators::resolve(file, &chains, &payees, around, mistakes);
     let breaker = facilitators::breaker(&file.breaker, mistakes);
     let caps = caps::Caps::of(&file.caps, mistakes);
+    let (screening, lists) = screening::resolve(&file.screening, around, mistakes);
     let mut upstreams = upstreams::Upstreams::of(&file.upstreams, around, mistakes);
     let mut collected = Whose::default();
     let tables =
@@ -58,23 +70,24 @@ pub(super) fn resolve(
     let boot = boot::resolve(file, &payees, around, mistakes);
     let log = log(&file.log, mistakes);
     let money = payees.money();
-    let (Some(tariff), Some(boot), Some(log), Some(breaker), 0) = (tariff, boot, log, breaker, mistakes.errors())
-    else {
-        return (None, money);
+    let resolved = (tariff, boot, log, breaker, screening, mistakes.errors());
+    let (Some(tariff), Some(boot), Some(log), Some(breaker), Some(screening), 0) = resolved else {
+        return Meaning { config: None, money, lists };
     };
     let live = Live {
         tariff: Arc::new(tariff),
         upstreams: upstreams.into_configs(),
         facilitators: facilitators.into_iter().map(|facilitator| facilitator.config).collect(),
         breaker,
-        caps: caps.unsettled(),
+        caps: caps.held(),
+        screening: Arc::new(screening),
         nodes: chains.nodes(),
         confirmations: chains.depths(),
         log,
         live_networks: payees.live_networks(),
         sandbox: payees.sandbox(),
     };
-    (Some(Config { boot, live }), money)
+    Meaning { config: Some(Config { boot, live }), money, lists }
 }
 
 fn version(file: &raw::File, mistakes: &mut Mistakes) {

@@ -135,3 +135,66 @@ async fn a_dropped_wait_loses_no_event() {
     }
     assert!(changes(&mut watcher).await);
 }
+
+/// A file that names this list.
+fn with_list(directory: &Path, list: &str) -> (Watcher, PathBuf) {
+    let (path, list) = (directory.join("gateway.yaml"), directory.join(list));
+    fs::write(&path, "one").unwrap();
+    let mut watcher = watch(&path, "one");
+    watcher.follow(&[ListFile::look(&list)]);
+    (watcher, list)
+}
+
+#[tokio::test]
+async fn s35_a_list_that_is_written_renamed_over_touched_or_gone_is_a_change() {
+    let directory = tempfile::tempdir().expect("a directory for the test");
+    let elsewhere = tempfile::tempdir_in(directory.path()).expect("a directory for the test");
+    let place = elsewhere.path().join("list.txt");
+    fs::write(&place, "one\n").unwrap();
+    let (mut watcher, list) = with_list(directory.path(), place.to_str().expect("a plain name"));
+    assert!(stays(&mut watcher).await);
+    fs::write(&list, "two\n").unwrap();
+    assert!(changes(&mut watcher).await, "a write went unnoticed");
+    fs::write(list.with_extension("new"), "two\n").unwrap();
+    fs::rename(list.with_extension("new"), &list).unwrap();
+    assert!(changes(&mut watcher).await, "a replacement with the same content is a younger list");
+    let file = fs::File::options().append(true).open(&list).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    drop(file);
+    assert!(changes(&mut watcher).await, "its age went unnoticed");
+    fs::remove_file(&list).unwrap();
+    assert!(changes(&mut watcher).await, "nobody hears that it is gone");
+    assert!(stays(&mut watcher).await, "it is gone once");
+    fs::write(&list, "three\n").unwrap();
+    assert!(changes(&mut watcher).await, "it is back");
+}
+
+#[tokio::test]
+async fn s35_a_list_that_is_half_written_is_waited_for() {
+    let directory = tempfile::tempdir().expect("a directory for the test");
+    let (mut watcher, list) = with_list(directory.path(), "list.txt");
+    fs::write(&list, "0x11\n0x2").unwrap();
+    assert!(stays(&mut watcher).await, "the first half of an address was taken for one");
+    fs::write(&list, "0x11\n0x22\n").unwrap();
+    assert!(changes(&mut watcher).await);
+}
+
+#[tokio::test]
+async fn s35_a_configmap_swap_of_a_list_is_a_change_every_time() {
+    use std::os::unix::fs::symlink;
+    let directory = tempfile::tempdir().expect("a directory for the test");
+    let at = |name: &str| directory.path().join(name);
+    let post = |version: &str| {
+        fs::create_dir(at(&format!("..{version}"))).unwrap();
+        fs::write(at(&format!("..{version}/list.txt")), "the same\n").unwrap();
+        symlink(format!("..{version}"), at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+    };
+    post("one");
+    symlink("..data/list.txt", at("list.txt")).unwrap();
+    let (mut watcher, _) = with_list(directory.path(), "list.txt");
+    for version in ["two", "three"] {
+        post(version);
+        assert!(changes(&mut watcher).await, "{version} went unnoticed");
+    }
+}

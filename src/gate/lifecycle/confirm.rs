@@ -25,7 +25,7 @@ impl Reserved<'_> {
     /// Whoever answers first, in the order of the file, decides: verifying moves nothing, so of those that do not
     /// answer any number may be asked.
     async fn verify(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
-        let Self { visit, payment, lease } = self;
+        let Self { visit, payment, lease, attending } = self;
         let dialect = payment.dialect;
         let payment = Arc::new(payment);
         // However many are asked: the payment is held for no longer than its route allows the request.
@@ -40,10 +40,10 @@ impl Reserved<'_> {
         for facilitator in candidates {
             let Ok(verdict) = timeout_at(deadline, facilitator.verify(&payment)).await else { break };
             match verdict {
-                Ok(()) => return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator, hold })),
+                Ok(()) => return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator, hold, attending })),
                 // Somebody else may have submitted what the payer signed, after we took it: then it is paid (S18).
                 Err(VerifyError::Declined(decline)) if decline.nonce_used() && facilitator.sees_chain() => {
-                    let confirmed = Confirmed { payment, lease, facilitator, hold };
+                    let confirmed = Confirmed { payment, lease, facilitator, hold, attending };
                     return gate.settled_by_others(confirmed).await.map(Admission::Settled);
                 }
                 // Nobody here can look. Money may have moved, to us perhaps, so nobody is asked for more (I4).
@@ -73,7 +73,7 @@ impl Reserved<'_> {
     /// Settles at the first, in the order of the file, that something can be sent to. As soon as it is not certain
     /// that nothing was sent, nobody else is ever asked (S13).
     async fn settle(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
-        let Self { visit, payment, mut lease } = self;
+        let Self { visit, payment, mut lease, attending } = self;
         let (dialect, payment) = (payment.dialect, Arc::new(payment));
         for (at, facilitator) in candidates.iter().enumerate() {
             let facilitator = Arc::clone(facilitator);
@@ -85,7 +85,8 @@ impl Reserved<'_> {
                 }
             };
             let sale = Arc::clone(lease.sale());
-            let confirmed = Confirmed { payment: Arc::clone(&payment), lease, facilitator, hold };
+            let attending = Arc::clone(&attending);
+            let confirmed = Confirmed { payment: Arc::clone(&payment), lease, facilitator, hold, attending };
             match gate.settle(confirmed).await {
                 // Of all refusals this one alone says that nothing was sent, and it is said only after the ledger has
                 // let the payment go. So it is taken anew, like any payment, and the next one is asked.

@@ -8,13 +8,15 @@ use std::collections::HashMap;
 use crate::payment::{Offer, Payment, PaymentKey};
 use crate::primitives::{Dollars, Payer, Timestamp};
 
-/// How much may be unsettled at a time. Counts what is pegged to the dollar.
+/// How much may be unsettled at a time, and spent in a day. Counts what is pegged to the dollar.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Caps {
     /// Of everybody together.
     pub total: Option<Dollars>,
     /// Of one payer.
     pub per_payer: Option<Dollars>,
+    /// What one payer may spend in a day of UTC. The ledger counts it, because replicas share it.
+    pub per_payer_per_day: Option<Dollars>,
 }
 
 /// Which cap has no room.
@@ -46,6 +48,7 @@ pub(super) struct Exposure {
 }
 
 impl Caps {
+    /// Whether any amount may be unsettled.
     pub(super) fn is_none(&self) -> bool {
         self.total.is_none() && self.per_payer.is_none()
     }
@@ -143,7 +146,7 @@ mod tests {
     fn room(count: u8) -> (Caps, Caps) {
         let one = price(&payment(1).1.offer).expect("it is paid in dollars");
         let most = (0..count).fold(Dollars::default(), |sum, _| sum.plus(one));
-        (Caps { total: Some(most), per_payer: None }, Caps { total: None, per_payer: Some(most) })
+        (Caps { total: Some(most), ..Caps::default() }, Caps { per_payer: Some(most), ..Caps::default() })
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! Rails: when a route takes no payment although it has a price. A closed rail is 503, never free (S65).
+//! Rails: when a route takes no payment although it has a price, and from whom it never does. A closed rail is 503,
+//! never free (S65); whom a rail keeps out hears 403 (S35).
 //!
 //! A rail is looked at twice. Whoever asks for a price hears 503 instead of an offer; a payment that is presented all
 //! the same is turned back before it is reserved. What was already paid is still served, and what is under way ends.
 
 mod exposure;
 mod pauses;
+pub mod screening;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +20,7 @@ use super::{Admission, Event, Gate, Refusal, Visit};
 
 pub use exposure::{Cap, Caps};
 pub use pauses::{ChangeError, MOST_ROUTES, MOST_WORDS, Pause, Pauses, Scope};
+pub use screening::{Screened, Screening};
 
 use exposure::{Exposure, price};
 
@@ -37,11 +40,6 @@ pub struct Rails {
 }
 
 impl Rails {
-    /// Holds payments against other caps from now on.
-    pub fn cap(&self, caps: Caps) {
-        self.caps.store(caps.into());
-    }
-
     /// Why this route asks for no payment now.
     pub(super) fn bar(&self, visit: &Visit<'_>, dialect: Option<Dialect>) -> Option<Refusal> {
         if self.pauses.load().of(&visit.route.key).is_some() {
@@ -83,6 +81,12 @@ impl Rails {
 }
 
 impl Gate {
+    /// Holds payments against other caps from now on.
+    pub fn cap(&self, caps: Caps) {
+        self.ledger.allow_per_day(caps.per_payer_per_day);
+        self.rails.caps.store(caps.into());
+    }
+
     /// Lets a confirmed payment go on if the caps still have room for it. They had when it came; of those that came
     /// with it, others may have been confirmed first. Before that nothing is counted: a signature costs nothing, and
     /// whoever makes many without money would close the shop.

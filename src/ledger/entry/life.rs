@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Delivery, Entry, Sale, State};
+use super::{Answer, Day, Delivery, Entry, Sale, State};
 use crate::payment::{Receipt, SettleMode, TransactionHash};
 use crate::primitives::{AtomicAmount, Timestamp};
 
@@ -15,6 +15,8 @@ pub enum Event {
         sale: Arc<Sale>,
         /// When the hold lapses by itself.
         until: Timestamp,
+        /// Whether it counts towards what its payer may spend in a day.
+        counts: bool,
     },
     /// The holder lets go; nobody was charged. Counted when its request had been forwarded (S73).
     Release {
@@ -138,16 +140,18 @@ impl Entry {
     /// When the event does not fit the state. Then the entry stays as it is.
     pub fn apply(current: Option<Self>, event: Event, now: Timestamp) -> Result<Self, Conflict> {
         let Some(mut entry) = current else {
-            let Event::Reserve { sale, until } = event else { return Err(Conflict) };
+            let Event::Reserve { sale, until, counts } = event else { return Err(Conflict) };
             let state = State::Reserved { until };
-            return Ok(Self { sale, state, releases: 0, redemptions: 0, created: now, updated: now });
+            let day = counts.then(|| Day::of(now));
+            return Ok(Self { sale, state, releases: 0, redemptions: 0, day, created: now, updated: now });
         };
         entry.state = match (entry.state, event) {
             (State::Reserved { until: held }, Event::Reserve { .. }) if now < held => return Err(Conflict),
-            (was @ (State::Released | State::Reserved { .. }), Event::Reserve { sale, until }) => {
+            (was @ (State::Released | State::Reserved { .. }), Event::Reserve { sale, until, counts }) => {
                 // A hold that lapsed was never let go, so nothing has counted it yet (S73).
                 entry.releases = entry.releases.saturating_add(u32::from(was != State::Released));
                 entry.sale = sale;
+                entry.day = counts.then(|| Day::of(now));
                 State::Reserved { until }
             }
             (State::Reserved { .. }, Event::Release { counted: false, .. }) => State::Released,
@@ -196,6 +200,10 @@ impl Entry {
             }
             _ => return Err(Conflict),
         };
+        // Nobody was charged.
+        if matches!(entry.state, State::Released | State::Exhausted) {
+            entry.day = None;
+        }
         entry.updated = now;
         Ok(entry)
     }

@@ -91,7 +91,7 @@ const fn name(event: &Event) -> &'static str {
 
 fn details(event: &Event) -> Value {
     match event {
-        Event::Reserve { sale, until } => terms(sale, *until),
+        Event::Reserve { sale, until, .. } => terms(sale, *until),
         Event::Release { counted, .. } => json!({ "counted": counted }),
         Event::Begin { facilitator, transaction, check_at } => {
             json!({ "facilitator": facilitator, "transaction": transaction, "check_at": check_at })

@@ -26,7 +26,9 @@ use zeroize::Zeroize;
 use super::columns::{decode, moment, payer, version};
 use super::evidence::{ChainId, Extent, Record, Standing};
 use super::store::LEFT_OPEN;
-use super::{Archive, CellSwap, Census, Chore, Filter, Purpose, Store, StoreError, Swap, Version, Versioned, Write};
+use super::{
+    Archive, CellSwap, Census, Chore, Day, Filter, Purpose, Store, StoreError, Swap, Version, Versioned, Write,
+};
 use crate::payment::PaymentKey;
 use crate::primitives::{Payer, Secret, Timestamp};
 use connections::{Connections, Use};
@@ -145,6 +147,7 @@ impl Store for Postgres {
             match writing.write(&self.0).await? {
                 Written::Applied => return Ok(Swap::Applied(writing.version())),
                 Written::Claimed(owner) => return Ok(Swap::Claimed(owner)),
+                Written::Overspent => return Ok(Swap::Overspent),
                 Written::Beaten => {}
             }
             let standing = self.load(write.key).await?;
@@ -195,6 +198,8 @@ impl Store for Postgres {
                 break;
             }
         }
+        let old = "DELETE FROM tollhouse_spent WHERE day < $1";
+        self.0.execute(old, &[&Day::of(before).before().number()]).await?;
         evidence::cut(&self.0).await?;
         Ok(forgotten)
     }

@@ -13,10 +13,20 @@ pub(super) const SCHEMA: i64 = STEPS.len() as i64;
 /// How an empty database becomes a ledger, and an older ledger a current one. A step is never changed once released.
 ///
 /// Each only adds, so replicas of the version before may go on while the first new one starts.
-const STEPS: [&str; 2] = [TABLES, evidence::TABLES];
+const STEPS: [&str; 3] = [TABLES, evidence::TABLES, SPENT];
 
 /// The step that gives a ledger its chains.
 const CHAINS: i64 = 2;
+
+/// What each payer spends in a day, in millionths of a dollar. The day comes first, so that old ones lie together.
+const SPENT: &str = "
+    CREATE TABLE tollhouse_spent (
+        day BIGINT NOT NULL,
+        payer TEXT NOT NULL,
+        amount BIGINT NOT NULL,
+        PRIMARY KEY (day, payer)
+    );
+";
 
 /// Names begin with `tollhouse_`, so that the database may hold other things. The entry itself stands in `entry` as
 /// JSON; the other columns repeat what people and chores look for. Moments are milliseconds since the epoch.

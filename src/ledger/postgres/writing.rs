@@ -6,7 +6,7 @@ use tokio_postgres::types::ToSql;
 
 use super::super::columns::{Columns, moment};
 use super::super::evidence::{Body, Content};
-use super::super::{Claimed, StoreError, Version, Write};
+use super::super::{Claimed, Spending, StoreError, Version, Write};
 use super::connections::{Connections, Lent, Tries, within};
 use super::evidence;
 use super::failure::Failure;
@@ -39,6 +39,8 @@ pub(super) enum Written {
     /// What it expected does not stand, or did not at that moment.
     Beaten,
     Claimed(PaymentKey),
+    /// Its payer has no room left on that day.
+    Overspent,
 }
 
 /// An entry about to be written.
@@ -49,6 +51,7 @@ pub(super) struct Writing<'w> {
     version: i64,
     next: Columns,
     claims: &'w [Claimed],
+    spending: Option<Spending>,
     /// What goes on record.
     said: Content,
 }
@@ -56,12 +59,12 @@ pub(super) struct Writing<'w> {
 impl<'w> Writing<'w> {
     /// Everything that needs no database is done here.
     pub(super) fn of(write: &'w Write<'_>) -> Result<Self, StoreError> {
-        let Write { key, expected, claims, .. } = write;
+        let Write { key, expected, claims, spending, .. } = write;
         let version = expected.map_or(1, |version| version + 1);
         let next = Columns::of(write.next)?;
         let said = Body::of(write.step, *key, version, &next.entry)?;
         let (bytes, expected, version) = (key.as_bytes(), expected.map(Version::cast_signed), version.cast_signed());
-        Ok(Self { key: *key, bytes, expected, version, next, claims, said })
+        Ok(Self { key: *key, bytes, expected, version, next, claims, spending: *spending, said })
     }
 
     /// The version that it gets.
@@ -89,15 +92,47 @@ impl<'w> Writing<'w> {
             transaction.rollback().await?;
             return Ok(Written::Beaten);
         }
+        if let Some(spending) = &self.spending
+            && !self.spend(&transaction, spending).await?
+        {
+            transaction.rollback().await?;
+            return Ok(Written::Overspent);
+        }
         let ended = if self.claims.is_empty() { Written::Applied } else { self.take_facts(&transaction).await? };
         match ended {
             Written::Applied => {
                 evidence::append(&transaction, self.key, self.version, &self.said).await?;
                 transaction.commit().await?;
             }
-            Written::Beaten | Written::Claimed(_) => transaction.rollback().await?,
+            Written::Beaten | Written::Claimed(_) | Written::Overspent => transaction.rollback().await?,
         }
         Ok(ended)
+    }
+
+    /// Takes room of a day, and frees room of another one; whether there was room. Payments of one payer take turns here
+    /// until their transactions end: what the later one sees is what the earlier one left.
+    async fn spend(&self, transaction: &Transaction<'_>, spending: &Spending) -> Result<bool, Failure> {
+        let payer = &self.next.payer;
+        if let Some(used) = &spending.used {
+            let Some(so_far) = used.so_far() else { return Ok(false) };
+            let take = transaction
+                .prepare_cached(
+                    "INSERT INTO tollhouse_spent AS stands (day, payer, amount) VALUES ($1, $2, $3)
+                     ON CONFLICT (day, payer) DO UPDATE SET amount = stands.amount + excluded.amount
+                     WHERE stands.amount <= $4",
+                )
+                .await?;
+            let (day, amount, so_far) = (used.day.number(), used.amount.cast_signed(), so_far.cast_signed());
+            if transaction.execute(&take, &[&day, payer, &amount, &so_far]).await? == 0 {
+                return Ok(false);
+            }
+        }
+        if let Some((day, amount)) = spending.freed {
+            let free = "UPDATE tollhouse_spent SET amount = GREATEST(amount - $3, 0) WHERE day = $1 AND payer = $2";
+            let free = transaction.prepare_cached(free).await?;
+            transaction.execute(&free, &[&day.number(), payer, &amount.cast_signed()]).await?;
+        }
+        Ok(true)
     }
 
     async fn take_facts(&self, transaction: &Transaction<'_>) -> Result<Written, Failure> {

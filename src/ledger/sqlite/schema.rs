@@ -19,8 +19,13 @@ const SCHEMA: i64 = STEPS.len() as i64;
 /// How an empty file becomes a ledger, and an older ledger a current one. A step is never changed once released.
 ///
 /// Each only adds, so a process of the version before may go on with a file that was brought up to date (S68).
-const STEPS: [Change; 4] =
-    [|db| db.execute_batch(ENTRIES), |db| db.execute_batch(CELLS), evidence::begin, |db| db.execute_batch(LEFT_OPEN)];
+const STEPS: [Change; 5] = [
+    |db| db.execute_batch(ENTRIES),
+    |db| db.execute_batch(CELLS),
+    evidence::begin,
+    |db| db.execute_batch(LEFT_OPEN),
+    |db| db.execute_batch(SPENT),
+];
 
 /// One step.
 type Change = fn(&Connection) -> rusqlite::Result<()>;
@@ -35,6 +40,16 @@ const TURN: Duration = Duration::from_millis(10);
 
 /// What a payer's payments left open is asked for with every fresh payment.
 const LEFT_OPEN: &str = "CREATE INDEX entries_left_open ON entries (payer) WHERE state IN ('settling', 'undelivered');";
+
+/// What each payer spends in a day, in millionths of a dollar. The day comes first, so that old ones lie together.
+const SPENT: &str = "
+    CREATE TABLE spent (
+        day INTEGER NOT NULL,
+        payer TEXT NOT NULL,
+        amount INTEGER NOT NULL,
+        PRIMARY KEY (day, payer)
+    ) STRICT, WITHOUT ROWID;
+";
 
 /// The entry itself stands in `entry` as JSON; the other columns repeat what people and `overdue` look for. Moments
 /// are milliseconds since the epoch.

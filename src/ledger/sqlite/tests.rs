@@ -19,6 +19,7 @@ fn released(number: u64) -> Entry {
         state: State::Released,
         releases: 0,
         redemptions: 0,
+        day: None,
         created: now,
         updated: now,
     }

@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::super::columns::{Columns, moment, version};
+use super::super::columns::{Columns, moment, payer, version};
 use super::super::evidence::{Body, Content};
-use super::super::{CellSwap, Claimed, StoreError, Swap, Version, Write};
+use super::super::{CellSwap, Claimed, Day, Spending, StoreError, Swap, Version, Write};
 use super::evidence;
 use super::row::{Row, cell};
 use crate::payment::PaymentKey;
@@ -20,6 +20,7 @@ pub(super) struct Swapping {
     expected: Option<Version>,
     next: Columns,
     claims: Vec<Claimed>,
+    spending: Option<Spending>,
     /// What goes on record.
     said: Content,
 }
@@ -28,13 +29,14 @@ impl Swapping {
     pub(super) fn of(write: &Write<'_>) -> Result<Self, StoreError> {
         let next = Columns::of(write.next)?;
         let said = Body::of(write.step, write.key, following(write.expected), &next.entry)?;
-        Ok(Self { key: write.key, expected: write.expected, next, claims: write.claims.to_vec(), said })
+        let Write { key, expected, claims, spending, .. } = *write;
+        Ok(Self { key, expected, next, claims: claims.to_vec(), spending, said })
     }
 
     /// The swap of the contract. The outer error is the database's and undoes all of it; the inner one says that what
     /// stands there cannot be read.
     pub(super) fn run(self, db: &Connection) -> rusqlite::Result<Result<Swap, StoreError>> {
-        let Self { key, expected, next, claims, said } = self;
+        let Self { key, expected, next, claims, spending, said } = self;
         let found = db
             .prepare_cached("SELECT version, evidence FROM entries WHERE key = ?1")?
             .query_row([key.as_bytes()], |row| Ok((version(row.get(0)?), row.get(1)?)))
@@ -56,6 +58,11 @@ impl Swapping {
             if let Some(owner) = owner.filter(|owner| *owner != key) {
                 return Ok(Ok(Swap::Claimed(owner)));
             }
+        }
+        if let Some(spending) = &spending
+            && !spend(db, spending)?
+        {
+            return Ok(Ok(Swap::Overspent));
         }
         for fact in &claims {
             db.prepare_cached("INSERT OR IGNORE INTO claims (fact, key) VALUES (?1, ?2)")?
@@ -95,6 +102,28 @@ impl Swapping {
     }
 }
 
+/// Takes room of a day, and frees room of another one. Changes nothing when there is none to take.
+fn spend(db: &Connection, spending: &Spending) -> rusqlite::Result<bool> {
+    let payer = payer(spending.payer);
+    if let Some(used) = &spending.used {
+        let Some(so_far) = used.so_far() else { return Ok(false) };
+        let taken = db
+            .prepare_cached(
+                "INSERT INTO spent (day, payer, amount) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (day, payer) DO UPDATE SET amount = amount + excluded.amount WHERE amount <= ?4",
+            )?
+            .execute(params![used.day.number(), payer, used.amount.cast_signed(), so_far.cast_signed()])?;
+        if taken == 0 {
+            return Ok(false);
+        }
+    }
+    if let Some((day, amount)) = spending.freed {
+        db.prepare_cached("UPDATE spent SET amount = max(amount - ?3, 0) WHERE day = ?1 AND payer = ?2")?
+            .execute(params![day.number(), payer, amount.cast_signed()])?;
+    }
+    Ok(true)
+}
+
 /// The version of an entry that is written over this one.
 fn following(expected: Option<Version>) -> Version {
     expected.map_or(1, |version| version + 1)
@@ -131,6 +160,7 @@ pub(super) fn prune(db: &Connection, before: Timestamp) -> rusqlite::Result<u64>
         db.prepare_cached("DELETE FROM claims WHERE key = ?1")?.execute([key])?;
         db.prepare_cached("DELETE FROM entries WHERE key = ?1")?.execute([key])?;
     }
+    db.prepare_cached("DELETE FROM spent WHERE day < ?1")?.execute([Day::of(before).before().number()])?;
     evidence::cut(db)?;
     Ok(keys.len() as u64)
 }

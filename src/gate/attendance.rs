@@ -1,0 +1,111 @@
+//! Who still waits for what their payment buys.
+//!
+//! A client that gave up is likely to try again, and a stock client then signs a fresh payment. While the earlier one
+//! may still be charged, the fresh one must not be (I4); but two clients that both wait are two purchases.
+
+use std::fmt;
+use std::sync::Arc;
+
+use alloy::primitives::B256;
+use dashmap::DashMap;
+
+use crate::payment::PaymentKey;
+use crate::primitives::Payer;
+
+/// What a request came on.
+pub trait Connection: fmt::Debug + Send + Sync {
+    /// Whether the client has closed its side.
+    fn has_left(&self) -> bool;
+}
+
+/// A payer and a digest of the identical request.
+type Errand = (Payer, B256);
+
+/// The paid requests of this process that are not over.
+#[derive(Debug, Default)]
+pub(super) struct Attendance(DashMap<Errand, Vec<Attended>>);
+
+#[derive(Debug)]
+struct Attended {
+    key: PaymentKey,
+    connection: Option<Arc<dyn Connection>>,
+}
+
+/// A paid request that is not over. It is when this is dropped.
+#[derive(Debug)]
+pub(super) struct Attending {
+    attendance: Arc<Attendance>,
+    errand: Errand,
+    key: PaymentKey,
+}
+
+impl Attendance {
+    /// A request begins under this payment.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        errand: Errand,
+        key: PaymentKey,
+        connection: Option<Arc<dyn Connection>>,
+    ) -> Arc<Attending> {
+        self.0.entry(errand).or_default().push(Attended { key, connection });
+        Arc::new(Attending { attendance: Arc::clone(self), errand, key })
+    }
+
+    /// Whether an identical request of this payer, under another payment, is being served for nobody.
+    pub(super) fn was_abandoned(&self, errand: Errand, key: PaymentKey) -> bool {
+        self.0.get(&errand).is_some_and(|requests| {
+            requests.iter().any(|request| {
+                request.key != key && request.connection.as_ref().is_some_and(|connection| connection.has_left())
+            })
+        })
+    }
+}
+
+impl Drop for Attending {
+    fn drop(&mut self) {
+        if let Some(mut requests) = self.attendance.0.get_mut(&self.errand)
+            && let Some(at) = requests.iter().position(|request| request.key == self.key)
+        {
+            requests.swap_remove(at);
+        }
+        self.attendance.0.remove_if(&self.errand, |_, requests| requests.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Caller(AtomicBool);
+
+    impl Connection for Caller {
+        fn has_left(&self) -> bool {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn key(number: u8) -> PaymentKey {
+        PaymentKey::from_bytes([number; 32])
+    }
+
+    #[test]
+    fn a_request_is_abandoned_once_its_client_has_left_and_until_it_is_over() {
+        let (attendance, caller) = (Arc::new(Attendance::default()), Arc::new(Caller::default()));
+        let errand = (Payer(Default::default()), B256::repeat_byte(1));
+        let other = (errand.0, B256::repeat_byte(2));
+        let attending = attendance.begin(errand, key(1), Some(caller.clone()));
+        let waiting = attendance.begin(errand, key(2), Some(Arc::new(Caller::default())));
+        assert!(!attendance.was_abandoned(errand, key(3)), "both wait");
+        caller.0.store(true, Ordering::Relaxed);
+        assert!(attendance.was_abandoned(errand, key(3)));
+        assert!(!attendance.was_abandoned(errand, key(1)), "it is the very payment that was left");
+        assert!(!attendance.was_abandoned(other, key(3)), "another request");
+        drop(attending);
+        assert!(!attendance.was_abandoned(errand, key(3)), "it is over");
+        drop(waiting);
+        assert!(attendance.0.is_empty());
+    }
+}
