@@ -244,7 +244,7 @@ impl<'a> Proven<'a> {
             payment,
         });
         let errand = (sale.payment.payer(), sale.request);
-        if gate.attendance.was_abandoned(errand, key) {
+        if gate.attendance.was_abandoned(errand, key) && gate.is_fresh(key, dialect).await? {
             gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
             return Err(Refusal::pending(dialect, &sale.payment, None));
         }
@@ -288,6 +288,14 @@ pub(super) fn bought_before(
         Claim::Overspent { until } => Err(Refusal::Overspent { dialect, until }),
         // Not ours to keep: the caller has refused this payment as a new one. Dropping the lease lets it go.
         Claim::Granted(_) => Err(Refusal::NoSuchOffer(dialect)),
+    }
+}
+
+impl Gate {
+    /// Whether a payment has never been presented before.
+    async fn is_fresh(&self, key: PaymentKey, dialect: Dialect) -> Result<bool, Refusal> {
+        let found = self.ledger.store().load(key).await;
+        found.map(|found| found.is_none()).map_err(|error| Refusal::ledger(Some(dialect), &error))
     }
 }
 

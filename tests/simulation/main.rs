@@ -72,6 +72,8 @@ fn seeds_that_found_a_bug_find_it_no_more() {
     explore(16_540, 1);
     // A receipt that came late named a foreign transaction, and claimed it for a payment settled in another one.
     explore(113_356, 1);
+    // A payment that was settled could not be presented while another one hung whose client had left.
+    explore(44_232, 1);
 }
 
 #[test]
