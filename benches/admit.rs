@@ -71,6 +71,7 @@ impl Stand {
             host: "localhost",
             path: "/paid",
             query: None,
+            connection: None,
             client: None,
             connection: None,
             screening: Screening::none(),

@@ -12,6 +12,7 @@ use crate::tariff::RouteKey;
 
 use super::attendance::Attending;
 use super::lifecycle::chain;
+use super::overdraft::Hold;
 use super::{Confirmed, Event, Gate, Refusal, Settled};
 
 /// How long after a facilitator's own deadline we stop waiting for it.
@@ -56,7 +57,7 @@ impl Gate {
     }
 
     async fn move_money(self: Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
-        let Confirmed { payment, lease, facilitator, attending } = confirmed;
+        let Confirmed { payment, lease, facilitator, hold, attending } = confirmed;
         let deadline = facilitator.settle_timeout() + GRACE;
         let prepared = match within(deadline, facilitator.prepare(&payment)).await {
             Ok(prepared) => prepared,
@@ -65,11 +66,13 @@ impl Gate {
         let transaction = prepared.transaction;
         let begun = self.begin(&payment, lease, &*facilitator, transaction, deadline).await?;
         let submitted = within(deadline, facilitator.submit(&payment, prepared)).await;
-        self.record(&payment, begun, &*facilitator, submitted, attending).await
+        let ended = self.record(&payment, begun, &*facilitator, submitted, attending).await;
+        count_on(hold, &ended);
+        ended
     }
 
     async fn look_for_money(self: Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
-        let Confirmed { payment, lease, facilitator, attending } = confirmed;
+        let Confirmed { payment, lease, facilitator, hold, attending } = confirmed;
         let deadline = facilitator.settle_timeout() + GRACE;
         let unresolved = Unresolved {
             payment: payment.as_ref().clone(),
@@ -84,7 +87,9 @@ impl Gate {
             Ok(Outcome::Unknown { transaction, source }) => Err(SettleError::Unknown { transaction, source }),
             Err(elapsed) => Err(SettleError::Unknown { transaction: None, source: elapsed.into() }),
         };
-        self.record(&payment, begun, &*facilitator, found, attending).await
+        let ended = self.record(&payment, begun, &*facilitator, found, attending).await;
+        count_on(hold, &ended);
+        ended
     }
 
     /// Writes down that settlement is about to be asked for; durable before anyone is asked (S21).
@@ -245,6 +250,13 @@ pub fn claims_of(payment: &Payment, receipt: &Receipt) -> Vec<Claimed> {
     fact.push(0);
     fact.extend_from_slice(receipt.transaction.as_slice());
     vec![Claimed(fact)]
+}
+
+/// What may still be moving draws on its payer until it is known (S36).
+fn count_on(hold: Option<Hold>, ended: &Result<Settled, Refusal>) {
+    if let (Some(hold), Err(Refusal::Unresolved { .. } | Refusal::LedgerUnavailable(_))) = (hold, ended) {
+        hold.keep();
+    }
 }
 
 fn declined(payment: &Payment, code: String) -> Refusal {

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Admission, Confirmed, Reserved, bought_before, chain, reserve};
 use crate::facilitator::{Facilitator, VerifyError};
-use crate::gate::{Event, Gate, Refusal};
+use crate::gate::overdraft::Hold;
+use crate::gate::{Event, Gate, Refusal, Visit};
 use crate::ledger::Claim;
-use crate::payment::SettleMode;
+use crate::payment::{Payment, PaymentKey, SettleMode};
+use crate::primitives::TransferMethod;
 
 impl Reserved<'_> {
     /// Asks whether the payment would settle. With `before_forward` it settles at once: settling is the proof.
@@ -26,18 +28,25 @@ impl Reserved<'_> {
         let Self { visit, payment, lease, attending, confirmed_by } = self;
         let dialect = payment.dialect;
         let payment = Arc::new(payment);
-        if let Some(facilitator) = confirmed_by {
-            return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator, attending }));
-        }
         // However many are asked: the payment is held for no longer than its route allows the request.
         let deadline = Instant::now() + visit.route.limits.timeout;
+        let hold = match hold_back(gate, visit, lease.key(), &payment, &candidates).await {
+            Ok(hold) => hold,
+            Err(refusal) => {
+                lease.release().await;
+                return Err(refusal);
+            }
+        };
+        if let Some(facilitator) = confirmed_by {
+            return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator, hold, attending }));
+        }
         for facilitator in candidates {
             let Ok(verdict) = timeout_at(deadline, facilitator.verify(&payment)).await else { break };
             match verdict {
-                Ok(()) => return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator, attending })),
+                Ok(()) => return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator, hold, attending })),
                 // Somebody else may have submitted what the payer signed, after we took it: then it is paid (S18).
                 Err(VerifyError::Declined(decline)) if decline.nonce_used() && facilitator.sees_chain() => {
-                    let confirmed = Confirmed { payment, lease, facilitator, attending };
+                    let confirmed = Confirmed { payment, lease, facilitator, hold, attending };
                     return gate.settled_by_others(confirmed).await.map(Admission::Settled);
                 }
                 // Nobody here can look. Money may have moved, to us perhaps, so nobody is asked for more (I4).
@@ -69,15 +78,22 @@ impl Reserved<'_> {
     async fn settle(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
         let Self { visit, payment, mut lease, attending, .. } = self;
         let (dialect, payment) = (payment.dialect, Arc::new(payment));
-        let mut candidates = candidates.into_iter().peekable();
-        while let Some(facilitator) = candidates.next() {
+        for (at, facilitator) in candidates.iter().enumerate() {
+            let facilitator = Arc::clone(facilitator);
+            let hold = match hold_back(gate, visit, lease.key(), &payment, &candidates).await {
+                Ok(hold) => hold,
+                Err(refusal) => {
+                    lease.release().await;
+                    return Err(refusal);
+                }
+            };
             let sale = Arc::clone(lease.sale());
             let attending = Arc::clone(&attending);
-            let confirmed = Confirmed { payment: Arc::clone(&payment), lease, facilitator, attending };
+            let confirmed = Confirmed { payment: Arc::clone(&payment), lease, facilitator, hold, attending };
             match gate.settle(confirmed).await {
                 // Of all refusals this one alone says that nothing was sent, and it is said only after the ledger has
                 // let the payment go. So it is taken anew, like any payment, and the next one is asked.
-                Err(Refusal::FacilitatorUnavailable(_)) if candidates.peek().is_some() => {
+                Err(Refusal::FacilitatorUnavailable(_)) if at + 1 < candidates.len() => {
                     match reserve(gate, visit, sale).await? {
                         Claim::Granted(granted) => lease = granted,
                         taken => return bought_before(gate, visit, dialect, taken),
@@ -88,5 +104,23 @@ impl Reserved<'_> {
         }
         lease.release().await;
         Err(Refusal::FacilitatorUnavailable(Some(dialect)))
+    }
+}
+
+/// Counts what the payment draws on its payer, where that is not held by the signature itself (S36).
+async fn hold_back(
+    gate: &Gate,
+    visit: &Visit<'_>,
+    key: PaymentKey,
+    payment: &Payment,
+    candidates: &[Arc<dyn Facilitator>],
+) -> Result<Option<Hold>, Refusal> {
+    match payment.authorization.method() {
+        TransferMethod::Eip3009 => Ok(None),
+        // Boxed: other payments need no room for it.
+        TransferMethod::Permit2 => {
+            let held = Box::pin(timeout(visit.route.limits.timeout, gate.hold_back(visit, key, payment, candidates)));
+            held.await.unwrap_or(Err(Refusal::FacilitatorUnavailable(Some(payment.dialect)))).map(Some)
+        }
     }
 }
