@@ -200,7 +200,7 @@ async fn s67_forgotten_payments_leave_a_chain_that_holds() {
     }
     // This one opens nothing and is forgotten first, out of the middle of the chain.
     let mut brief = sale(9);
-    let Authorization::Eip3009(signed) = &mut brief.payment.authorization;
+    let Authorization::Eip3009(signed) = &mut brief.payment.authorization else { panic!("it is an EIP-3009 payment") };
     signed.valid_before = U256::from(NOW.after(HOLD).as_secs());
     let Claim::Granted(lease) = house.ledger.claim(Arc::new(brief), HOLD, Replay::Redeliver).await.unwrap() else {
         panic!("a new payment was refused")
@@ -358,7 +358,7 @@ async fn a_file_from_before_there_were_records_is_taken_over_whole() {
 }
 
 fn nonce(sold: &Sale) -> Value {
-    let Authorization::Eip3009(signed) = &sold.payment.authorization;
+    let Authorization::Eip3009(signed) = &sold.payment.authorization else { panic!("it is an EIP-3009 payment") };
     serde_json::to_value(signed.nonce).unwrap()
 }
 
