@@ -176,9 +176,11 @@ impl Facilitator for Sandbox {
 
     /// Nobody has to approve anything here.
     async fn means(&self, payment: &Payment) -> Result<Option<Means>, BoxError> {
-        let balance = self.balance(payment.payer().0).units();
+        let books = self.books();
+        let balance = books.balance(payment.payer().0).units();
+        let used = books.find(&Transfer::from(&payment.authorization)).is_some();
         let asked = payment.authorization.method() == TransferMethod::Permit2;
-        Ok(asked.then_some(Means { balance, allowance: U256::MAX }))
+        Ok(asked.then_some(Means { balance, allowance: U256::MAX, used }))
     }
 
     async fn outcome(&self, unresolved: &Unresolved) -> Outcome {
