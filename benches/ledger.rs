@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tollhouse::ledger::{
-    Author, Chore, Claim, Delivered, Entry, Ledger, Limits, Purpose, Response, Sqlite, State, Store,
+    Author, Chore, Claim, Delivered, Entry, Ledger, Limits, Postgres, PostgresUrl, Purpose, Response, Sqlite, State,
+    Store,
 };
 use tollhouse::payment::Replay;
 use tollhouse::primitives::{Clock, SystemClock};
+use tollhouse::testing;
 use tollhouse::testing::sales::{receipt, sale, write};
 
 /// How many payments are under way at once.
@@ -39,8 +41,9 @@ fn main() {
     let place = std::env::var_os("TOLLHOUSE_BENCH_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     let folder = TempDir::new_in(place).expect("a folder for the ledgers");
     runtime.block_on(async {
-        throughput(folder.path()).await;
+        throughput("SQLite", Arc::new(open(&folder.path().join("throughput.db"))), "goal >= 5000 /s").await;
         single(folder.path()).await;
+        postgres().await;
         memory(folder.path()).await;
         restart(folder.path()).await;
     });
@@ -50,8 +53,8 @@ fn open(path: &Path) -> Sqlite {
     Sqlite::open(path, Purpose::Real).expect("the ledger opens")
 }
 
-fn ledger(path: &Path) -> Arc<Ledger> {
-    Ledger::of(Arc::new(open(path)), Arc::new(SystemClock), Limits::default(), Author::process("bench"))
+fn ledger(store: Arc<dyn Store>) -> Arc<Ledger> {
+    Ledger::of(store, Arc::new(SystemClock), Limits::default(), Author::process("bench"))
 }
 
 /// One payment, as the gateway sells it: reserved, settling, settled, delivered.
@@ -67,8 +70,8 @@ async fn sell(ledger: &Arc<Ledger>, number: u64) {
     delivering.end(Delivered::Done(None));
 }
 
-async fn throughput(folder: &Path) {
-    let ledger = ledger(&folder.join("throughput.db"));
+async fn throughput(name: &str, store: Arc<dyn Store>, goal: &str) {
+    let ledger = ledger(store);
     let writing = tokio::spawn(ledger.clone().tend());
     let started = Instant::now();
     let mut buyers = JoinSet::new();
@@ -85,7 +88,24 @@ async fn throughput(folder: &Path) {
     let took = started.elapsed();
     writing.abort();
     let each = (SALES * 4) as f64 / took.as_secs_f64();
-    println!("durable transitions at {IN_FLIGHT} in flight   {each:>10.0} /s      goal >= 5000 /s");
+    println!("{name}: durable transitions at {IN_FLIGHT} in flight   {each:>10.0} /s      {goal}");
+}
+
+/// The same in a PostgreSQL server on this machine, which waits for its disk.
+async fn postgres() {
+    let server = testing::Postgres::durable();
+    let schema = server.schema().await;
+    let url = PostgresUrl::parse(&schema.url, Path::new("/")).expect("a URL");
+    let store = Postgres::open(&url, Purpose::Real).await.expect("the ledger opens");
+    let mut took = Vec::with_capacity(SINGLES);
+    for number in SALES..SALES + SINGLES as u64 {
+        let entry = entry(number);
+        let started = Instant::now();
+        store.swap(write(entry.sale.payment.key(), None, &entry, &[])).await.expect("the server is up");
+        took.push(started.elapsed());
+    }
+    println!("PostgreSQL: a single transition, p50     {:>10.1} us      no goal", micros(median(took)));
+    throughput("PostgreSQL", Arc::new(store), "no goal").await;
 }
 
 /// A lone transition beside appending as many bytes to a file and waiting for the disk, in turns.
@@ -121,7 +141,7 @@ fn append(file: &mut File, bytes: &[u8]) -> Duration {
 /// What one payment that a request holds keeps in memory. A remembered one keeps almost nothing, see `restart`.
 async fn memory(folder: &Path) {
     const LIVE: u64 = 20_000;
-    let ledger = ledger(&folder.join("memory.db"));
+    let ledger = ledger(Arc::new(open(&folder.join("memory.db"))));
     let mut held = Vec::with_capacity(LIVE as usize);
     let mut claims = JoinSet::new();
     let before = resident();
@@ -172,7 +192,7 @@ async fn restart(folder: &Path) {
     // As a start does: the file is opened, its secrets are read, and the first looks are taken.
     let before = resident();
     let started = Instant::now();
-    let ledger = ledger(&path);
+    let ledger = ledger(Arc::new(open(&path)));
     ledger.store().secret("quotes").await.expect("the disk works");
     let opened = started.elapsed();
     let now = SystemClock.now();

@@ -208,7 +208,7 @@ async fn every_state_is_read_as_it_was_written(House { one, other, .. }: House) 
         settled(1, Delivery::Leased { until: NOW }).state,
         settled(1, Delivery::Partial).state,
         settled(1, Delivery::Done { answer: None }).state,
-        settled(1, Delivery::Done { answer: Some(answer) }).state,
+        settled(1, Delivery::Done { answer: Some(answer.into()) }).state,
         settled(1, Delivery::RefundDue).state,
     ];
     for (number, state) in (1..).zip(states) {
@@ -703,7 +703,8 @@ fn settling(check_at: Timestamp, transaction: Option<B256>) -> State {
 
 fn settled(number: u64, delivery: Delivery) -> Entry {
     let receipt = receipt(&sale(number), NOW);
-    let state = State::Settled { receipt, facilitator: "cdp".into(), collect_by: NOW.after(HOLD), delivery };
+    let state =
+        State::Settled { receipt: receipt.into(), facilitator: "cdp".into(), collect_by: NOW.after(HOLD), delivery };
     Entry { state, ..reserved(number) }
 }
 

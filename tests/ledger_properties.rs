@@ -46,7 +46,7 @@ fn endings() -> impl Strategy<Value = Delivered> {
         Just(Delivered::Partial),
         Just(Delivered::CutShort),
         Just(Delivered::Done(None)),
-        seconds().prop_map(|until| Delivered::Done(Some(answers(until)))),
+        seconds().prop_map(|until| Delivered::Done(Some(answers(until).into()))),
     ]
 }
 
@@ -62,7 +62,7 @@ fn events() -> impl Strategy<Value = Event> {
         seconds().prop_map(|until| Event::Look { until }),
         seconds().prop_map(|check_at| Event::StillUnknown { transaction: None, check_at }),
         (proptest::option::of(seconds()), seconds()).prop_map(|(delivering, collect_by)| Event::Settle {
-            receipt: receipt(&sale(1), collect_by),
+            receipt: receipt(&sale(1), collect_by).into(),
             delivering,
             collect_by
         }),

@@ -164,7 +164,7 @@ impl From<Notice> for Event {
 impl Event {
     /// What the ledger's word about an entry means: how a hold or a delivery ended, once that is written.
     pub(super) fn of_entry(key: PaymentKey, entry: &Entry) -> Option<Self> {
-        let route = RouteKey(entry.sale.route.as_str().into());
+        let route = RouteKey(Arc::clone(&entry.sale.route));
         let outcome = match &entry.state {
             State::Released => return Some(Self::Released { route, key, exhausted: false }),
             State::Exhausted => return Some(Self::Released { route, key, exhausted: true }),

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::ledger::{Claim, Entry, Sale, State};
+use crate::ledger::{Claim, Entry, Keyed, Sale, State};
 use crate::payment::{Chosen, ChosenNetwork, Credential, Dialect, PaymentKey};
 use crate::scheme;
 
@@ -27,19 +27,19 @@ pub(super) async fn recall(gate: &Gate, visit: &Visit<'_>, unpayable: Unpayable)
     }
     let Some(entry) = remembered(gate, visit, &credential).await? else { return Err(refusal) };
     let sale = represented(gate, visit, &credential, &entry);
-    open(gate, visit, credential.dialect, &entry.state, Arc::new(sale), refusal).await
+    open(gate, visit, credential.dialect, &entry.state, Arc::new(sale).into(), refusal).await
 }
 
 /// What a good payment still opens if we took it before, where no new one is taken; else the refusal.
 pub(super) async fn reopen(
     gate: &Gate,
     visit: &Visit<'_>,
-    sale: Arc<Sale>,
+    presented: Keyed,
     refusal: Refusal,
 ) -> Result<Admission, Refusal> {
-    let dialect = sale.payment.dialect;
-    match load(gate, dialect, sale.payment.key()).await? {
-        Some(entry) => open(gate, visit, dialect, &entry.state, sale, refusal).await,
+    let dialect = presented.sale().payment.dialect;
+    match load(gate, dialect, presented.key()).await? {
+        Some(entry) => open(gate, visit, dialect, &entry.state, presented, refusal).await,
         None => Err(refusal),
     }
 }
@@ -50,7 +50,7 @@ async fn open(
     visit: &Visit<'_>,
     dialect: Dialect,
     state: &State,
-    sale: Arc<Sale>,
+    presented: Keyed,
     refusal: Refusal,
 ) -> Result<Admission, Refusal> {
     match *state {
@@ -62,7 +62,7 @@ async fn open(
         // we refuse here cannot be charged for any more (I4).
         State::Reserved { .. } | State::Settling { .. } | State::Settled { .. } => {}
     }
-    let claim = gate.ledger.claim(sale, visit.toll.hold, visit.toll.replay).await;
+    let claim = gate.ledger.claim(presented, visit.toll.hold, visit.toll.replay).await;
     let claim = claim.map_err(|error| Refusal::ledger(Some(dialect), &error))?;
     match claim {
         Claim::Granted(lease) => {
@@ -118,7 +118,7 @@ fn represented(gate: &Gate, visit: &Visit<'_>, credential: &Credential, entry: &
     Sale {
         request: visit.digest(),
         request_line: visit.line(),
-        route: visit.route.key.0.as_ref().to_owned(),
+        route: Arc::clone(&visit.route.key.0),
         quote: quote.map(|quote| quote.digest),
         redeemable: entry.sale.redeemable,
         payment: entry.sale.payment.clone(),

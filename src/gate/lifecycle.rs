@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::facilitator::Facilitator;
-use crate::ledger::{self, Answer, Claim, Delivering, Lease, Sale};
+use crate::ledger::{self, Answer, Claim, Delivering, Keyed, Lease, Sale};
 use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, PaymentKey, Quote, Receipt, Replay};
 use crate::primitives::{AtomicAmount, Timestamp};
 use crate::scheme::{self, Mismatch};
@@ -49,7 +49,6 @@ pub(super) struct Proven<'a> {
 /// A proven payment that this request alone holds.
 pub(super) struct Reserved<'a> {
     visit: &'a Visit<'a>,
-    payment: Payment,
     lease: Lease,
     attending: Arc<Attending>,
 }
@@ -64,7 +63,6 @@ pub(super) enum Reservation<'a> {
 
 /// A payment that would settle. Whoever holds it may forward the request (`on_response`).
 pub struct Confirmed {
-    pub(super) payment: Arc<Payment>,
     pub(super) lease: Lease,
     pub(super) facilitator: Arc<dyn Facilitator>,
     /// Counts what it draws on its payer, where the payer may have signed for more than there is (S36).
@@ -236,32 +234,33 @@ impl<'a> Proven<'a> {
         // Where a settled payment opens nothing, no answer may wait to be collected: it is owed at once.
         let quote = quote.filter(|_| visit.toll.replay != Replay::Refuse);
         let sale = Arc::new(Sale {
-            route: visit.route.key.0.as_ref().to_owned(),
+            route: Arc::clone(&visit.route.key.0),
             request: visit.digest(),
             request_line: visit.line(),
             redeemable: visit.repeatable(),
             quote: quote.map(|quote| quote.digest),
             payment,
         });
+        let presented = Keyed::new(key, sale);
+        let sale = presented.sale();
         let errand = (sale.payment.payer(), sale.request);
         if gate.attendance.was_abandoned(errand, key) && gate.is_fresh(key, dialect).await? {
             gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
             return Err(Refusal::pending(dialect, &sale.payment, None));
         }
-        let earlier = gate.ledger.claim_earlier(&sale, visit.toll.replay).await;
+        let earlier = gate.ledger.claim_earlier(&presented, visit.toll.replay).await;
         if let Some(claim) = earlier.map_err(|error| Refusal::ledger(Some(dialect), &error))? {
             gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
             return bought_before(gate, visit, dialect, claim).map(Reservation::Bought);
         }
         if let Some(barred) = gate.rails.turn_back(visit, &sale.payment) {
-            return known::reopen(gate, visit, sale, barred).await.map(Reservation::Bought);
+            return Box::pin(known::reopen(gate, visit, presented, barred)).await.map(Reservation::Bought);
         }
-        let payment = sale.payment.clone();
-        match reserve(gate, visit, sale).await? {
+        match reserve(gate, visit, presented).await? {
             Claim::Granted(lease) => {
                 gate.observe(&Event::Reserved { route: visit.route.key.clone(), key: lease.key() });
                 let attending = gate.attendance.begin(errand, key, visit.connection.cloned());
-                Ok(Reservation::Held(Reserved { visit, payment, lease, attending }))
+                Ok(Reservation::Held(Reserved { visit, lease, attending }))
             }
             bought => bought_before(gate, visit, dialect, bought).map(Reservation::Bought),
         }
@@ -300,16 +299,16 @@ impl Gate {
 }
 
 /// Takes a payment's key in the ledger.
-async fn reserve(gate: &Gate, visit: &Visit<'_>, sale: Arc<Sale>) -> Result<Claim, Refusal> {
-    let dialect = sale.payment.dialect;
-    let claim = gate.ledger.claim(sale, visit.toll.hold, visit.toll.replay).await;
+async fn reserve(gate: &Gate, visit: &Visit<'_>, presented: Keyed) -> Result<Claim, Refusal> {
+    let dialect = presented.sale().payment.dialect;
+    let claim = gate.ledger.claim(presented, visit.toll.hold, visit.toll.replay).await;
     claim.map_err(|error| Refusal::ledger(Some(dialect), &error))
 }
 
 impl Confirmed {
     /// The payment.
     pub fn payment(&self) -> &Payment {
-        &self.payment
+        &self.lease.sale().payment
     }
 
     /// What the ledger remembers it by.

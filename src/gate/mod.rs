@@ -45,7 +45,7 @@ pub struct Gate {
     rails: Arc<Rails>,
     /// What is drawn on payers who may have signed for more than they have.
     overdraft: Arc<Overdraft>,
-    /// Settlements under way, each in a task of its own (S22).
+    /// Settlements under way (S22).
     settling: AtomicUsize,
     attendance: Arc<Attendance>,
 }
@@ -110,7 +110,7 @@ impl Gate {
             Ok(proven) => proven,
             // A payment that is no longer good as a new one may still be one we took: then asking for another
             // would charge twice (I4).
-            Err(unpayable) => return known::recall(self, visit, unpayable).await,
+            Err(unpayable) => return Box::pin(known::recall(self, visit, unpayable)).await,
         };
         if let Some(screened) = visit.screening.spoil(&proven.payment.offer, proven.payment.dialect) {
             return Err(self.screened(visit, screened, payer));

@@ -90,7 +90,7 @@ impl Gate {
     async fn file_finding(&self, unsettled: Unsettled, found: Outcome, checks: u32) {
         let key = unsettled.key;
         let payment = unsettled.entry.sale.payment.clone();
-        let route = RouteKey(unsettled.entry.sale.route.as_str().into());
+        let route = RouteKey(Arc::clone(&unsettled.entry.sale.route));
         match found {
             Outcome::Settled(receipt) => {
                 let settled = Event::Settled {

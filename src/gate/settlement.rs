@@ -1,8 +1,10 @@
 //! The way home: from a confirmed payment to a settled one.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::facilitator::{BoxError, Contradiction, Facilitator, Outcome, SettleError, Unresolved};
@@ -24,8 +26,8 @@ const FIRST_CHECK: Duration = Duration::from_secs(1);
 type Work = dyn Future<Output = Result<Settled, Refusal>> + Send;
 
 impl Gate {
-    /// Settles a confirmed payment. Runs in a task of its own, so neither a client that leaves nor an error on its
-    /// connection can take a half-sent settlement along (S22).
+    /// Settles a confirmed payment. What has to wait for anything does so in a task of its own, so neither a client that
+    /// leaves nor an error on its connection can take a half-sent settlement along (S22).
     ///
     /// # Errors
     /// A [`Refusal`]: 402 only if it is proven that nothing moved.
@@ -41,11 +43,16 @@ impl Gate {
     }
 
     /// Boxed: the work is large, and a task is moved several times before it is polled.
-    async fn detached(self: &Arc<Self>, work: Pin<Box<Work>>) -> Result<Settled, Refusal> {
-        let gate = Arc::clone(self);
+    async fn detached(self: &Arc<Self>, mut work: Pin<Box<Work>>) -> Result<Settled, Refusal> {
         self.settling.fetch_add(1, Ordering::AcqRel);
+        let under_way = UnderWay(Arc::clone(self));
+        // A sandbox over a ledger in memory waits for nothing. Nobody can leave in the middle of one poll, and work that
+        // is not done after it goes on in its task before this function waits for anything.
+        if let Poll::Ready(ended) = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+            return ended;
+        }
         let task = tokio::spawn(async move {
-            let _under_way = UnderWay(gate);
+            let _under_way = under_way;
             work.await
         });
         match task.await {
@@ -57,37 +64,41 @@ impl Gate {
     }
 
     async fn move_money(self: Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
-        let Confirmed { payment, lease, facilitator, hold, attending } = confirmed;
+        let Confirmed { lease, facilitator, hold, attending } = confirmed;
+        let sale = Arc::clone(lease.sale());
+        let payment = &sale.payment;
         let deadline = facilitator.settle_timeout() + GRACE;
-        let prepared = match within(deadline, facilitator.prepare(&payment)).await {
+        let prepared = match within(deadline, facilitator.prepare(payment)).await {
             Ok(prepared) => prepared,
-            Err(error) => return Err(self.not_begun(&payment, lease, error).await),
+            Err(error) => return Err(Box::pin(self.not_begun(payment, lease, error)).await),
         };
         let transaction = prepared.transaction;
-        let begun = self.begin(&payment, lease, &*facilitator, transaction, deadline).await?;
-        let submitted = within(deadline, facilitator.submit(&payment, prepared)).await;
-        let ended = self.record(&payment, begun, &*facilitator, submitted, attending).await;
+        let begun = self.begin(payment, lease, &*facilitator, transaction, deadline).await?;
+        let submitted = within(deadline, facilitator.submit(payment, prepared)).await;
+        let ended = self.record(payment, begun, &*facilitator, submitted, attending).await;
         count_on(hold, &ended);
         ended
     }
 
     async fn look_for_money(self: Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
-        let Confirmed { payment, lease, facilitator, hold, attending } = confirmed;
+        let Confirmed { lease, facilitator, hold, attending } = confirmed;
+        let sale = Arc::clone(lease.sale());
+        let payment = &sale.payment;
         let deadline = facilitator.settle_timeout() + GRACE;
         let unresolved = Unresolved {
-            payment: payment.as_ref().clone(),
+            payment: payment.clone(),
             transaction: None,
             reserved_at: lease.reserved_at(),
             since: self.clock.now(),
         };
-        let begun = self.begin(&payment, lease, &*facilitator, None, deadline).await?;
+        let begun = self.begin(payment, lease, &*facilitator, None, deadline).await?;
         let found = match tokio::time::timeout(deadline, facilitator.outcome(&unresolved)).await {
             Ok(Outcome::Settled(receipt)) => Ok(receipt),
             Ok(Outcome::NotSettled(decline)) => Err(SettleError::Declined(decline)),
             Ok(Outcome::Unknown { transaction, source }) => Err(SettleError::Unknown { transaction, source }),
             Err(elapsed) => Err(SettleError::Unknown { transaction: None, source: elapsed.into() }),
         };
-        let ended = self.record(&payment, begun, &*facilitator, found, attending).await;
+        let ended = self.record(payment, begun, &*facilitator, found, attending).await;
         count_on(hold, &ended);
         ended
     }
@@ -118,7 +129,7 @@ impl Gate {
     /// Settlement failed before anyone was asked for it.
     async fn not_begun(&self, payment: &Payment, lease: Lease, error: SettleError) -> Refusal {
         let key = lease.key();
-        let route = RouteKey(lease.sale().route.as_str().into());
+        let route = RouteKey(Arc::clone(&lease.sale().route));
         lease.release().await;
         match error {
             SettleError::Declined(decline) => {
@@ -245,11 +256,8 @@ impl Gate {
 
 /// Facts that only one payment may rest on: the transaction that is said to have settled it (S5).
 pub fn claims_of(payment: &Payment, receipt: &Receipt) -> Vec<Claimed> {
-    let mut fact = b"transaction\0".to_vec();
-    fact.extend_from_slice(payment.offer.network.id.as_str().as_bytes());
-    fact.push(0);
-    fact.extend_from_slice(receipt.transaction.as_slice());
-    vec![Claimed(fact)]
+    let network = payment.offer.network.id.as_str().as_bytes();
+    vec![Claimed([b"transaction\0", network, b"\0", receipt.transaction.as_slice()].concat())]
 }
 
 /// What may still be moving draws on its payer until it is known (S36).
@@ -269,7 +277,7 @@ fn declined(payment: &Payment, code: String) -> Refusal {
 }
 
 fn route_of(begun: &InSettlement) -> RouteKey {
-    RouteKey(begun.sale().route.as_str().into())
+    RouteKey(Arc::clone(&begun.sale().route))
 }
 
 /// A net under the facilitator's own deadlines. What did not answer is unknown, never declined.
@@ -288,3 +296,6 @@ impl Drop for UnderWay {
         self.0.settling.fetch_sub(1, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,9 +40,9 @@ pub struct Visit<'a> {
 impl Visit<'_> {
     /// What is sold, for the 402.
     pub fn resource(&self) -> Resource {
-        let query = self.query.map(|query| format!("?{query}")).unwrap_or_default();
+        let (mark, query) = self.query.map_or(("", ""), |query| ("?", query));
         Resource {
-            url: format!("{}{}{query}", self.route.public_url, self.path),
+            url: [&*self.route.public_url, self.path, mark, query].concat(),
             description: self.toll.description.clone(),
             mime_type: self.toll.mime_type.clone(),
         }
@@ -63,7 +63,7 @@ impl Visit<'_> {
 
     /// The request line for people, without the query (S63).
     pub fn line(&self) -> String {
-        format!("{} {}", self.method, self.path)
+        [self.method.as_str(), " ", self.path].concat()
     }
 
     /// Whether the backend may be asked again after it may have seen the request (S25).

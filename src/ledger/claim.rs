@@ -51,6 +51,37 @@ pub enum Claim {
     },
 }
 
+/// A sale, and what the ledger remembers its payment by: a digest that every step asks for, so it is worked out once.
+#[derive(Debug, Clone)]
+pub struct Keyed {
+    pub(super) key: PaymentKey,
+    pub(super) sale: Arc<Sale>,
+}
+
+impl Keyed {
+    /// A sale whose payment has this key.
+    pub fn new(key: PaymentKey, sale: Arc<Sale>) -> Self {
+        debug_assert_eq!(key, sale.payment.key(), "a payment has one key");
+        Self { key, sale }
+    }
+
+    /// What the ledger remembers the payment by.
+    pub fn key(&self) -> PaymentKey {
+        self.key
+    }
+
+    /// What the payment is presented for.
+    pub fn sale(&self) -> &Arc<Sale> {
+        &self.sale
+    }
+}
+
+impl From<Arc<Sale>> for Keyed {
+    fn from(sale: Arc<Sale>) -> Self {
+        Self { key: sale.payment.key(), sale }
+    }
+}
+
 /// What to do about an entry that is already there.
 enum Found {
     Say(Claim),
@@ -65,8 +96,13 @@ impl Ledger {
     ///
     /// # Errors
     /// When the store fails. Then nothing may be granted (I6).
-    pub async fn claim(self: &Arc<Self>, sale: Arc<Sale>, hold: Duration, replay: Replay) -> Result<Claim, StoreError> {
-        let key = sale.payment.key();
+    pub async fn claim(
+        self: &Arc<Self>,
+        presented: impl Into<Keyed>,
+        hold: Duration,
+        replay: Replay,
+    ) -> Result<Claim, StoreError> {
+        let Keyed { key, sale } = presented.into();
         // The common case first: a payment nobody has seen costs one round trip.
         let mut seen: Option<Versioned> = None;
         for _ in 0..RACES {
@@ -128,7 +164,7 @@ impl Ledger {
             }
             State::Settling { .. } => Found::Say(Claim::Unresolved { entry: entry.clone() }),
             State::Settled { receipt, collect_by, delivery, .. } => {
-                let spent = || Found::Say(Claim::Spent { receipt: Some(receipt.clone()) });
+                let spent = || Found::Say(Claim::Spent { receipt: Some(Receipt::clone(receipt)) });
                 if replay == Replay::Refuse || !same_buyer(&entry.sale, presented) {
                     return spent();
                 }
@@ -147,7 +183,7 @@ impl Ledger {
                         })
                     }
                     Delivery::Done { answer: Some(answer) } if replay == Replay::SameAnswer && now < answer.until => {
-                        Found::Say(Claim::Repeat { answer: answer.clone(), receipt: receipt.clone() })
+                        Found::Say(Claim::Repeat { answer: Answer::clone(answer), receipt: Receipt::clone(receipt) })
                     }
                     Delivery::Done { .. } | Delivery::Partial | Delivery::RefundDue | Delivery::Refunded { .. } => {
                         spent()
@@ -161,13 +197,13 @@ impl Ledger {
     pub(super) fn granted(self: &Arc<Self>, key: PaymentKey, seen: Versioned) -> Claim {
         match &seen.entry.state {
             State::Settled { receipt, delivery, .. } => {
-                let receipt = receipt.clone();
+                let receipt = Arc::clone(receipt);
                 if matches!(delivery, Delivery::Leased { .. }) {
                     return Claim::Redeem(Delivering::new(self.clone(), key, seen, receipt, false));
                 }
                 self.front.notice(key, &seen.entry);
                 self.tell(key, &seen.entry);
-                Claim::Spent { receipt: Some(receipt) }
+                Claim::Spent { receipt: Some(Receipt::clone(&receipt)) }
             }
             State::Exhausted => {
                 self.front.notice(key, &seen.entry);

@@ -25,7 +25,7 @@ impl Columns {
         let payment = &entry.sale.payment;
         Ok(Self {
             state: entry.state.name(),
-            route: entry.sale.route.clone(),
+            route: entry.sale.route.to_string(),
             payer: payer(payment.payer()),
             network: payment.offer.network.id.as_str().to_owned(),
             asset: format!("{:#x}", payment.offer.asset.address),

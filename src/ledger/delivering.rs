@@ -15,7 +15,7 @@ pub struct Delivering {
     ledger: Arc<Ledger>,
     key: PaymentKey,
     seen: Versioned,
-    receipt: Receipt,
+    receipt: Arc<Receipt>,
     forwarded: bool,
     touched: bool,
     response: Option<Response>,
@@ -27,7 +27,7 @@ impl Delivering {
         ledger: Arc<Ledger>,
         key: PaymentKey,
         seen: Versioned,
-        receipt: Receipt,
+        receipt: Arc<Receipt>,
         forwarded: bool,
     ) -> Self {
         ledger.live.insert(key, seen.clone());

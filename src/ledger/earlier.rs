@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::write::Written;
-use super::{Claim, Delivery, Entry, Event, LEASE, Ledger, Sale, State, StoreError, Versioned};
+use super::{Claim, Delivery, Entry, Event, Keyed, LEASE, Ledger, State, StoreError, Versioned};
 use crate::payment::{PaymentKey, Replay};
 use crate::primitives::Timestamp;
 
@@ -21,17 +21,30 @@ impl Ledger {
     ///
     /// # Errors
     /// When the store fails. Then nothing may be granted (I6).
-    pub async fn claim_earlier(self: &Arc<Self>, fresh: &Sale, replay: Replay) -> Result<Option<Claim>, StoreError> {
-        let key = fresh.payment.key();
-        let mut open = self.store.left_open(fresh.payment.payer(), fresh.request).await?;
+    pub async fn claim_earlier(self: &Arc<Self>, fresh: &Keyed, replay: Replay) -> Result<Option<Claim>, StoreError> {
+        let open = self.store.left_open(fresh.sale.payment.payer(), fresh.sale.request).await?;
+        if open.is_empty() {
+            return Ok(None);
+        }
+        // Boxed: hardly any payment has an earlier one, and all others need no room for this.
+        Box::pin(self.claim_open(open, fresh, replay)).await
+    }
+
+    async fn claim_open(
+        self: &Arc<Self>,
+        mut open: Vec<(PaymentKey, Versioned)>,
+        fresh: &Keyed,
+        replay: Replay,
+    ) -> Result<Option<Claim>, StoreError> {
+        let Keyed { key, sale: fresh } = fresh;
         let now = self.clock.now();
         // On another network the same address may be somebody else's wallet.
         open.retain(|(earlier, found)| {
             let same_network = found.entry.sale.payment.offer.network.id == fresh.payment.offer.network.id;
-            *earlier == key
+            earlier == key
                 || (same_network && (self.owed(&found.entry, replay, now) || self.doubtful(&found.entry, now)))
         });
-        if open.is_empty() || self.store.load(key).await?.is_some() {
+        if open.is_empty() || self.store.load(*key).await?.is_some() {
             return Ok(None);
         }
         for (earlier, found) in open.iter().filter(|(_, found)| self.owed(&found.entry, replay, now)) {

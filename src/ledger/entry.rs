@@ -27,7 +27,7 @@ pub struct Sale {
     /// The terms and the signature: enough to settle or to ask again after a restart.
     pub payment: Payment,
     /// The route that is sold (S7).
-    pub route: String,
+    pub route: Arc<str>,
     /// A digest of host, method, canonical path and query: the identical request (SAFETY, "Identical request").
     pub request: B256,
     /// The request line, for people; the query is dropped.
@@ -53,7 +53,7 @@ impl Sale {
     }
 }
 
-/// What the ledger remembers of one payment.
+/// What the ledger remembers of one payment. It is copied and moved at every step, so what never changes is shared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// What it was presented for.
@@ -91,7 +91,7 @@ pub enum State {
         /// Since when.
         since: Timestamp,
         /// Who was asked; no other ever is.
-        facilitator: String,
+        facilitator: Arc<str>,
         /// The transaction, when it is known.
         transaction: Option<TransactionHash>,
         /// When reconciliation looks at it next.
@@ -102,9 +102,9 @@ pub enum State {
     /// Paid.
     Settled {
         /// The proof.
-        receipt: Receipt,
+        receipt: Arc<Receipt>,
         /// Who settled it.
-        facilitator: String,
+        facilitator: Arc<str>,
         /// Until when an answer that did not arrive may be collected.
         collect_by: Timestamp,
         /// What became of the answer.
@@ -128,7 +128,7 @@ pub enum Delivery {
     /// All of it was written.
     Done {
         /// What was answered, where the route keeps answers.
-        answer: Option<Answer>,
+        answer: Option<Arc<Answer>>,
     },
     /// The seller owes the money back.
     RefundDue,

@@ -92,7 +92,7 @@ impl Lease {
         transaction: Option<TransactionHash>,
         check_at: Timestamp,
     ) -> Result<InSettlement, BeginError> {
-        let event = Event::Begin { facilitator: facilitator.to_owned(), transaction, check_at };
+        let event = Event::Begin { facilitator: facilitator.into(), transaction, check_at };
         let held = Some((self.seen.entry.clone(), self.seen.version));
         self.begun = true;
         let ended = self.ledger.advance(self.key, held, event, &[]).await?;
@@ -183,6 +183,7 @@ impl InSettlement {
     ) -> Result<Option<Delivering>, FileError> {
         let now = self.ledger.clock.now();
         let limits = self.ledger.limits;
+        let receipt = Arc::new(receipt);
         let collect_by = now.after(limits.redeem_for);
         let event = Event::Settle { receipt: receipt.clone(), delivering: None, collect_by };
         self.outcome = Some(self.errand(event, claims.to_vec()));

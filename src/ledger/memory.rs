@@ -188,7 +188,7 @@ pub(super) fn fresh_secret() -> Result<Secret<[u8; 32]>, StoreError> {
 
 fn wanted(filter: &Filter, key: PaymentKey, entry: &Entry) -> bool {
     let sale = &entry.sale;
-    filter.route.as_ref().is_none_or(|route| *route == sale.route)
+    filter.route.as_ref().is_none_or(|route| route.as_str() == &*sale.route)
         && filter.payer.is_none_or(|payer| payer == sale.payment.payer())
         && filter.state.as_ref().is_none_or(|state| state == entry.state.name())
         && filter.from.is_none_or(|from| from <= entry.created)

@@ -38,7 +38,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 
 pub use archive::Archive;
-pub use claim::Claim;
+pub use claim::{Claim, Keyed};
 pub use delivering::Delivering;
 pub use entry::{Answer, Conflict, Delivered, Delivery, Entry, Event, Response, Sale, State};
 pub use evidence::{Author, Step};

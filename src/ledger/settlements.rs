@@ -55,7 +55,7 @@ impl Ledger {
         claims: &[Claimed],
     ) -> Result<Option<Entry>, FileError> {
         let collect_by = self.clock.now().after(self.limits.redeem_for);
-        let event = Event::Settle { receipt, delivering: None, collect_by };
+        let event = Event::Settle { receipt: receipt.into(), delivering: None, collect_by };
         self.resolve(unsettled, event, claims).await?.map_err(FileError::ClaimedBy)
     }
 

@@ -50,7 +50,10 @@ impl Desk {
     }
 
     async fn claim_earlier(&self, fresh: &Sale) -> Option<Claim> {
-        self.ledger.claim_earlier(fresh, Replay::Redeliver).await.expect("memory does not fail")
+        self.ledger
+            .claim_earlier(&Arc::new(fresh.clone()).into(), Replay::Redeliver)
+            .await
+            .expect("memory does not fail")
     }
 
     async fn lease(&self, sale: &Sale) -> Lease {
@@ -348,7 +351,10 @@ async fn i1_of_many_fresh_signatures_one_collects_what_is_owed() {
     let desk = Desk::new();
     drop(desk.delivering(&sale(1)).await);
     assert_eq!(desk.state(&sale(1)).await, "undelivered");
-    assert!(desk.ledger.claim_earlier(&sale(11), Replay::Refuse).await.unwrap().is_none(), "the route sells it once");
+    assert!(
+        desk.ledger.claim_earlier(&Arc::new(sale(11)).into(), Replay::Refuse).await.unwrap().is_none(),
+        "the route sells it once"
+    );
     let mut collecting = Vec::new();
     for number in 2..10 {
         collecting.extend(desk.claim_earlier(&sale(number)).await);
@@ -487,7 +493,7 @@ async fn a_stranger_to_a_turn_cannot_say_that_nothing_was_delivered() {
 async fn a_kept_answer_is_repeated_until_its_time_is_over() {
     let desk = Desk::new();
     let until = desk.clock.now().after(HOLD);
-    desk.delivering(&sale(1)).await.end(Delivered::Done(Some(answer(until))));
+    desk.delivering(&sale(1)).await.end(Delivered::Done(Some(answer(until).into())));
     assert_eq!(desk.state(&sale(1)).await, "delivered");
     assert_eq!(desk.ledger.spent(&sale(1).payment.key()), None);
     assert!(matches!(desk.claim(&sale(1)).await, Claim::Repeat { answer: kept, .. } if kept == answer(until)));

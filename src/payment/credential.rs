@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use alloy::primitives::{Address, B256, Bytes, Keccak256, U256};
+use alloy::primitives::{Address, B256, Bytes, U256};
+use ring::digest;
 use serde::{Deserialize, Serialize};
 
 use crate::primitives::{AtomicAmount, Caip2, Nonce, Payee, Payer, TransferMethod};
@@ -140,32 +141,32 @@ impl Authorization {
         }
     }
 
-    /// A digest of all that was signed, and of the signature: the same only for the very same authorization.
+    /// A SHA-256 digest of all that was signed, and of the signature: the same only for the very same authorization.
     pub fn digest(&self) -> B256 {
-        let mut digest = Keccak256::new();
+        let mut digest = digest::Context::new(&digest::SHA256);
         match self {
             Self::Eip3009(signed) => {
                 digest.update(b"tollhouse authorization eip3009\0");
-                digest.update(signed.from);
-                digest.update(signed.to);
+                digest.update(signed.from.as_slice());
+                digest.update(signed.to.as_slice());
                 for number in [signed.value.units(), signed.valid_after, signed.valid_before] {
-                    digest.update(number.to_be_bytes::<32>());
+                    digest.update(&number.to_be_bytes::<32>());
                 }
-                digest.update(signed.nonce.0);
+                digest.update(signed.nonce.0.as_slice());
                 digest.update(&signed.signature.0);
             }
             Self::Permit2(signed) => {
                 digest.update(b"tollhouse authorization permit2\0");
                 for account in [signed.from, signed.token, signed.spender, signed.to] {
-                    digest.update(account);
+                    digest.update(account.as_slice());
                 }
                 for number in [signed.amount.units(), signed.nonce, signed.deadline, signed.valid_after] {
-                    digest.update(number.to_be_bytes::<32>());
+                    digest.update(&number.to_be_bytes::<32>());
                 }
                 digest.update(&signed.signature.0);
             }
         }
-        digest.finalize()
+        B256::from_slice(digest.finish().as_ref())
     }
 
     /// From which second since the epoch on it is void; saturates. Permit2 takes the second of the deadline itself.

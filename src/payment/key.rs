@@ -65,7 +65,7 @@ impl PaymentKey {
 /// Lower-case hex without a prefix, as logs, the CLI and `Tollhouse-Payment` write it.
 impl fmt::Display for PaymentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        f.write_str(hex::Buffer::<32>::new().format(&self.0.0))
     }
 }
 

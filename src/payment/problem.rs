@@ -1,6 +1,7 @@
 //! Why a request may not pass, and what its sender should do next.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Dialect, Receipt, TransactionHash};
@@ -39,7 +40,7 @@ pub enum Wait {
         /// The chain it would be on.
         network: Caip2,
         /// The same chain as v1 clients name it.
-        network_v1: Option<String>,
+        network_v1: Option<Arc<str>>,
         /// Whose money it is.
         payer: Payer,
     },
@@ -68,5 +69,5 @@ pub struct FailedSettlement {
     /// The chain.
     pub network: Caip2,
     /// The same chain as v1 clients name it.
-    pub network_v1: Option<String>,
+    pub network_v1: Option<Arc<str>>,
 }

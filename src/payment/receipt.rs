@@ -1,5 +1,7 @@
 //! Proof that money moved.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::Payment;
@@ -18,7 +20,7 @@ pub struct Receipt {
     /// On which chain.
     pub network: Caip2,
     /// The same chain as v1 clients name it.
-    pub network_v1: Option<String>,
+    pub network_v1: Option<Arc<str>>,
     /// In which transaction.
     pub transaction: TransactionHash,
     /// In which block, when whoever confirmed it could say.

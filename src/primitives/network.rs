@@ -45,7 +45,7 @@ impl FromStr for Caip2 {
             && reference.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         // One spelling per chain: `eip155:08453` would be a second name for Base (protocol digest, D2).
         let canonical =
-            namespace != "eip155" || reference.parse::<u64>().is_ok_and(|id| id > 0 && id.to_string() == reference);
+            namespace != "eip155" || (reference.parse::<u64>().is_ok() && !reference.starts_with(['0', '+']));
         if namespace_fits && reference_fits && canonical { Ok(Self(text.into())) } else { Err(invalid()) }
     }
 }
@@ -84,7 +84,7 @@ pub struct Network {
     /// What `gateway.yaml` calls it: `base`.
     pub name: String,
     /// The name x402 v1 clients know it by, when they know it at all.
-    pub v1_name: Option<String>,
+    pub v1_name: Option<Arc<str>>,
     /// Whether money on it is real.
     pub live: bool,
     /// Where a person can look at a transaction; `{tx}` stands for its hash.

@@ -43,7 +43,7 @@ impl Preset {
         Network {
             id: Caip2::evm(self.chain_id),
             name: self.name.to_owned(),
-            v1_name: self.speaks_v1.then(|| self.name.to_owned()),
+            v1_name: self.speaks_v1.then(|| self.name.into()),
             live: self.live,
             explorer: self.explorer.map(str::to_owned),
         }

@@ -5,7 +5,6 @@
 //! borrows from the text and is asked for by name and shape; no complaint repeats what the client wrote.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
@@ -24,6 +23,9 @@ pub const MAX_SIGNATURE: usize = 4096;
 /// Characters of a free text that go out. Clients copy what they are offered into the payment header, and some
 /// facilitators refuse a description above 500 (protocol digest, A1 and C).
 pub const MAX_TEXT: usize = 500;
+
+/// As many keys as the objects of a payment have. Only a guess at the room they need.
+const USUAL_KEYS: usize = 8;
 
 /// What is wrong with a text, in words of ours alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,9 +48,9 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A JSON object in which every key stands once.
+/// A JSON object in which every key stands once. Kept in the order of the keys.
 #[derive(Debug, Default)]
-pub struct Object<'t>(BTreeMap<Cow<'t, str>, Value<'t>>);
+pub struct Object<'t>(Vec<(Cow<'t, str>, Value<'t>)>);
 
 #[derive(Debug)]
 enum Value<'t> {
@@ -78,6 +80,11 @@ impl<'t> Object<'t> {
         }
     }
 
+    fn get(&self, key: &str) -> Option<&Value<'t>> {
+        let at = self.0.binary_search_by(|(own, _)| (**own).cmp(key)).ok()?;
+        Some(&self.0[at].1)
+    }
+
     /// An object that has to be there.
     ///
     /// # Errors
@@ -91,7 +98,7 @@ impl<'t> Object<'t> {
     /// # Errors
     /// When it is something else.
     pub fn optional_object(&self, key: &'static str) -> Result<Option<&Self>, Fault> {
-        match self.0.get(key) {
+        match self.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Object(object)) => Ok(Some(object)),
             Some(_) => Err(Fault::field(key, "is not an object")),
@@ -111,7 +118,7 @@ impl<'t> Object<'t> {
     /// # Errors
     /// When it is something else.
     pub fn optional_text(&self, key: &'static str) -> Result<Option<&str>, Fault> {
-        match self.0.get(key) {
+        match self.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text)),
             Some(_) => Err(Fault::field(key, "is not a string")),
@@ -120,7 +127,7 @@ impl<'t> Object<'t> {
 
     /// A whole number, when there is one.
     pub fn whole(&self, key: &str) -> Option<u64> {
-        match self.0.get(key) {
+        match self.get(key) {
             Some(Value::Whole(number)) => Some(*number),
             _ => None,
         }
@@ -233,12 +240,13 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         let room = self.inner()?.room;
-        let mut object = BTreeMap::new();
+        let mut object = Vec::with_capacity(USUAL_KEYS);
         while let Some(Key(key)) = entries.next_key()? {
-            let value = entries.next_value_seed(Strict { room })?;
-            if object.insert(key, value).is_some() {
-                return Err(de::Error::custom("a key stands twice"));
-            }
+            object.push((key, entries.next_value_seed(Strict { room })?));
+        }
+        object.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        if object.windows(2).any(|neighbours| neighbours[0].0 == neighbours[1].0) {
+            return Err(de::Error::custom("a key stands twice"));
         }
         Ok(Value::Object(Object(object)))
     }

@@ -66,7 +66,8 @@ impl Proxy {
             Ok(Way::Priced { route, toll, through_get }) => {
                 // Until it is settled nothing of the answer may leave, interim answers included (S76).
                 session.as_downstream_mut().set_ignore_info_resp(true);
-                if let Some(answer) = self.admit(session, passage, &route, &toll, through_get).await {
+                // Boxed: free routes have no need of the room that paying takes.
+                if let Some(answer) = Box::pin(self.admit(session, passage, &route, &toll, through_get)).await {
                     return Some(answer);
                 }
                 // A client that leaves does not get free work: the answer is awaited, settled and kept for it.
@@ -136,8 +137,7 @@ impl Proxy {
             // One payment buys one answer; a tunnel has no end to charge for (S43, S51).
             return Some(problem(StatusCode::FORBIDDEN, "this route does not sell upgraded connections"));
         }
-        let host = passage.host.clone();
-        let target = passage.target.clone()?;
+        let target = passage.target.as_ref()?;
         let live = Arc::clone(&passage.live);
         let connection = connection(session);
         let client = client(session);
@@ -147,7 +147,7 @@ impl Proxy {
             toll,
             fields: &request.headers,
             method: &request.method,
-            host: &host,
+            host: &passage.host,
             path: target.path(),
             query: target.query(),
             connection: connection.as_ref(),

@@ -1,5 +1,7 @@
 //! The request ends: what failed is answered, what was held is let go, and the whole of it is accounted for.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use pingora::prelude::{Error, ErrorSource, ErrorType};
 use pingora::proxy::{FailToProxy, Session};
@@ -95,7 +97,9 @@ impl Proxy {
                 (None, _) => Delivered::Nothing { untouched: !passage.backend_touched },
                 (Some(_), Some(error)) if *error.esource() == ErrorSource::Upstream => Delivered::CutShort,
                 (Some(_), Some(_)) => Delivered::Partial,
-                (Some(_), None) => Delivered::Done(passage.keeper.take().and_then(|keeper| (*keeper).answer(now))),
+                (Some(_), None) => {
+                    Delivered::Done(passage.keeper.take().and_then(|keeper| (*keeper).answer(now)).map(Arc::new))
+                }
             };
             passage.outcome.get_or_insert("paid");
             if written.is_some() {
@@ -108,9 +112,9 @@ impl Proxy {
 
     fn account(&self, session: &Session, error: Option<&Error>, passage: &mut Passage, status: u16) {
         let request = session.req_header();
-        let path = match &passage.target {
-            Some(target) => target.path().to_owned(),
-            None => printable(request.raw_path()),
+        let (path, query) = match passage.target.take() {
+            Some(target) => target.into_parts(),
+            None => (printable(request.raw_path()), None),
         };
         let took = passage.lap("end");
         self.gate.observe(&Event::Answered(Box::new(Answered {
@@ -118,7 +122,7 @@ impl Proxy {
             outcome: passage.outcome.unwrap_or("free"),
             method: request.method.clone(),
             path,
-            query: passage.target.as_ref().and_then(|target| target.query().map(str::to_owned)),
+            query,
             status,
             bytes: session.body_bytes_sent() as u64,
             client: session.client_addr().and_then(|address| address.as_inet()).copied(),

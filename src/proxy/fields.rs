@@ -23,8 +23,12 @@ const OVERRIDES: [&str; 8] = [
 /// Fields by which a backend would speak to a payment gateway; none of them is a client's business.
 const UPSTREAM_ONLY: [&str; 2] = ["settlement-overrides", "extension-responses"];
 /// Caches between us and the client that obey a field of their own; a paid answer is private to all of them (S49).
-const SHARED_CACHES: [&str; 4] =
-    ["cdn-cache-control", "surrogate-control", "cloudflare-cdn-cache-control", "netlify-cdn-cache-control"];
+const SHARED_CACHES: [HeaderName; 4] = [
+    HeaderName::from_static("cdn-cache-control"),
+    HeaderName::from_static("surrogate-control"),
+    HeaderName::from_static("cloudflare-cdn-cache-control"),
+    HeaderName::from_static("netlify-cdn-cache-control"),
+];
 
 /// Removes from a request what is ours to say and what would make the backend see another request.
 pub(super) fn strip_request(request: &mut RequestHeader) {
@@ -44,19 +48,23 @@ pub(super) fn strip_answer(answer: &mut ResponseHeader) {
 }
 
 fn foreign_request(name: &HeaderName) -> bool {
-    let folded = fold(name);
-    OURS.iter().any(|prefix| folded.starts_with(prefix)) || OVERRIDES.contains(&folded.as_ref())
+    let name = name.as_str();
+    OURS.iter().any(|prefix| begins(name, prefix)) || OVERRIDES.iter().any(|other| is(name, other))
 }
 
 fn foreign_answer(name: &HeaderName) -> bool {
-    let folded = fold(name);
-    OURS.iter().any(|prefix| folded.starts_with(prefix)) || UPSTREAM_ONLY.contains(&folded.as_ref())
+    let name = name.as_str();
+    OURS.iter().any(|prefix| begins(name, prefix)) || UPSTREAM_ONLY.iter().any(|other| is(name, other))
 }
 
-/// A name with `_` as `-`: CGI-like backends cannot tell them apart.
-fn fold(name: &HeaderName) -> std::borrow::Cow<'_, str> {
-    let name = name.as_str();
-    if name.contains('_') { name.replace('_', "-").into() } else { name.into() }
+/// Whether a name begins like this, `_` taken for `-`: CGI-like backends cannot tell them apart.
+fn begins(name: &str, prefix: &str) -> bool {
+    let alike = |(sent, ours): (u8, u8)| sent == ours || (sent == b'_' && ours == b'-');
+    name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(alike)
+}
+
+fn is(name: &str, other: &str) -> bool {
+    name.len() == other.len() && begins(name, other)
 }
 
 /// `WWW-Authenticate: Payment …` invites to pay somebody; only we do that (S47).
@@ -89,7 +97,7 @@ pub(super) fn tell_backend(request: &mut RequestHeader, route: &str, payment: &P
         ("Tollhouse-Payment", key.to_string()),
     ];
     for (name, value) in told {
-        if let Ok(value) = HeaderValue::from_str(&value) {
+        if let Ok(value) = HeaderValue::try_from(value) {
             // Cannot fail: the name is a constant and the value has just been checked.
             let _ = request.insert_header(name, value);
         }
@@ -112,7 +120,7 @@ fn escape(route: &str) -> String {
 /// Keeps a paid answer out of every cache that others share (S49).
 pub(super) fn make_private(answer: &mut ResponseHeader) {
     for name in SHARED_CACHES {
-        answer.remove_header(name);
+        answer.remove_header(&name);
     }
     // Cannot fail: name and value are already valid.
     let _ = answer.insert_header(CACHE_CONTROL, privately(&answer.headers));

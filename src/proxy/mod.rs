@@ -48,32 +48,39 @@ impl Proxy {
 
 #[async_trait]
 impl ProxyHttp for Proxy {
-    type CTX = Passage;
+    /// Boxed: Pingora moves it about with the state of the connection.
+    type CTX = Box<Passage>;
 
-    fn new_ctx(&self) -> Passage {
-        Passage::new(self.live.load_full())
+    fn new_ctx(&self) -> Box<Passage> {
+        Box::new(Passage::new(self.live.load_full()))
     }
 
     /// None: answers pass as the backend sent them, compression included.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, _: &mut Passage) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, _: &mut Box<Passage>) -> Result<()> {
         arrive::bound(session);
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, passage: &mut Box<Passage>) -> Result<bool> {
         match self.arrive(session, passage).await {
             None => Ok(false),
             Some(answer) => answer::write(session, answer).await.map(|()| true),
         }
     }
 
-    async fn upstream_peer(&self, _: &mut Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _: &mut Session, passage: &mut Box<Passage>) -> Result<Box<HttpPeer>> {
         depart::peer(passage)
     }
 
-    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, passage: &mut Passage, error: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        passage: &mut Box<Passage>,
+        error: Box<Error>,
+    ) -> Box<Error> {
         depart::not_connected(passage, error)
     }
 
@@ -81,7 +88,7 @@ impl ProxyHttp for Proxy {
         &self,
         _: &mut Session,
         request: &mut RequestHeader,
-        passage: &mut Passage,
+        passage: &mut Box<Passage>,
     ) -> Result<()> {
         depart::prepare(request, passage)
     }
@@ -91,7 +98,7 @@ impl ProxyHttp for Proxy {
         _: &mut Session,
         body: &mut Option<Bytes>,
         _: bool,
-        passage: &mut Passage,
+        passage: &mut Box<Passage>,
     ) -> Result<()> {
         depart::body(body.as_ref(), passage)
     }
@@ -101,7 +108,7 @@ impl ProxyHttp for Proxy {
         peer: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
-        passage: &mut Passage,
+        passage: &mut Box<Passage>,
         reused: bool,
     ) -> Box<Error> {
         depart::failed(peer, session, error, passage, reused)
@@ -111,7 +118,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
-        passage: &mut Passage,
+        passage: &mut Box<Passage>,
     ) -> Result<()> {
         self.home(session, head, passage).await
     }
@@ -121,7 +128,7 @@ impl ProxyHttp for Proxy {
         _: &mut Session,
         body: &mut Option<Bytes>,
         _: bool,
-        passage: &mut Passage,
+        passage: &mut Box<Passage>,
     ) -> Result<Option<Duration>> {
         if let (Some(keeper), Some(piece)) = (&mut passage.keeper, body) {
             keeper.body(piece);
@@ -129,16 +136,16 @@ impl ProxyHttp for Proxy {
         Ok(None)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, passage: &mut Passage) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, passage: &mut Box<Passage>) -> FailToProxy {
         Box::pin(self.fail(session, error, passage)).await
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, passage: &mut Passage) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, passage: &mut Box<Passage>) {
         self.end(session, error, passage);
     }
 
     /// Pingora's own error line would repeat the access log's and quote the request target (S63).
-    fn suppress_error_log(&self, _: &Session, _: &Passage, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Box<Passage>, _: &Error) -> bool {
         true
     }
 }

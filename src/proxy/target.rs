@@ -79,6 +79,14 @@ impl Target {
         self.path_and_query[self.path_length..].strip_prefix('?')
     }
 
+    /// The canonical path and the query, each by itself.
+    pub fn into_parts(self) -> (String, Option<String>) {
+        let query = self.query().map(str::to_owned);
+        let Self { path_and_query: mut path, path_length, .. } = self;
+        path.truncate(path_length);
+        (path, query)
+    }
+
     /// The segments, decoded. A trailing slash is an empty last one; `/` alone is one empty segment.
     pub fn segments(&self) -> Segments<'_> {
         let decoded = self.decoded.as_deref().unwrap_or_else(|| self.path());
@@ -175,7 +183,7 @@ pub fn canonical_host(value: &str) -> Option<Cow<'_, str>> {
         None => value,
     };
     let name = name.strip_suffix('.').unwrap_or(name);
-    if name.len() > 253 || !name.split('.').all(is_label) {
+    if name.len() > 253 || !name.as_bytes().split(|byte| *byte == b'.').all(is_label) {
         return None;
     }
     Some(if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -189,9 +197,9 @@ fn is_port(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
 
-fn is_label(text: &str) -> bool {
+fn is_label(text: &[u8]) -> bool {
     (1..=63).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// The path as text, if it stands for itself.

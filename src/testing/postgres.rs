@@ -74,8 +74,21 @@ impl Postgres {
     /// # Panics
     /// When PostgreSQL is not installed, with words on how to install it.
     pub fn start() -> Self {
+        Self::with("")
+    }
+
+    /// A server that waits for its disk as one in service does, for measuring.
+    ///
+    /// # Panics
+    /// When PostgreSQL is not installed, with words on how to install it.
+    pub fn durable() -> Self {
+        // What stands last counts.
+        Self::with("fsync = on\nfull_page_writes = on\nautovacuum = on\nshared_buffers = 128MB\n")
+    }
+
+    fn with(settings: &str) -> Self {
         let home = fresh_home();
-        let keeper = Keeper::start(&home, &format!("{SETTINGS}listen_addresses = ''"), None);
+        let keeper = Keeper::start(&home, &format!("{SETTINGS}{settings}listen_addresses = ''"), None);
         Self { keeper: Mutex::new(keeper), place: home.display().to_string().replace('/', "%2F") }
     }
 

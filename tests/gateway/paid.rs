@@ -40,7 +40,7 @@ async fn a_paid_request_is_answered_once_and_charged_once_in_either_dialect() {
         assert_eq!(settlement.network, if dialect == Dialect::V1 { "base-sepolia" } else { "eip155:84532" });
         assert_eq!(world.facilitator.settled(nonce_of(&payment)).map(|hash| hash.to_string()), Some(transaction));
         let entry = world.until("delivered").await;
-        assert_eq!(entry.sale.route, "GET /weather");
+        assert_eq!(&*entry.sale.route, "GET /weather");
         assert_eq!(authorization_of(&entry).to.to_string().to_lowercase(), PAYEE);
         world.assert_counts(1, 1);
         assert_eq!(world.facilitator.count("/verify"), 1);

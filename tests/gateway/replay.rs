@@ -101,7 +101,7 @@ async fn s1_s7_a_payment_that_bought_one_route_does_not_open_another_of_the_same
     assert_spent(&world.pay("/news", &payment).await, &transaction);
     assert_spent(&world.pay("/weather?city=oslo", &payment).await, &transaction);
     world.assert_counts(1, 1);
-    assert_eq!(world.entry().await.sale.route, "GET /weather", "what was sold is on record");
+    assert_eq!(&*world.entry().await.sale.route, "GET /weather", "what was sold is on record");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

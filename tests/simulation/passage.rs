@@ -241,7 +241,7 @@ impl Passage {
         }
         judge::delivered(self.world(), key);
         let until = self.process.gate.clock.now().after(std::time::Duration::from_secs(600));
-        settled.end(Delivered::Done((replay == Replay::SameAnswer).then(|| kept(until))));
+        settled.end(Delivered::Done((replay == Replay::SameAnswer).then(|| kept(until).into())));
         Heard { status: 200, pieces, ..Heard::default() }
     }
 

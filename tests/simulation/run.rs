@@ -10,7 +10,7 @@ use tollhouse::ledger::{Delivery, Entry, Limits, State};
 use crate::backend::PIECES;
 use crate::client::{Buyer, send};
 use crate::judge::{is_quiet, verdict};
-use crate::passage::Request;
+use crate::passage::{Heard, Request};
 use crate::plan::Plan;
 use crate::process::keep_running;
 use crate::town::town;
@@ -99,13 +99,26 @@ async fn audit(world: &Arc<World>, order: Request) {
     let order = Request { posted: world.posted.load(Ordering::Relaxed), ..order };
     let contested = lock(&world.notes).of(key).contested;
     let owed = !contested && world.on_disk(key).is_some_and(|found| is_owed(world, &order, &found.entry));
-    let heard = send(world, "the auditor", order, false).await;
+    let mut heard = send(world, "the auditor", order.clone(), false).await;
+    // Somebody who stood still may have come to fetch it at this very moment, and be told to leave it.
+    for _ in 0..3 {
+        if !heard.as_ref().is_some_and(is_told_to_wait) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        heard = send(world, "the auditor", order.clone(), false).await;
+    }
     let got = heard.as_ref().is_some_and(|heard| heard.status == 200 && heard.pieces == PIECES);
     if owed && !got {
         let status = heard.map(|heard| heard.status);
         lock(&world.notes)
             .accuse([format!("{}: I3: paid, not delivered, and redeeming it gave {status:?}", short(&key))]);
     }
+}
+
+/// Whether the same request may be answered otherwise in a moment.
+fn is_told_to_wait(heard: &Heard) -> bool {
+    heard.fields.contains_key(http::header::RETRY_AFTER)
 }
 
 /// Whether this request must get the answer that was paid for. Another one with the same payment need not.

@@ -72,7 +72,7 @@ fn page(key: PaymentKey, entry: &Entry) -> String {
     let mut rows = vec![
         ("payment", key.to_string()),
         ("state", entry.state.name().to_owned()),
-        ("route", sale.route.clone()),
+        ("route", sale.route.to_string()),
         ("request", sale.request_line.clone()),
         ("price", format!("{} ({} {} units)", offer.price(), offer.amount, offer.asset.symbol)),
         ("network", format!("{} ({})", offer.network.name, offer.network.id)),

@@ -167,8 +167,9 @@ impl Books {
 
     /// What the payer would have left.
     fn debit(&self, moved: &Transfer) -> Result<AtomicAmount, Decline> {
-        let newcomers = [moved.from, moved.to].iter().filter(|account| !self.accounts.contains_key(*account)).count();
-        if self.accounts.len() + newcomers > self.max_accounts {
+        let is_new = |account: &Address| !self.accounts.contains_key(account);
+        let room = self.max_accounts.saturating_sub(self.accounts.len());
+        if room < 2 && [moved.from, moved.to].iter().filter(|account| is_new(account)).count() > room {
             return Err(decline(FULL));
         }
         let left = self.balance(moved.from).units().checked_sub(moved.value.units());

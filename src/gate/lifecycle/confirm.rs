@@ -8,14 +8,14 @@ use super::{Admission, Confirmed, Reserved, bought_before, chain, reserve};
 use crate::facilitator::{Facilitator, VerifyError};
 use crate::gate::overdraft::Hold;
 use crate::gate::{Event, Gate, Refusal, Visit};
-use crate::ledger::Claim;
-use crate::payment::{Payment, PaymentKey, SettleMode};
+use crate::ledger::{Claim, Keyed, Lease};
+use crate::payment::{Payment, SettleMode};
 use crate::primitives::TransferMethod;
 
 impl Reserved<'_> {
     /// Asks whether the payment would settle. With `before_forward` it settles at once: settling is the proof.
     pub(in crate::gate) async fn confirm(self, gate: &Arc<Gate>) -> Result<Admission, Refusal> {
-        let candidates = gate.pool.candidates(&self.payment.offer, self.payment.dialect);
+        let candidates = gate.pool.candidates(&self.payment().offer, self.payment().dialect);
         match self.visit.settle_mode() {
             SettleMode::OnResponse => self.verify(gate, candidates).await,
             SettleMode::BeforeForward => self.settle(gate, candidates).await,
@@ -25,12 +25,11 @@ impl Reserved<'_> {
     /// Whoever answers first, in the order of the file, decides: verifying moves nothing, so of those that do not
     /// answer any number may be asked.
     async fn verify(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
-        let Self { visit, payment, lease, attending } = self;
-        let dialect = payment.dialect;
-        let payment = Arc::new(payment);
+        let dialect = self.payment().dialect;
+        let Self { visit, lease, attending } = self;
         // However many are asked: the payment is held for no longer than its route allows the request.
         let deadline = Instant::now() + visit.route.limits.timeout;
-        let hold = match hold_back(gate, visit, lease.key(), &payment, &candidates).await {
+        let hold = match hold_back(gate, visit, &lease, &candidates).await {
             Ok(hold) => hold,
             Err(refusal) => {
                 lease.release().await;
@@ -38,12 +37,12 @@ impl Reserved<'_> {
             }
         };
         for facilitator in candidates {
-            let Ok(verdict) = timeout_at(deadline, facilitator.verify(&payment)).await else { break };
+            let Ok(verdict) = timeout_at(deadline, facilitator.verify(&lease.sale().payment)).await else { break };
             match verdict {
-                Ok(()) => return Ok(Admission::Confirmed(Confirmed { payment, lease, facilitator, hold, attending })),
+                Ok(()) => return Ok(Admission::Confirmed(Confirmed { lease, facilitator, hold, attending })),
                 // Somebody else may have submitted what the payer signed, after we took it: then it is paid (S18).
                 Err(VerifyError::Declined(decline)) if decline.nonce_used() && facilitator.sees_chain() => {
-                    let confirmed = Confirmed { payment, lease, facilitator, hold, attending };
+                    let confirmed = Confirmed { lease, facilitator, hold, attending };
                     return gate.settled_by_others(confirmed).await.map(Admission::Settled);
                 }
                 // Nobody here can look. Money may have moved, to us perhaps, so nobody is asked for more (I4).
@@ -73,25 +72,24 @@ impl Reserved<'_> {
     /// Settles at the first, in the order of the file, that something can be sent to. As soon as it is not certain
     /// that nothing was sent, nobody else is ever asked (S13).
     async fn settle(self, gate: &Arc<Gate>, candidates: Vec<Arc<dyn Facilitator>>) -> Result<Admission, Refusal> {
-        let Self { visit, payment, mut lease, attending } = self;
-        let (dialect, payment) = (payment.dialect, Arc::new(payment));
+        let dialect = self.payment().dialect;
+        let Self { visit, mut lease, attending } = self;
         for (at, facilitator) in candidates.iter().enumerate() {
-            let facilitator = Arc::clone(facilitator);
-            let hold = match hold_back(gate, visit, lease.key(), &payment, &candidates).await {
+            let hold = match hold_back(gate, visit, &lease, &candidates).await {
                 Ok(hold) => hold,
                 Err(refusal) => {
                     lease.release().await;
                     return Err(refusal);
                 }
             };
-            let sale = Arc::clone(lease.sale());
-            let attending = Arc::clone(&attending);
-            let confirmed = Confirmed { payment: Arc::clone(&payment), lease, facilitator, hold, attending };
+            let presented = Keyed::new(lease.key(), Arc::clone(lease.sale()));
+            let (facilitator, attending) = (Arc::clone(facilitator), Arc::clone(&attending));
+            let confirmed = Confirmed { lease, facilitator, hold, attending };
             match gate.settle(confirmed).await {
                 // Of all refusals this one alone says that nothing was sent, and it is said only after the ledger has
                 // let the payment go. So it is taken anew, like any payment, and the next one is asked.
                 Err(Refusal::FacilitatorUnavailable(_)) if at + 1 < candidates.len() => {
-                    match reserve(gate, visit, sale).await? {
+                    match reserve(gate, visit, presented).await? {
                         Claim::Granted(granted) => lease = granted,
                         taken => return bought_before(gate, visit, dialect, taken),
                     }
@@ -102,21 +100,26 @@ impl Reserved<'_> {
         lease.release().await;
         Err(Refusal::FacilitatorUnavailable(Some(dialect)))
     }
+
+    fn payment(&self) -> &Payment {
+        &self.lease.sale().payment
+    }
 }
 
 /// Counts what the payment draws on its payer, where that is not held by the signature itself (S36).
 async fn hold_back(
     gate: &Gate,
     visit: &Visit<'_>,
-    key: PaymentKey,
-    payment: &Payment,
+    lease: &Lease,
     candidates: &[Arc<dyn Facilitator>],
 ) -> Result<Option<Hold>, Refusal> {
+    let payment = &lease.sale().payment;
     match payment.authorization.method() {
         TransferMethod::Eip3009 => Ok(None),
         // Boxed: other payments need no room for it.
         TransferMethod::Permit2 => {
-            let held = Box::pin(timeout(visit.route.limits.timeout, gate.hold_back(visit, key, payment, candidates)));
+            let held =
+                Box::pin(timeout(visit.route.limits.timeout, gate.hold_back(visit, lease.key(), payment, candidates)));
             held.await.unwrap_or(Err(Refusal::FacilitatorUnavailable(Some(payment.dialect)))).map(Some)
         }
     }

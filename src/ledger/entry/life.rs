@@ -28,7 +28,7 @@ pub enum Event {
     /// The holder is about to ask for settlement.
     Begin {
         /// Who will be asked.
-        facilitator: String,
+        facilitator: Arc<str>,
         /// The transaction, when it is already known.
         transaction: Option<TransactionHash>,
         /// When reconciliation may look.
@@ -50,7 +50,7 @@ pub enum Event {
     /// The money moved.
     Settle {
         /// The proof.
-        receipt: Receipt,
+        receipt: Arc<Receipt>,
         /// Until when a waiting request holds the answer, so that no copy collects it meanwhile; `None` when nobody
         /// waits.
         delivering: Option<Timestamp>,
@@ -125,7 +125,7 @@ pub enum Delivered {
     /// Some did, and the backend had no more: the seller's failure, so the seller owes the money back.
     CutShort,
     /// All did.
-    Done(Option<Answer>),
+    Done(Option<Arc<Answer>>),
 }
 
 /// The event does not fit the state.

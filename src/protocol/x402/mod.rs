@@ -69,7 +69,8 @@ impl Protocol for X402 {
     }
 
     fn receipt(&self, receipt: &Receipt, dialect: Dialect) -> HeaderMap {
-        let mut fields = HeaderMap::with_capacity(1);
+        // With room for what lets pages read it.
+        let mut fields = HeaderMap::with_capacity(2);
         fields.insert(receipt_field(dialect), refusal::receipt(receipt, dialect));
         fields
     }
