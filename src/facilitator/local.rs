@@ -272,7 +272,8 @@ impl Local {
     /// Whether Permit2 may move too little for the payment.
     async fn lacks_allowance(&self, payment: &Payment) -> Result<bool, RpcError> {
         let Some(signed) = payment.authorization.permit2() else { return Ok(false) };
-        Ok(self.chain.means(signed.token, signed.from).await?.allowance < signed.amount.units())
+        let means = self.chain.means(signed.token, signed.from, signed.nonce).await?;
+        Ok(means.allowance < signed.amount.units())
     }
 
     /// A call of an account without code succeeds and does nothing, so no simulation shows that the proxy is missing.
@@ -558,9 +559,9 @@ impl Facilitator for Local {
     async fn means(&self, payment: &Payment) -> Result<Option<Means>, BoxError> {
         let Some(signed) = payment.authorization.permit2() else { return Ok(None) };
         let asked = self.ask(payment, async {
-            let means = self.chain.means(signed.token, signed.from).await;
+            let means = self.chain.means(signed.token, signed.from, signed.nonce).await;
             let means = means.map_err(|error| Obstacle::Unavailable(error.into()))?;
-            if means.balance < signed.amount.units() {
+            if !means.used && means.balance < signed.amount.units() {
                 self.barrier.saw_balance(signed.from, signed.token, means.balance, self.clock.now());
                 return Err(Obstacle::Declined(decline(PERMIT2.insufficient_balance)));
             }

@@ -67,6 +67,8 @@ pub struct Means {
     pub balance: alloy::primitives::U256,
     /// How much of it Permit2 may move.
     pub allowance: alloy::primitives::U256,
+    /// Whether the nonce was used up by then. Then this very payment may be what left too little (S18).
+    pub used: bool,
 }
 
 /// Why a payment is not confirmed.

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 
 use self::books::{Books, Posted, Transfer};
 use super::{BoxError, Decline, Facilitator, Means, Outcome, Prepared, SettleError, Unresolved, VerifyError};
-use crate::payment::{Dialect, Offer, Payment, Receipt, TransactionHash};
+use crate::payment::{Authorization, Dialect, Offer, Payment, Receipt, TransactionHash};
 use crate::primitives::{Asset, AtomicAmount, Clock, Network, Payee, Preset, TransferMethod, preset};
 
 /// Who sandbox payments go to: the last 20 bytes of keccak256("tollhouse sandbox: nobody holds this key").
@@ -176,9 +176,11 @@ impl Facilitator for Sandbox {
 
     /// Nobody has to approve anything here.
     async fn means(&self, payment: &Payment) -> Result<Option<Means>, BoxError> {
-        let balance = self.balance(payment.payer().0).units();
+        let books = self.books();
+        let balance = books.balance(payment.payer().0).units();
+        let used = books.find(&Transfer::from(&payment.authorization)).is_some();
         let asked = payment.authorization.method() == TransferMethod::Permit2;
-        Ok(asked.then_some(Means { balance, allowance: U256::MAX }))
+        Ok(asked.then_some(Means { balance, allowance: U256::MAX, used }))
     }
 
     async fn outcome(&self, unresolved: &Unresolved) -> Outcome {
@@ -203,12 +205,19 @@ impl Facilitator for Sandbox {
 
 /// Stands where a transaction hash would: the same for the same payment, and on no chain.
 fn pseudo_hash(payment: &Payment) -> TransactionHash {
-    // There is one network and one token, so payer and nonce are what is unique (EIP-3009).
-    let signed = signed(payment);
     let mut digest = Keccak256::new();
-    digest.update(b"tollhouse sandbox");
-    digest.update(signed.from);
-    digest.update(signed.nonce.0);
+    match &payment.authorization {
+        // There is one network and one token, so payer and nonce are what is unique (EIP-3009).
+        Authorization::Eip3009(signed) => {
+            digest.update(b"tollhouse sandbox");
+            digest.update(signed.from);
+            digest.update(signed.nonce.0);
+        }
+        Authorization::Permit2(_) => {
+            digest.update(b"tollhouse sandbox permit2");
+            digest.update(payment.key().as_bytes());
+        }
+    }
     digest.finalize()
 }
 

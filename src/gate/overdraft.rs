@@ -87,6 +87,8 @@ impl Gate {
         let mut silent = false;
         for facilitator in candidates {
             match facilitator.means(payment).await {
+                // What is left may be what this very payment left. Whoever is asked next finds out (S18, I4).
+                Ok(Some(means)) if means.used => return Ok(hold),
                 Ok(Some(means)) => {
                     let Some(code) = lacking(means, drawn) else { return Ok(hold) };
                     let (route, code) = (visit.route.key.clone(), code.to_owned());

@@ -158,10 +158,10 @@ impl Authorization {
             Self::Permit2(signed) => {
                 digest.update(b"tollhouse authorization permit2\0");
                 for account in [signed.from, signed.token, signed.spender, signed.to] {
-                    digest.update(account);
+                    digest.update(account.as_slice());
                 }
                 for number in [signed.amount.units(), signed.nonce, signed.deadline, signed.valid_after] {
-                    digest.update(number.to_be_bytes::<32>());
+                    digest.update(&number.to_be_bytes::<32>());
                 }
                 digest.update(&signed.signature.0);
             }

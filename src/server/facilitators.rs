@@ -364,6 +364,7 @@ impl Witness for Nodes {
 
     async fn means(&self, payment: &Payment) -> Result<Means, BoxError> {
         let chain = self.of(&payment.offer.network.id).ok_or("there is no node of this network")?;
-        Ok(chain.means(payment.offer.asset.address, payment.payer().0).await?)
+        let signed = payment.authorization.permit2().ok_or("it is no payment through Permit2")?;
+        Ok(chain.means(signed.token, signed.from, signed.nonce).await?)
     }
 }

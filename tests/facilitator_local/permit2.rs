@@ -150,6 +150,35 @@ async fn s18_a_stranger_who_calls_the_proxy_settles_the_payment_and_nothing_move
 }
 
 #[tokio::test]
+async fn s18_a_payment_that_a_stranger_settled_with_the_payers_last_money_is_served() {
+    for mode in ["on_response", "before_forward"] {
+        let (anvil, wallet) = chain_with_permit2(PRICE, PRICE).await;
+        let backend = Backend::start().await;
+        let route = format!("GET /v1/weather: {{price: $0.01, settle: {mode}}}");
+        let (gateway, _folder) = selling(&anvil, &backend, &route).await;
+        let challenge = gateway.ask(&Request::get("/v1/weather")).await.challenge().expect("a 402");
+        let choice = challenge.choose(|_| true).expect("an offer");
+        let signed = wallet.authorize(challenge.dialect, &choice.offer, now());
+        let theirs = anvil.send(RICH, PROXY, permit2::calldata(signed.permit2().expect("it is one")).to_vec()).await;
+
+        let paid = Request::get("/v1/weather").paying(&challenge.payment(choice, &signed));
+        let mut reply = gateway.ask(&paid).await;
+        for _ in 0..100 {
+            assert_ne!(reply.status, 402, "{mode}: the money has moved, and the payer is asked for more");
+            if reply.status == 200 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            reply = gateway.ask(&paid).await;
+        }
+
+        assert_eq!(reply.status, 200, "{mode}: {}", reply.text());
+        assert_eq!(reply.settlement().expect("a receipt").transaction, Some(theirs), "{mode}");
+        assert_eq!(anvil.usdc_balance(PAYEE).await, PRICE, "{mode}");
+    }
+}
+
+#[tokio::test]
 async fn s18_a_settlement_through_another_contract_is_found_by_the_bit_it_set() {
     let world = world().await;
     let relay = world.anvil.deploy_relay().await;

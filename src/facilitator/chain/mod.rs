@@ -278,20 +278,25 @@ impl Chain {
         }
     }
 
-    /// What a payer could pay with through Permit2 (S36).
+    /// What the payer could pay with through Permit2 (S36). The nonce is looked at last: while it is unused, nothing of
+    /// what was seen before can be this payment's own doing.
     ///
     /// # Errors
     /// When no node gives a usable answer.
-    pub async fn means(&self, token: Address, owner: Address) -> Result<Means, RpcError> {
+    pub async fn means(&self, token: Address, owner: Address, nonce: U256) -> Result<Means, RpcError> {
         self.on_some_node(|node| async move {
-            let odd = || RpcError::Unusable("the token returned something else".into());
-            let (balance, allowance) =
-                (Token::balanceOfCall { account: owner }, Token::allowanceCall { owner, spender: PERMIT2 });
+            let odd = || RpcError::Unusable("the contract returned something else".into());
+            let (word, bit) = place(nonce);
+            let balance = Token::balanceOfCall { account: owner };
+            let allowance = Token::allowanceCall { owner, spender: PERMIT2 };
+            let bits = token::Permit2::nonceBitmapCall { owner, word };
             let (balance, allowance) = tokio::try_join!(
                 ask_token(node, token, &balance, "latest".into()),
                 ask_token(node, token, &allowance, "latest".into())
             )?;
-            Ok(Means { balance: balance.ok_or_else(odd)?, allowance: allowance.ok_or_else(odd)? })
+            let bits = ask_token(node, PERMIT2, &bits, "latest".into()).await?.ok_or_else(odd)?;
+            let (balance, allowance) = (balance.ok_or_else(odd)?, allowance.ok_or_else(odd)?);
+            Ok(Means { balance, allowance, used: !(bits & bit).is_zero() })
         })
         .await
     }
