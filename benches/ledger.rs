@@ -148,7 +148,9 @@ async fn memory(folder: &Path) {
     let shared = Arc::new(sale(0));
     for number in 0..LIVE {
         let mut sold = (*shared).clone();
-        let tollhouse::payment::Authorization::Eip3009(signed) = &mut sold.payment.authorization;
+        let tollhouse::payment::Authorization::Eip3009(signed) = &mut sold.payment.authorization else {
+            panic!("it is an EIP-3009 payment")
+        };
         signed.nonce = tollhouse::primitives::Nonce(alloy::primitives::U256::from(number).into());
         let ledger = ledger.clone();
         claims.spawn(async move { ledger.claim(Arc::new(sold), HOLD, Replay::Redeliver).await });

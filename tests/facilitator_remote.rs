@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tollhouse::facilitator::chain::{Never, Verdict};
 use tollhouse::facilitator::{
-    Auth, BoxError, Config, Contradiction, Facilitator, Kind, Misconfigured, Outcome, Pool, Prepared, Remote,
+    Auth, BoxError, Config, Contradiction, Facilitator, Kind, Means, Misconfigured, Outcome, Pool, Prepared, Remote,
     SettleError, Trust, Unresolved, VerifyError, Witness, Witnessed,
 };
 use tollhouse::payment::{Dialect, Payment, Receipt, TransactionHash};
@@ -333,6 +333,10 @@ impl Witness for Node {
 
     async fn settlement(&self, _payment: &Payment, _reserved_at: Timestamp) -> Verdict {
         (self.found)()
+    }
+
+    async fn means(&self, _payment: &Payment) -> Result<Means, BoxError> {
+        Err("the node is out of breath".into())
     }
 }
 

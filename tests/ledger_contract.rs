@@ -346,7 +346,9 @@ async fn i4_what_a_payer_left_open_for_a_request_is_found(House { one, other, ..
         Entry { sale: sold, ..settled(8, Delivery::Pending) }
     };
     let mut stranger = sale(9);
-    let Authorization::Eip3009(signed) = &mut stranger.payment.authorization;
+    let Authorization::Eip3009(signed) = &mut stranger.payment.authorization else {
+        panic!("it is an EIP-3009 payment")
+    };
     signed.from = Address::repeat_byte(0xcc);
     let stranger = Entry { sale: Arc::new(stranger), ..settled(9, Delivery::Pending) };
     let open = [
@@ -412,7 +414,9 @@ async fn no_payer_spends_more_in_a_day_however_many_payments_come_at_once(house:
 
     // Somebody else has room of their own.
     let mut stranger = sale(70);
-    let Authorization::Eip3009(signed) = &mut stranger.payment.authorization;
+    let Authorization::Eip3009(signed) = &mut stranger.payment.authorization else {
+        panic!("it is an EIP-3009 payment")
+    };
     signed.from = Address::repeat_byte(0xcc);
     let claim = ledgers[0].claim(Arc::new(stranger), HOLD, Replay::Redeliver).await.unwrap();
     assert!(matches!(claim, Claim::Granted(_)), "{claim:?}");
@@ -491,7 +495,9 @@ async fn a_listing_is_filtered_and_newest_first(House { one, other, .. }: House)
     for number in 1..=4 {
         let mut sold = sale(number);
         sold.route = if number % 2 == 0 { "GET /even".into() } else { "GET /odd".into() };
-        let Authorization::Eip3009(signed) = &mut sold.payment.authorization;
+        let Authorization::Eip3009(signed) = &mut sold.payment.authorization else {
+            panic!("it is an EIP-3009 payment")
+        };
         signed.from = Address::repeat_byte(if number < 3 { 1 } else { 2 });
         let created = NOW.after(Duration::from_secs(number));
         let state = if number == 4 { State::Released } else { State::Reserved { until: NOW } };
@@ -767,7 +773,7 @@ fn settled(number: u64, delivery: Delivery) -> Entry {
 
 fn valid_for_ever(number: u64) -> Sale {
     let mut sold = sale(number);
-    let Authorization::Eip3009(signed) = &mut sold.payment.authorization;
+    let Authorization::Eip3009(signed) = &mut sold.payment.authorization else { panic!("it is an EIP-3009 payment") };
     signed.valid_before = U256::MAX;
     sold
 }

@@ -72,7 +72,7 @@ impl House {
 /// A payment whose authorization lapses in a minute.
 fn brief(number: u64) -> Sale {
     let mut brief = sale(number);
-    let Authorization::Eip3009(signed) = &mut brief.payment.authorization;
+    let Authorization::Eip3009(signed) = &mut brief.payment.authorization else { panic!("it is an EIP-3009 payment") };
     signed.valid_before = U256::from(NOW.after(HOLD).as_secs());
     brief
 }
@@ -492,7 +492,7 @@ async fn a_file_from_before_there_were_records_is_taken_over_whole() {
 }
 
 fn nonce(sold: &Sale) -> Value {
-    let Authorization::Eip3009(signed) = &sold.payment.authorization;
+    let Authorization::Eip3009(signed) = &sold.payment.authorization else { panic!("it is an EIP-3009 payment") };
     serde_json::to_value(signed.nonce).unwrap()
 }
 

@@ -152,7 +152,7 @@ proptest! {
         }
         let Some(mut entry) = entry else { return Ok(()) };
         let mut sold = (*entry.sale).clone();
-        let tollhouse::payment::Authorization::Eip3009(signed) = &mut sold.payment.authorization;
+        let tollhouse::payment::Authorization::Eip3009(signed) = &mut sold.payment.authorization else { panic!("it is an EIP-3009 payment") };
         signed.valid_before = alloy::primitives::U256::from(valid_before);
         entry.sale = Arc::new(sold);
         if let Some(moment) = entry.forget_after() {

@@ -64,7 +64,6 @@ codes! {
     NETWORK "TH2001" "The network is none that tollhouse knows and none of the file's `networks`."
     NOT_PAID_ON "TH2002" "The network is not one of `pay_to`, so nobody would receive the money."
     ASSET "TH2003" "The network has no such asset."
-    PERMIT2 "TH2004" "The asset can only be moved with Permit2, which is not supported in this version."
     NO_OFFER "TH2005" "No asset of `pay_to` can be paid in the unit of this price."
     NO_FACILITATOR "TH2006" "Nobody would settle payments on this network."
     SANDBOX "TH2007" "Play money and real facilitators do not share a file."

@@ -52,7 +52,7 @@ pub(super) static NETWORK: Section = section(
     &[],
 );
 pub(super) static CONFIRMATIONS: Section = section("`confirmations`", &["blocks", "safe_above"], &[]);
-pub(super) static ASSET: Section = section("an asset", &["address", "decimals", "peg", "eip712"], &["permit2"]);
+pub(super) static ASSET: Section = section("an asset", &["address", "decimals", "peg", "eip712", "permit2"], &[]);
 pub(super) static EIP712: Section = section("`eip712`", &["name", "version"], &[]);
 pub(super) static FACILITATOR: Section =
     section("a facilitator", &["name", "url", "networks", "auth", "timeout", "trust", "local"], &["tls", "headers"]);

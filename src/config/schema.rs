@@ -147,6 +147,7 @@ fn network() -> Value {
             "decimals": {"type": "integer", "minimum": 0, "maximum": 36},
             "peg": {"enum": ["usd"]},
             "eip712": domain,
+            "permit2": {"type": "boolean", "description": "The token has no EIP-3009; payers pay through Permit2."},
         }),
     );
     object(

@@ -10,7 +10,8 @@ use super::breaker::{Breaker, BreakerConfig, BreakerState, Call, Change, End};
 use super::chain::NotThere;
 use super::remote::Inconclusive;
 use super::{
-    BoxError, Config, Decline, Facilitator, Outcome, Prepared, SettleError, Shed, Unresolved, VerifyError, is_behind,
+    BoxError, Config, Decline, Facilitator, Means, Outcome, Prepared, SettleError, Shed, Unresolved, VerifyError,
+    is_behind,
 };
 use crate::payment::{Dialect, Offer, Payment, PaymentKey, Receipt};
 use crate::primitives::{Caip2, Clock, Payer};
@@ -195,6 +196,10 @@ impl Facilitator for Guarded {
 
     async fn look(&self, unresolved: &Unresolved) -> Option<Outcome> {
         self.inner.look(unresolved).await
+    }
+
+    async fn means(&self, payment: &Payment) -> Result<Option<Means>, BoxError> {
+        timeout(self.verify_timeout + GRACE, self.inner.means(payment)).await?
     }
 
     fn sees_chain(&self) -> bool {

@@ -38,22 +38,45 @@ use self::purse::{Purse, affords};
 use self::tend::Tending;
 use self::transaction::{Call, Fees, gas_limit};
 use super::chain::{Chain, Found, NotThere, RpcError, Verdict};
-use super::{BoxError, Decline, Facilitator, Holds, Outcome, Prepared, SettleError, Shed, Unresolved, VerifyError};
-use crate::payment::{Authorization, Dialect, Eip3009, Offer, Payment, Receipt, TransactionHash};
-use crate::primitives::{Clock, Payee, Timestamp, failpoint};
+use super::{
+    ALLOWANCE_REQUIRED, BoxError, Decline, Facilitator, Holds, Means, Outcome, Prepared, SettleError, Shed, Unresolved,
+    VerifyError,
+};
+use crate::payment::{Authorization, Dialect, Offer, Payment, Receipt, TransactionHash};
+use crate::primitives::{Clock, Payee, Timestamp, TransferMethod, failpoint};
 use crate::scheme::Scheme as _;
-use crate::scheme::exact::Eip3009Exact;
+use crate::scheme::exact::Exact;
 
 pub use self::desk::Desk;
 pub use self::notes::{Note, Noted, Notes};
 pub use self::signer::{Held, Signer};
 
 const BAD_SIGNATURE: &str = "invalid_exact_evm_signature";
-const ALREADY_USED: &str = "invalid_exact_evm_nonce_already_used";
-const INSUFFICIENT_BALANCE: &str = "invalid_exact_evm_insufficient_balance";
-const SIMULATION_FAILED: &str = "invalid_exact_evm_transaction_simulation_failed";
-const LAPSED: &str = "invalid_exact_evm_payload_authorization_valid_before";
-const TOO_EARLY: &str = "invalid_exact_evm_payload_authorization_valid_after";
+
+/// What the SDKs call a payer's faults (protocol digest, B).
+struct Codes {
+    already_used: &'static str,
+    insufficient_balance: &'static str,
+    simulation_failed: &'static str,
+    lapsed: &'static str,
+    too_early: &'static str,
+}
+
+static EIP3009: Codes = Codes {
+    already_used: "invalid_exact_evm_nonce_already_used",
+    insufficient_balance: "invalid_exact_evm_insufficient_balance",
+    simulation_failed: "invalid_exact_evm_transaction_simulation_failed",
+    lapsed: "invalid_exact_evm_payload_authorization_valid_before",
+    too_early: "invalid_exact_evm_payload_authorization_valid_after",
+};
+static PERMIT2: Codes = Codes {
+    already_used: "permit2_invalid_nonce",
+    insufficient_balance: "permit2_insufficient_balance",
+    simulation_failed: "permit2_simulation_failed",
+    lapsed: "permit2_deadline_expired",
+    too_early: "permit2_not_yet_valid",
+};
+const NO_PROXY: &str = "permit2_proxy_not_deployed";
 /// No code of the SDKs: none of them pays for gas that others waste.
 const SUSPENDED: &str = "payer_suspended";
 /// Likewise: a payment of the payer was undone.
@@ -122,11 +145,11 @@ enum Obstacle {
     Unavailable(BoxError),
 }
 
-impl From<Turned> for Obstacle {
-    fn from(turned: Turned) -> Self {
+impl Obstacle {
+    fn of(turned: Turned, payment: &Payment) -> Self {
         match turned {
             Turned::Suspended => Self::Declined(decline(SUSPENDED)),
-            Turned::Empty => Self::Declined(decline(INSUFFICIENT_BALANCE)),
+            Turned::Empty => Self::Declined(decline(codes(payment).insufficient_balance)),
             Turned::Busy | Turned::Wallets => Self::Unavailable(Shed(turned.into()).into()),
         }
     }
@@ -177,15 +200,15 @@ impl Local {
         if self.holds.holds(payment.payer()) {
             return Err(Obstacle::Declined(decline(HELD)));
         }
-        let signed = signed(payment);
-        let token = payment.offer.asset.address;
+        let (payer, token) = (payment.payer().0, payment.offer.asset.address);
         if self.barrier.has_closed_to_wallets(self.clock.now()) && !is_own_key(payment) {
-            return Err(Turned::Wallets.into());
+            return Err(Obstacle::of(Turned::Wallets, payment));
         }
-        let _asking = self.barrier.pass(signed.from, token, signed.value.units(), self.clock.now())?;
+        let passed = self.barrier.pass(payer, token, payment.authorization.value().units(), self.clock.now());
+        let _asking = passed.map_err(|turned| Obstacle::of(turned, payment))?;
         let answer = work.await;
         if answer.is_ok() {
-            self.barrier.welcome(signed.from, self.clock.now());
+            self.barrier.welcome(payer, self.clock.now());
         }
         answer
     }
@@ -195,7 +218,8 @@ impl Local {
     async fn simulate(&self, payment: &Payment) -> Result<(), Obstacle> {
         self.purse.suffices().map_err(|poor| Obstacle::Unavailable(poor.into()))?;
         self.check_time(payment)?;
-        let plan = Plan::of(payment, signed(payment), &self.chain).await?;
+        self.check_proxy(payment).await?;
+        let plan = Plan::of(payment, &self.chain).await?;
         match self.chain.read::<Bytes>("eth_call", json!([self.call_object(&plan), "latest"])).await {
             Ok(_) => Ok(()),
             Err(error) => Err(self.diagnose(payment, error).await),
@@ -208,43 +232,67 @@ impl Local {
         if !matches!(error, RpcError::Refused { .. }) {
             return Obstacle::Unavailable(error.into());
         }
-        let token = payment.offer.asset.address;
-        let signed = signed(payment);
+        let (payer, token, value) = (payment.payer().0, payment.offer.asset.address, payment.authorization.value());
         let state = tokio::try_join!(
-            self.chain.is_used(token, signed),
-            self.chain.balance(token, signed.from),
-            self.chain.head()
+            self.chain.is_used(payment),
+            self.chain.balance(token, payer),
+            self.chain.head(),
+            self.lacks_allowance(payment)
         );
-        let (balance, time) = match state {
+        let (balance, time, lacks_allowance) = match state {
             Ok((true, ..)) => return Obstacle::Used,
-            Ok((false, balance, head)) => (balance, U256::from(head.seconds())),
+            Ok((false, balance, head, lacks_allowance)) => (balance, head.seconds(), lacks_allowance),
             Err(error) => return Obstacle::Unavailable(error.into()),
         };
-        if balance < signed.value.units() {
-            self.barrier.saw_balance(signed.from, token, balance, self.clock.now());
-            return Obstacle::Declined(decline(INSUFFICIENT_BALANCE));
+        let codes = codes(payment);
+        if balance < value.units() {
+            self.barrier.saw_balance(payer, token, balance, self.clock.now());
+            return Obstacle::Declined(decline(codes.insufficient_balance));
         }
-        self.barrier.unwelcome(signed.from);
+        if lacks_allowance {
+            return Obstacle::Declined(decline(ALLOWANCE_REQUIRED));
+        }
+        self.barrier.unwelcome(payer);
         if !error.is_revert() {
             // A payer's code may have burnt all the gas it was given; nodes have many words for that.
-            return Obstacle::Unavailable(match self.chain.has_code(signed.from).await {
+            return Obstacle::Unavailable(match self.chain.has_code(payer).await {
                 Ok(true) => Shed(error.into()).into(),
                 Ok(false) | Err(_) => error.into(),
             });
         }
         tracing::info!(facilitator = %self.name, payment = %payment.key(), %error, "the token refuses a payment");
-        Obstacle::Declined(decline(match time {
-            time if time >= signed.valid_before => LAPSED,
-            time if time <= signed.valid_after => TOO_EARLY,
-            _ => SIMULATION_FAILED,
+        Obstacle::Declined(decline(match &payment.authorization {
+            authorization if time >= authorization.valid_before() => codes.lapsed,
+            Authorization::Eip3009(signed) if U256::from(time) <= signed.valid_after => codes.too_early,
+            Authorization::Permit2(signed) if U256::from(time) < signed.valid_after => codes.too_early,
+            _ => codes.simulation_failed,
         }))
+    }
+
+    /// Whether Permit2 may move too little for the payment.
+    async fn lacks_allowance(&self, payment: &Payment) -> Result<bool, RpcError> {
+        let Some(signed) = payment.authorization.permit2() else { return Ok(false) };
+        let means = self.chain.means(signed.token, signed.from, signed.nonce).await?;
+        Ok(means.allowance < signed.amount.units())
+    }
+
+    /// A call of an account without code succeeds and does nothing, so no simulation shows that the proxy is missing.
+    async fn check_proxy(&self, payment: &Payment) -> Result<(), Obstacle> {
+        if payment.authorization.permit2().is_none() {
+            return Ok(());
+        }
+        match self.chain.has_proxy().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Obstacle::Declined(decline(NO_PROXY))),
+            Err(error) => Err(Obstacle::Unavailable(error.into())),
+        }
     }
 
     /// What has lapsed by our clock or by the chain's is not sent (S28, S29). What is not good yet by the chain's clock
     /// fails the simulation.
     fn check_time(&self, payment: &Payment) -> Result<(), Obstacle> {
         match self.chain.now().as_secs() >= payment.authorization.valid_before() {
-            true => Err(Obstacle::Declined(decline(LAPSED))),
+            true => Err(Obstacle::Declined(decline(codes(payment).lapsed))),
             false => Ok(()),
         }
     }
@@ -258,7 +306,8 @@ impl Local {
     /// what would revert is not sent (S30).
     async fn call(&self, payment: &Payment) -> Result<Call, Obstacle> {
         self.check_time(payment)?;
-        let plan = Plan::of(payment, signed(payment), &self.chain).await?;
+        self.check_proxy(payment).await?;
+        let plan = Plan::of(payment, &self.chain).await?;
         let simulated = json!([self.call_object(&plan), "latest"]);
         let (estimate, fees) = tokio::join!(self.chain.read::<U64>("eth_estimateGas", simulated), self.fees());
         let estimate = match estimate {
@@ -474,7 +523,7 @@ impl Facilitator for Local {
     async fn verify(&self, payment: &Payment) -> Result<(), VerifyError> {
         match timeout(self.verify_timeout, self.ask(payment, self.simulate(payment))).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(Obstacle::Used)) => Err(decline(ALREADY_USED).into()),
+            Ok(Err(Obstacle::Used)) => Err(decline(codes(payment).already_used).into()),
             Ok(Err(Obstacle::Declined(decline))) => Err(decline.into()),
             Ok(Err(Obstacle::Unavailable(source))) => Err(VerifyError::Unavailable(source)),
             Err(late) => Err(VerifyError::Unavailable(late.into())),
@@ -505,6 +554,25 @@ impl Facilitator for Local {
         let sent = Sent { hash, nonce: signed.flight.nonce, signed_at: signed.at };
         self.send(signed, deadline).await?;
         self.await_transfer(payment, &sent, deadline).await
+    }
+
+    async fn means(&self, payment: &Payment) -> Result<Option<Means>, BoxError> {
+        let Some(signed) = payment.authorization.permit2() else { return Ok(None) };
+        let asked = self.ask(payment, async {
+            let means = self.chain.means(signed.token, signed.from, signed.nonce).await;
+            let means = means.map_err(|error| Obstacle::Unavailable(error.into()))?;
+            if !means.used && means.balance < signed.amount.units() {
+                self.barrier.saw_balance(signed.from, signed.token, means.balance, self.clock.now());
+                return Err(Obstacle::Declined(decline(PERMIT2.insufficient_balance)));
+            }
+            Ok(means)
+        });
+        match timeout(self.verify_timeout, asked).await? {
+            Ok(means) => Ok(Some(means)),
+            Err(Obstacle::Unavailable(source)) => Err(source),
+            // Whoever is turned away hears why from `verify`.
+            Err(Obstacle::Used | Obstacle::Declined(_)) => Ok(None),
+        }
     }
 
     fn purse(&self) -> Option<super::Purse> {
@@ -545,7 +613,7 @@ impl Facilitator for Local {
         }
         match self.chain.find_settlement(payment, *reserved_at).await {
             Verdict::Settled { transaction, block, .. } => Outcome::Settled(self.receipt(payment, transaction, block)),
-            Verdict::Never(never) => Outcome::NotSettled(decline(never.code())),
+            Verdict::Never(never) => Outcome::NotSettled(decline(never.code(payment.authorization.method()))),
             Verdict::CannotTell(source) => unknown(source),
         }
     }
@@ -553,12 +621,13 @@ impl Facilitator for Local {
 
 /// Whether the payer's own key signed, rather than a wallet accepted the signature.
 fn is_own_key(payment: &Payment) -> bool {
-    Eip3009Exact.signature(&payment.offer, &payment.authorization).is_ok()
+    Exact.signature(&payment.offer, &payment.authorization).is_ok()
 }
 
-fn signed(payment: &Payment) -> &Eip3009 {
-    match &payment.authorization {
-        Authorization::Eip3009(signed) => signed,
+fn codes(payment: &Payment) -> &'static Codes {
+    match payment.authorization.method() {
+        TransferMethod::Eip3009 => &EIP3009,
+        TransferMethod::Permit2 => &PERMIT2,
     }
 }
 

@@ -49,12 +49,26 @@ pub struct Decline {
     pub code: String,
 }
 
+/// The code of a payer who has the money and has not let Permit2 move it, or not enough of it.
+pub const ALLOWANCE_REQUIRED: &str = "permit2_allowance_required";
+
 impl Decline {
     /// Whether the authorization has been used on chain, by whomever. Not proof of a payment (S19), and not proof
     /// that there was none (S18).
     pub fn nonce_used(&self) -> bool {
-        self.code.ends_with("nonce_already_used")
+        self.code.ends_with("nonce_already_used") || self.code == "permit2_invalid_nonce"
     }
+}
+
+/// What a payer could pay with through Permit2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Means {
+    /// What the payer holds of the token, in smallest units.
+    pub balance: alloy::primitives::U256,
+    /// How much of it Permit2 may move.
+    pub allowance: alloy::primitives::U256,
+    /// Whether the nonce was used up by then. Then this very payment may be what left too little (S18).
+    pub used: bool,
 }
 
 /// Why a payment is not confirmed.
@@ -161,6 +175,15 @@ pub trait Facilitator: Send + Sync + 'static {
     /// is none, or when it cannot tell.
     async fn look(&self, _unresolved: &Unresolved) -> Option<Outcome> {
         None
+    }
+
+    /// What the payer could pay with, where there is a node to ask and the token takes Permit2; `None` where there is
+    /// not. A signature for Permit2 holds nothing back, so several may be good for the same money (S36).
+    ///
+    /// # Errors
+    /// When there is a node and it does not tell.
+    async fn means(&self, _payment: &Payment) -> Result<Option<Means>, BoxError> {
+        Ok(None)
     }
 
     /// Whether it looks at the chain itself, so that asking it how a payment ended moves nothing (S18).

@@ -12,13 +12,13 @@ mod books;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256, Keccak256, address, b256};
+use alloy::primitives::{Address, B256, Keccak256, U256, address, b256};
 use async_trait::async_trait;
 
-use self::books::{Books, Posted};
-use super::{Decline, Facilitator, Outcome, Prepared, SettleError, Unresolved, VerifyError};
-use crate::payment::{Authorization, Dialect, Eip3009, Offer, Payment, Receipt, TransactionHash};
-use crate::primitives::{Asset, AtomicAmount, Clock, Network, Payee, Preset, preset};
+use self::books::{Books, Posted, Transfer};
+use super::{BoxError, Decline, Facilitator, Means, Outcome, Prepared, SettleError, Unresolved, VerifyError};
+use crate::payment::{Authorization, Dialect, Offer, Payment, Receipt, TransactionHash};
+use crate::primitives::{Asset, AtomicAmount, Clock, Network, Payee, Preset, TransferMethod, preset};
 
 /// Who sandbox payments go to: the last 20 bytes of keccak256("tollhouse sandbox: nobody holds this key").
 pub const PAYEE: Payee = Payee(address!("0xD6f94d349403a9d4F891542f98161CBB1Ae7Ec2C"));
@@ -150,7 +150,7 @@ impl Facilitator for Sandbox {
     }
 
     async fn verify(&self, payment: &Payment) -> Result<(), VerifyError> {
-        Ok(self.books().would_post(signed(payment))?)
+        Ok(self.books().would_post(&Transfer::from(&payment.authorization))?)
     }
 
     async fn prepare(&self, payment: &Payment) -> Result<Prepared, SettleError> {
@@ -158,14 +158,14 @@ impl Facilitator for Sandbox {
     }
 
     async fn submit(&self, payment: &Payment, prepared: Prepared) -> Result<Receipt, SettleError> {
-        let signed = signed(payment);
-        if signed.from == SLOW {
+        let moved = Transfer::from(&payment.authorization);
+        if moved.payer() == SLOW {
             tokio::time::sleep(self.behaviour.slow).await;
         }
         let transaction = prepared.transaction.unwrap_or_else(|| pseudo_hash(payment));
         let now = self.clock.now();
-        let told_at = if signed.from == UNKNOWN { now.after(self.behaviour.unknown) } else { now };
-        match self.books().post(signed, now, told_at)? {
+        let told_at = if moved.payer() == UNKNOWN { now.after(self.behaviour.unknown) } else { now };
+        match self.books().post(&moved, now, told_at)? {
             Posted::Now if told_at > now => {
                 Err(SettleError::Unknown { transaction: Some(transaction), source: "the payer `unknown` paid".into() })
             }
@@ -174,17 +174,26 @@ impl Facilitator for Sandbox {
         }
     }
 
+    /// Nobody has to approve anything here.
+    async fn means(&self, payment: &Payment) -> Result<Option<Means>, BoxError> {
+        let books = self.books();
+        let balance = books.balance(payment.payer().0).units();
+        let used = books.find(&Transfer::from(&payment.authorization)).is_some();
+        let asked = payment.authorization.method() == TransferMethod::Permit2;
+        Ok(asked.then_some(Means { balance, allowance: U256::MAX, used }))
+    }
+
     async fn outcome(&self, unresolved: &Unresolved) -> Outcome {
         let payment = &unresolved.payment;
-        let signed = signed(payment);
+        let moved = Transfer::from(&payment.authorization);
         let now = self.clock.now();
         let books = self.books();
-        match books.find(signed) {
+        match books.find(&moved) {
             Some(Posted::Before { at, told_at }) if told_at <= now => {
                 Outcome::Settled(Receipt::of(payment, pseudo_hash(payment), at))
             }
-            None if books::lapsed(signed, now) && books.remembers(unresolved.reserved_at) => {
-                Outcome::NotSettled(Decline { code: books::LAPSED.into() })
+            None if moved.has_lapsed(now) && books.remembers(unresolved.reserved_at) => {
+                Outcome::NotSettled(moved.lapsed())
             }
             _ => Outcome::Unknown {
                 transaction: unresolved.transaction,
@@ -194,20 +203,21 @@ impl Facilitator for Sandbox {
     }
 }
 
-fn signed(payment: &Payment) -> &Eip3009 {
-    match &payment.authorization {
-        Authorization::Eip3009(signed) => signed,
-    }
-}
-
 /// Stands where a transaction hash would: the same for the same payment, and on no chain.
 fn pseudo_hash(payment: &Payment) -> TransactionHash {
-    // There is one network and one token, so payer and nonce are what is unique (EIP-3009).
-    let signed = signed(payment);
     let mut digest = Keccak256::new();
-    digest.update(b"tollhouse sandbox");
-    digest.update(signed.from);
-    digest.update(signed.nonce.0);
+    match &payment.authorization {
+        // There is one network and one token, so payer and nonce are what is unique (EIP-3009).
+        Authorization::Eip3009(signed) => {
+            digest.update(b"tollhouse sandbox");
+            digest.update(signed.from);
+            digest.update(signed.nonce.0);
+        }
+        Authorization::Permit2(_) => {
+            digest.update(b"tollhouse sandbox permit2");
+            digest.update(payment.key().as_bytes());
+        }
+    }
     digest.finalize()
 }
 

@@ -12,12 +12,11 @@ impl Gate {
         let route = &visit.route.key;
         let mut problem = refusal.problem(now);
         let mut offers = Vec::new();
-        if problem.advice == Advice::Pay
-            && let Some(barred) = self.rails.bar(visit, problem.dialect)
-        {
+        let invites = matches!(problem.advice, Advice::Pay | Advice::Approve);
+        if invites && let Some(barred) = self.rails.bar(visit, problem.dialect) {
             // Whatever is wrong with the payment: a better one would not be taken either.
             problem = barred.problem(now);
-        } else if problem.advice == Advice::Pay {
+        } else if invites {
             offers = self.quoted(visit);
             if offers.is_empty() {
                 // Nobody could settle what we would ask for, so we do not ask (S65).

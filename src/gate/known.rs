@@ -22,7 +22,7 @@ pub(super) struct Unpayable {
 /// What the payment still opens if we took it before; else its refusal.
 pub(super) async fn recall(gate: &Gate, visit: &Visit<'_>, unpayable: Unpayable) -> Result<Admission, Refusal> {
     let Unpayable { refusal, credential } = unpayable;
-    if refusal == Refusal::Mismatch(credential.dialect, scheme::Mismatch::Signature) {
+    if matches!(refusal, Refusal::Mismatch(_, mismatch) if mismatch.is_unsigned()) {
         return Err(refusal);
     }
     let Some(entry) = remembered(gate, visit, &credential).await? else { return Err(refusal) };

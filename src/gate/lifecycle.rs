@@ -17,6 +17,7 @@ use crate::scheme::{self, Mismatch, WalletSignature};
 
 use super::attendance::Attending;
 use super::known::{self, Unpayable};
+use super::overdraft::Hold;
 use super::{Event, Gate, Refusal, Visit};
 
 /// A route with a price, and a request that wants to pass.
@@ -84,6 +85,8 @@ pub(super) enum Reservation<'a> {
 pub struct Confirmed {
     pub(super) lease: Lease,
     pub(super) facilitator: Arc<dyn Facilitator>,
+    /// Counts what it draws on its payer, where the payer may have signed for more than there is (S36).
+    pub(super) hold: Option<Hold>,
     pub(super) attending: Arc<Attending>,
 }
 
@@ -171,8 +174,8 @@ impl<'a> Offered<'a> {
     fn signed(&self, gate: &Gate, credential: &Credential, now: Timestamp) -> Vec<Candidate> {
         let posted =
             || self.visit.toll.offers.iter().filter(|offer| scheme::same_but_amount(offer, &credential.chosen));
-        let Authorization::Eip3009(signed) = &credential.authorization;
-        let pays = |offer: &Offer| offer.amount == signed.value && offer.pay_to.0 == signed.to;
+        let (value, payee) = (credential.authorization.value(), credential.authorization.payee());
+        let pays = |offer: &Offer| offer.amount == value && offer.pay_to == payee;
         let candidate = |offer: &Offer| Candidate { offer: offer.clone(), quote: None };
 
         let mut candidates: Vec<_> = posted().filter(|offer| pays(offer)).map(candidate).collect();
@@ -195,6 +198,7 @@ fn same_but_amount(past: &Offer, offer: &Offer, amount: AtomicAmount) -> bool {
         && past.scheme == offer.scheme
         && past.network.id == offer.network.id
         && past.asset.address == offer.asset.address
+        && past.asset.method == offer.asset.method
         && past.pay_to == offer.pay_to
         && past.settle == offer.settle
 }

@@ -8,6 +8,7 @@ mod challenge;
 pub mod event;
 mod known;
 pub mod lifecycle;
+mod overdraft;
 pub mod rails;
 pub mod reconcile;
 pub mod refusal;
@@ -35,6 +36,7 @@ pub use visit::Visit;
 
 use attendance::Attendance;
 use lifecycle::{Offered, Proof};
+use overdraft::Overdraft;
 
 /// Everything the gate asks on the way. Cheap to share; one for the life of the process.
 pub struct Gate {
@@ -43,6 +45,8 @@ pub struct Gate {
     rails: Arc<Rails>,
     /// Which contract wallets are accepted.
     wallets: Wallets,
+    /// What is drawn on payers who may have signed for more than they have.
+    overdraft: Arc<Overdraft>,
     /// Settlements under way (S22).
     settling: AtomicUsize,
     attendance: Arc<Attendance>,
@@ -71,16 +75,17 @@ pub struct Parts {
 impl Gate {
     /// A gate made of these parts.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let (observer, rails) = (Arc::clone(&parts.observer), Arc::new(Rails::default()));
-        let hears = Arc::clone(&rails);
+        let (observer, rails, overdraft) = (Arc::clone(&parts.observer), Arc::<Rails>::default(), Arc::default());
+        let (hears, counts) = (Arc::clone(&rails), Arc::<Overdraft>::clone(&overdraft));
         parts.ledger.watch(move |key, entry| {
             if let Some(event) = Event::of_entry(key, entry) {
                 hears.hear(&event);
+                counts.hear(&event);
                 observer.observe(&event);
             }
         });
-        let attendance = Arc::default();
-        Arc::new(Self { parts, rails, wallets: Wallets::default(), settling: AtomicUsize::new(0), attendance })
+        let (wallets, attendance) = (Wallets::default(), Arc::default());
+        Arc::new(Self { parts, rails, wallets, overdraft, settling: AtomicUsize::new(0), attendance })
     }
 
     /// Decides about a request to a priced route: prove locally, then reserve, then call out (I5, S2, S33).
@@ -149,6 +154,7 @@ impl Gate {
     /// Tells the observer.
     pub fn observe(&self, event: &Event) {
         self.rails.hear(event);
+        self.overdraft.hear(event);
         if let Event::Settled { payer, .. } = event {
             self.wallets.saw_settled(*payer, self.clock.now());
         }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::facilitator::ALLOWANCE_REQUIRED;
 use crate::ledger::{Entry, State, StoreError};
 use crate::payment::{Advice, Dialect, FailedSettlement, Payment, Problem, Receipt, Wait};
 use crate::primitives::Timestamp;
@@ -149,6 +150,8 @@ impl Refusal {
     /// What the client should do next. No wildcard: a new refusal must choose before it compiles.
     pub fn advice(&self) -> Advice {
         match self {
+            // The payer has the money and only has to let Permit2 move it.
+            Self::Declined { code, .. } if code == ALLOWANCE_REQUIRED => Advice::Approve,
             Self::PaymentRequired
             | Self::Unreadable(..)
             | Self::NoSuchOffer(_)

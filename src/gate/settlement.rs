@@ -10,10 +10,12 @@ use std::time::Duration;
 use crate::facilitator::{BoxError, Contradiction, Facilitator, Outcome, SettleError, Unresolved};
 use crate::ledger::{BeginError, Claimed, FileError, InSettlement, Lease};
 use crate::payment::{FailedSettlement, Payment, PaymentKey, Receipt, TransactionHash};
+use crate::primitives::TransferMethod;
 use crate::tariff::RouteKey;
 
 use super::attendance::Attending;
 use super::lifecycle::chain;
+use super::overdraft::Hold;
 use super::{Confirmed, Event, Gate, Refusal, Settled};
 
 /// How long after a facilitator's own deadline we stop waiting for it.
@@ -63,7 +65,7 @@ impl Gate {
     }
 
     async fn move_money(self: Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
-        let Confirmed { lease, facilitator, attending } = confirmed;
+        let Confirmed { lease, facilitator, hold, attending } = confirmed;
         let sale = Arc::clone(lease.sale());
         let payment = &sale.payment;
         let deadline = facilitator.settle_timeout() + GRACE;
@@ -74,11 +76,13 @@ impl Gate {
         let transaction = prepared.transaction;
         let begun = self.begin(payment, lease, &*facilitator, transaction, deadline).await?;
         let submitted = within(deadline, facilitator.submit(payment, prepared)).await;
-        self.record(payment, begun, &*facilitator, submitted, attending).await
+        let ended = self.record(payment, begun, &*facilitator, submitted, attending).await;
+        count_on(hold, &ended);
+        ended
     }
 
     async fn look_for_money(self: Arc<Self>, confirmed: Confirmed) -> Result<Settled, Refusal> {
-        let Confirmed { lease, facilitator, attending } = confirmed;
+        let Confirmed { lease, facilitator, hold, attending } = confirmed;
         let sale = Arc::clone(lease.sale());
         let payment = &sale.payment;
         let deadline = facilitator.settle_timeout() + GRACE;
@@ -95,7 +99,9 @@ impl Gate {
             Ok(Outcome::Unknown { transaction, source }) => Err(SettleError::Unknown { transaction, source }),
             Err(elapsed) => Err(SettleError::Unknown { transaction: None, source: elapsed.into() }),
         };
-        self.record(payment, begun, &*facilitator, found, attending).await
+        let ended = self.record(payment, begun, &*facilitator, found, attending).await;
+        count_on(hold, &ended);
+        ended
     }
 
     /// Writes down that settlement is about to be asked for; durable before anyone is asked (S21).
@@ -257,15 +263,26 @@ impl Gate {
 /// that are said to have settled in it one counts, and none beside those that are proven. Whether it was claimed
 /// before or comes to be claimed later, and by which replica or version, makes no difference: every claim names the
 /// transaction where that is possible.
+///
+/// The logs of Permit2 do not name the nonce, so what a node has shown of it is one payment in its transaction and no
+/// more: it claims the whole of it, too.
 pub fn claims_of(payment: &Payment, receipt: &Receipt) -> Vec<Claimed> {
     let network = payment.offer.network.id.as_str().as_bytes();
     let transaction = [b"transaction\0", network, b"\0", receipt.transaction.as_slice()].concat();
-    if receipt.block.is_none() {
+    let names_its_nonce = payment.authorization.method() == TransferMethod::Eip3009;
+    if receipt.block.is_none() || !names_its_nonce {
         return vec![Claimed::alone(transaction)];
     }
     // The key stands for payer, token and nonce: a nonce alone is unique only for its payer and token.
     let transfer = [b"transfer\0", &transaction[..], payment.key().as_bytes()].concat();
     vec![Claimed::alone(transfer), Claimed::if_free(transaction)]
+}
+
+/// What may still be moving draws on its payer until it is known (S36).
+fn count_on(hold: Option<Hold>, ended: &Result<Settled, Refusal>) {
+    if let (Some(hold), Err(Refusal::Unresolved { .. } | Refusal::LedgerUnavailable(_))) = (hold, ended) {
+        hold.keep();
+    }
 }
 
 fn declined(payment: &Payment, code: String) -> Refusal {

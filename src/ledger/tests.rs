@@ -247,7 +247,7 @@ async fn s23_a_copy_waits_while_the_answer_is_delivered_and_then_hears_what_it_b
     assert_eq!(remembered.receipt(&sale(1).payment), Some(receipt(&sale(1), START)));
     assert!(remembered.is_of(&sale(1).payment.authorization));
     let mut forged = sale(1).payment.authorization;
-    let crate::payment::Authorization::Eip3009(signed) = &mut forged;
+    let crate::payment::Authorization::Eip3009(signed) = &mut forged else { panic!("it is an EIP-3009 payment") };
     signed.value = crate::primitives::AtomicAmount::default();
     assert!(!remembered.is_of(&forged), "a signature counts only for what it signed");
 }
@@ -332,7 +332,9 @@ async fn i4_whoever_signs_again_while_nobody_knows_is_not_charged_for_an_hour() 
     }
     let elsewhere = Sale { request: keccak256("GET /v1/forecast"), ..sale(2) };
     let mut stranger = sale(2);
-    let Authorization::Eip3009(signed) = &mut stranger.payment.authorization;
+    let Authorization::Eip3009(signed) = &mut stranger.payment.authorization else {
+        panic!("it is an EIP-3009 payment")
+    };
     signed.from = Address::repeat_byte(0xcc);
     let mut other_network = sale(2);
     let preset = crate::primitives::preset("base").unwrap();

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use alloy::primitives::{Address, B256, Keccak256, hex};
+use alloy::primitives::{Address, B256, Keccak256, U256, hex};
 use serde::{Deserialize, Serialize};
 
 use super::Authorization;
-use crate::primitives::{Caip2, Nonce};
+use crate::primitives::{Caip2, Nonce, PERMIT2};
 
 /// A digest of network, asset, payer and nonce in decoded binary form (S1, S3).
 ///
-/// A nonce alone is unique only for its payer and token. Signature bytes, header bytes and the dialect stay out:
+/// A nonce alone is unique only for its payer and token, and in Permit2 for its owner. Signature bytes, header bytes and the dialect stay out:
 /// all three can be rewritten without changing the payment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -22,6 +22,7 @@ impl PaymentKey {
     pub fn of(network: &Caip2, asset: Address, authorization: &Authorization) -> Self {
         match authorization {
             Authorization::Eip3009(signed) => Self::of_eip3009(network, asset, signed.from, signed.nonce),
+            Authorization::Permit2(signed) => Self::of_permit2(network, signed.from, signed.nonce),
         }
     }
 
@@ -34,6 +35,19 @@ impl PaymentKey {
         digest.update(asset);
         digest.update(from);
         digest.update(nonce.0);
+        Self(digest.finalize())
+    }
+
+    /// The key of a Permit2 authorization. Permit2 counts an owner's nonces across all tokens, so the token stays out:
+    /// of two authorizations with one nonce, only one can ever be settled.
+    pub fn of_permit2(network: &Caip2, owner: Address, nonce: U256) -> Self {
+        let mut digest = Keccak256::new();
+        digest.update(b"tollhouse payment permit2\0");
+        digest.update(network.as_str().as_bytes());
+        digest.update([0]);
+        digest.update(PERMIT2);
+        digest.update(owner);
+        digest.update(nonce.to_be_bytes::<32>());
         Self(digest.finalize())
     }
 

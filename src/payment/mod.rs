@@ -7,7 +7,9 @@ mod problem;
 mod quote;
 mod receipt;
 
-pub use credential::{Authorization, Chosen, ChosenNetwork, ChosenTerms, Credential, Dialect, Eip3009, SignatureBytes};
+pub use credential::{
+    Authorization, Chosen, ChosenNetwork, ChosenTerms, Credential, Dialect, Eip3009, Permit2, SignatureBytes,
+};
 pub use key::PaymentKey;
 pub use offer::{Offer, Payment, Replay, Resource, SchemeName, SettleMode};
 pub use problem::{Advice, FailedSettlement, Problem, Wait};

@@ -12,6 +12,8 @@ use crate::primitives::{Caip2, Payer};
 pub enum Advice {
     /// Pay, or pay correctly: an invitation, never sent while money has moved or may be moving (I4).
     Pay,
+    /// Let Permit2 move the token, once, and then pay: an invitation like the above.
+    Approve,
     /// Send one payment header, not several.
     Repeated,
     /// Send a smaller payment header.

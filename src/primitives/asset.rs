@@ -1,6 +1,6 @@
 //! A token that payments are made in.
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, address};
 use serde::{Deserialize, Serialize};
 
 use super::AtomicAmount;
@@ -59,7 +59,36 @@ pub struct Eip712Name {
     pub version: String,
 }
 
-/// An ERC-20 token with `transferWithAuthorization` (EIP-3009), on one network.
+/// Uniswap's Permit2: the same address on every chain that has it, since it was made by CREATE2.
+pub const PERMIT2: Address = address!("0x000000000022D473030F116dDEE9F6B43aC78BA3");
+
+/// How a payer lets a token be moved: what is signed for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransferMethod {
+    /// `transferWithAuthorization` on the token itself.
+    #[default]
+    Eip3009,
+    /// Through Uniswap's Permit2, which every payer has to approve once for the token.
+    Permit2,
+}
+
+impl TransferMethod {
+    /// `assetTransferMethod` on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Eip3009 => "eip3009",
+            Self::Permit2 => "permit2",
+        }
+    }
+
+    /// Whether it goes without saying, on the wire and in ledgers of earlier versions.
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// An ERC-20 token, on one network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asset {
     /// What people call it: `USDC`.
@@ -70,8 +99,11 @@ pub struct Asset {
     pub decimals: Decimals,
     /// What one whole unit is worth, when it is pegged.
     pub peg: Option<Peg>,
-    /// The domain its authorizations are signed under.
+    /// The token's own domain. EIP-3009 authorizations are signed under it; Permit2's are not.
     pub eip712: Eip712Name,
+    /// What payers sign to pay in it.
+    #[serde(default, skip_serializing_if = "TransferMethod::is_default")]
+    pub method: TransferMethod,
 }
 
 impl Asset {

@@ -15,7 +15,7 @@ mod secret;
 pub use account::{Checksummed, Payee, Payer};
 pub use alloy::primitives::Address;
 pub use amount::{AmountError, AtomicAmount};
-pub use asset::{Asset, Decimals, Eip712Name, Peg, TooManyDecimals};
+pub use asset::{Asset, Decimals, Eip712Name, PERMIT2, Peg, TooManyDecimals, TransferMethod};
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use dollars::Dollars;
 pub use explain::explain;

@@ -9,6 +9,8 @@ mod wallet;
 
 pub use wallet::WalletSignature;
 
+pub use exact::permit2::Breach;
+
 /// Why a credential does not keep the promise an offer asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -34,6 +36,12 @@ pub enum Mismatch {
     /// The wallet would have to be created by a factory that the operator has not listed (S30).
     #[error("the wallet's factory is not allowed")]
     Factory,
+    /// The token does not take this kind of authorization.
+    #[error("the offer asks for another kind of authorization")]
+    Method,
+    /// As above, of a Permit2 authorization: there, every fault has a code of its own.
+    #[error(transparent)]
+    Permit2(#[from] Breach),
 }
 
 impl Mismatch {
@@ -47,7 +55,14 @@ impl Mismatch {
             Self::NotYetValid => "invalid_exact_evm_payload_authorization_valid_after",
             Self::Signature => "invalid_exact_evm_signature",
             Self::Factory => "eip6492_factory_not_allowed",
+            Self::Method => "unsupported_payload_type",
+            Self::Permit2(breach) => breach.code(),
         }
+    }
+
+    /// Whether the presenter has not shown that the payer signed.
+    pub const fn is_unsigned(&self) -> bool {
+        matches!(self, Self::Signature | Self::Permit2(Breach::Signature))
     }
 }
 

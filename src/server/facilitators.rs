@@ -14,7 +14,7 @@ use crate::facilitator::local::{Desk, Held, Local, Notes, Setup, Signer as _};
 use crate::facilitator::sandbox::{Behaviour, Sandbox};
 use crate::facilitator::wallets::Accepted;
 use crate::facilitator::{
-    self, BoxError, BreakerConfig, Facilitator, Guarded, Holds, Kind, Remote, Tell, Witness, Witnessed,
+    self, BoxError, BreakerConfig, Facilitator, Guarded, Holds, Kind, Means, Remote, Tell, Witness, Witnessed,
 };
 use crate::payment::{Payment, TransactionHash};
 use crate::primitives::{Address, Asset, Caip2, Clock, Payee, Timestamp};
@@ -360,5 +360,11 @@ impl Witness for Nodes {
             Some(chain) => chain.find_settlement(payment, reserved_at).await,
             None => Verdict::CannotTell("there is no node of this network".into()),
         }
+    }
+
+    async fn means(&self, payment: &Payment) -> Result<Means, BoxError> {
+        let chain = self.of(&payment.offer.network.id).ok_or("there is no node of this network")?;
+        let signed = payment.authorization.permit2().ok_or("it is no payment through Permit2")?;
+        Ok(chain.means(signed.token, signed.from, signed.nonce).await?)
     }
 }

@@ -30,7 +30,7 @@ use crate::primitives::{Clock, SystemClock};
 use crate::protocol::x402::X402;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Live, Proxy};
-use crate::scheme::exact::eip3009::Eip3009Exact;
+use crate::scheme::exact::Exact;
 use crate::status::{Readiness, Status};
 use crate::tariff::Board;
 use crate::telemetry::{Metrics, Pseudonyms, Telemetry};
@@ -155,7 +155,7 @@ impl Server {
         let board = Arc::new(Board::new(Arc::clone(&live.tariff)));
         let gate = Gate::new(Parts {
             protocol: Arc::new(X402),
-            scheme: Arc::new(Eip3009Exact),
+            scheme: Arc::new(Exact),
             ledger: Arc::clone(&ledger),
             pool: Arc::clone(&pool),
             board: Arc::clone(&board),

@@ -1,5 +1,6 @@
 //! A chain of our own: Base Sepolia's id, and Circle's own token contract where USDC stands on Base Sepolia.
 
+mod permit2;
 mod usdc;
 pub mod wallets;
 
@@ -41,10 +42,18 @@ impl Anvil {
     /// # Panics
     /// When anvil or the token's artifacts are not installed, with words on how to install them.
     pub async fn start() -> Self {
+        Self::serving(CHAIN_ID).await
+    }
+
+    /// As [`Anvil::start`], with the id of another chain. USDC stands where it stands on Base Sepolia all the same.
+    ///
+    /// # Panics
+    /// As there.
+    pub async fn serving(chain_id: u64) -> Self {
         let program = program();
         // One slot to an epoch: the block below the head is the safe one, so proofs of absence need no long wait.
         let mut process = Command::new(&program)
-            .args(["--port", "0", "--chain-id", &CHAIN_ID.to_string(), "--slots-in-an-epoch", "1"])
+            .args(["--port", "0", "--chain-id", &chain_id.to_string(), "--slots-in-an-epoch", "1"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -117,10 +126,14 @@ impl Anvil {
 
     /// Sends a transaction from any account, its own or not, and waits until it is mined. It may have reverted.
     pub async fn send(&self, from: Address, to: Address, input: Vec<u8>) -> B256 {
+        self.send_with(from, to, input, 1_000_000).await
+    }
+
+    async fn send_with(&self, from: Address, to: Address, input: Vec<u8>, gas: u64) -> B256 {
         self.rpc::<Value>("anvil_impersonateAccount", json!([from])).await;
         let mut transaction = usdc::call(to, input);
         transaction["from"] = json!(from);
-        transaction["gas"] = json!(U64::from(1_000_000));
+        transaction["gas"] = json!(U64::from(gas));
         let _sending = self.sending.lock().await;
         let hash = self.rpc("eth_sendTransaction", json!([transaction])).await;
         self.receipt(hash).await;

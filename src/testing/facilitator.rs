@@ -272,7 +272,7 @@ impl Stage {
 
     /// What an honest facilitator says that has done what was asked.
     fn says(call: &Call) -> Value {
-        let payer = &call.body["paymentPayload"]["payload"]["authorization"]["from"];
+        let payer = &signed(call)["from"];
         match call.path.as_str() {
             "/verify" => json!({ "isValid": true, "payer": payer }),
             "/settle" => json!({
@@ -302,7 +302,7 @@ impl Stage {
 
     /// Refuses what was asked.
     fn decline(&self, call: &Call, code: &str) -> Value {
-        let payer = &call.body["paymentPayload"]["payload"]["authorization"]["from"];
+        let payer = &signed(call)["from"];
         match call.path.as_str() {
             "/verify" => json!({ "isValid": false, "invalidReason": code, "payer": payer }),
             _ => json!({
@@ -318,15 +318,22 @@ impl Stage {
 
 /// A field of the authorization, as it is compared.
 fn text(call: &Call, field: &str) -> String {
-    let authorization = &call.body["paymentPayload"]["payload"]["authorization"];
-    authorization[field].as_str().unwrap_or_default().to_ascii_lowercase()
+    signed(call)[field].as_str().unwrap_or_default().to_ascii_lowercase()
+}
+
+/// The authorization, of either kind.
+fn signed(call: &Call) -> &Value {
+    let payload = &call.body["paymentPayload"]["payload"];
+    payload.get("authorization").unwrap_or(&payload["permit2Authorization"])
 }
 
 /// The networks an honest one supports, in both dialects.
 const NETWORKS: [&str; 2] = ["base", "base-sepolia"];
+/// The one it supports besides, of which v1 has never heard; its token is paid through Permit2.
+const WITH_PERMIT2: &str = "radius-testnet";
 
 fn network(name: &str) -> Caip2 {
-    preset(name).expect("both are presets").network().id
+    preset(name).expect("all are presets").network().id
 }
 
 fn supported() -> Value {
@@ -338,6 +345,7 @@ fn supported() -> Value {
                 json!({ "x402Version": 2, "scheme": "exact", "network": network(name).as_str() }),
             ]
         })
+        .chain([json!({ "x402Version": 2, "scheme": "exact", "network": network(WITH_PERMIT2).as_str() })])
         .collect();
     json!({ "kinds": kinds, "extensions": [], "signers": {} })
 }

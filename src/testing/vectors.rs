@@ -52,7 +52,7 @@ pub fn eip3009_base_sepolia() -> Payment {
 /// The same payment with another nonce, which its signature does not fit: for facilitators that do not look.
 pub fn unsigned(nonce: u64) -> Payment {
     let mut payment = eip3009_base_sepolia();
-    let Authorization::Eip3009(signed) = &mut payment.authorization;
+    let Authorization::Eip3009(signed) = &mut payment.authorization else { unreachable!("the vector is EIP-3009") };
     signed.nonce = Nonce(B256::from(U256::from(nonce)));
     payment
 }

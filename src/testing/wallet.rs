@@ -1,14 +1,14 @@
 //! A wallet that signs for real, over money that does not exist.
 
-use alloy::primitives::{Address, B256, Bytes, keccak256};
+use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::payment::{Dialect, Eip3009, Offer, Resource};
-use crate::primitives::{Nonce, Payer, Timestamp};
+use crate::payment::{Authorization, Dialect, Eip3009, Offer, Permit2, Resource};
+use crate::primitives::{Nonce, Payer, Timestamp, TransferMethod};
 use crate::protocol::x402::client;
-use crate::scheme::exact::eip3009;
+use crate::scheme::exact::{eip3009, permit2};
 
 /// A payer with a key of its own.
 #[derive(Debug, Clone)]
@@ -77,6 +77,34 @@ impl Wallet {
         self.sign(offer, valid_after, now.after(offer.max_timeout).as_secs(), nonce)
     }
 
+    /// Signs the acceptance of an offer that takes Permit2, valid between two seconds of the epoch.
+    ///
+    /// # Panics
+    /// When the offer is not on an EVM chain.
+    pub fn sign_permit2(&self, offer: &Offer, valid_after: u64, deadline: u64, nonce: U256) -> Permit2 {
+        permit2::sign(&self.signer, offer, valid_after, deadline, nonce).expect("test offers are on EVM chains")
+    }
+
+    /// Signs any 32 bytes.
+    ///
+    /// # Panics
+    /// Never: a key in memory signs everything.
+    pub fn sign_digest(&self, digest: B256) -> [u8; 65] {
+        self.signer.sign_hash_sync(&digest).expect("a key in memory signs").as_bytes()
+    }
+
+    /// As [`Wallet::accept`], with whatever kind of authorization the offer's token takes.
+    pub fn authorize(&self, dialect: Dialect, offer: &Offer, now: Timestamp) -> Authorization {
+        match offer.asset.method {
+            TransferMethod::Eip3009 => Authorization::Eip3009(self.accept(dialect, offer, now)),
+            TransferMethod::Permit2 => {
+                let nonce = permit2::random_nonce().expect("a test machine has randomness");
+                let deadline = now.after(offer.max_timeout).as_secs();
+                Authorization::Permit2(Box::new(self.sign_permit2(offer, 0, deadline, nonce)))
+            }
+        }
+    }
+
     /// The request field that pays for an offer, freshly signed.
     pub fn header(
         &self,
@@ -86,7 +114,7 @@ impl Wallet {
         resource: &Resource,
         now: Timestamp,
     ) -> (HeaderName, HeaderValue) {
-        client::payment_for(dialect, offer, quote, resource, &self.accept(dialect, offer, now))
+        client::payment_for(dialect, offer, quote, resource, &self.authorize(dialect, offer, now))
     }
 
     /// Reads a 402, takes the first offer and pays it: the request field to send. `None` when there is nothing in
@@ -94,7 +122,7 @@ impl Wallet {
     pub fn pay(&self, fields: &HeaderMap, body: &[u8], now: Timestamp) -> Option<(HeaderName, HeaderValue)> {
         let challenge = client::Challenge::read(fields, body).ok()?;
         let choice = challenge.choose(|_| true)?;
-        let signed = self.accept(challenge.dialect, &choice.offer, now);
+        let signed = self.authorize(challenge.dialect, &choice.offer, now);
         Some(challenge.payment(choice, &signed))
     }
 }

@@ -87,7 +87,7 @@ routes: {{GET /v1/weather: $0.01}}
 
     /// Somebody submits what was signed.
     async fn submit(&self, sold: &Sale) -> B256 {
-        let Authorization::Eip3009(signed) = &sold.payment.authorization;
+        let signed = sold.payment.authorization.eip3009().expect("it is an EIP-3009 payment");
         let call = calldata_vrs(signed).expect("a wallet has signed it");
         let hash = self.anvil.send(RICH, USDC, call.into()).await;
         assert_eq!(self.anvil.receipt(hash).await["status"], "0x1", "the token refused what the test set up");

@@ -13,7 +13,7 @@ use tollhouse::gate::rails::screening::WhenStale;
 use tollhouse::ledger;
 use tollhouse::payment::Replay;
 use tollhouse::payment::SettleMode;
-use tollhouse::primitives::{Caip2, Clock, Dollars, SystemClock};
+use tollhouse::primitives::{Caip2, Clock, Dollars, SystemClock, TransferMethod};
 use tollhouse::tariff::{Charge, Route, Toll};
 
 use crate::{Directory, meaning_of};
@@ -291,4 +291,18 @@ fn a_gas_key_may_stand_in_an_encrypted_keystore() {
     let Kind::Local { signer, .. } = &config.live.facilitators[0].kind else { panic!("it is local") };
     let expected = "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d";
     assert_eq!(alloy::primitives::hex::encode(signer.expose()), expected);
+}
+
+#[test]
+fn a_token_says_what_its_payers_sign() {
+    let config = meaning_of(include_str!("../fixtures/config/valid/permit2.yaml"));
+    let methods: Vec<_> = toll(&config, "GET /v1/weather")
+        .offers
+        .iter()
+        .map(|offer| (&*offer.network.name, offer.asset.method))
+        .collect();
+    assert_eq!(methods, [("radius-testnet", TransferMethod::Permit2), ("dev", TransferMethod::Permit2)]);
+    let everything = everything();
+    let others = toll(&everything, "GET /v1/weather").offers.iter();
+    assert!(others.map(|offer| offer.asset.method).all(|method| method == TransferMethod::Eip3009));
 }

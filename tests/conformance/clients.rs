@@ -113,7 +113,7 @@ fn every_offer() -> Vec<Offer> {
     let model = offer(&vector("eip3009-base-mainnet")["requirements"]);
     let mut offers = Vec::new();
     for preset in presets() {
-        for asset in preset.assets.iter().filter(|asset| asset.eip3009) {
+        for asset in preset.assets {
             for (settle, sandbox) in [(SettleMode::OnResponse, false), (SettleMode::BeforeForward, true)] {
                 let (network, asset) = (preset.network().into(), asset.asset().into());
                 offers.push(Offer { network, asset, settle, sandbox, ..model.clone() });

@@ -10,11 +10,7 @@ use tollhouse::protocol::{Answer, DecodeError, Protocol, Quoted};
 use crate::support::*;
 
 /// Situations that never reach the protocol: routes, methods and schemes are decided elsewhere.
-const ELSEWHERE: [&str; 3] = [
-    "HEAD is not covered by a GET route",
-    "OPTIONS is not covered by a GET route",
-    "facilitator says permit2_allowance_required",
-];
+const ELSEWHERE: [&str; 2] = ["HEAD is not covered by a GET route", "OPTIONS is not covered by a GET route"];
 
 /// A 402 of ours with other words: a client that sent a payment learns what was wrong with it, where the SDK treats
 /// what it cannot read as absent.
@@ -118,6 +114,7 @@ fn ours(name: &str, case: &Value) -> Option<Answer> {
     }
     Some(match name {
         "facilitator says invalid" => refuse(Advice::Pay, "insufficient_funds", None),
+        "facilitator says permit2_allowance_required" => refuse(Advice::Approve, "permit2_allowance_required", None),
         "facilitator unreachable during verify" => refuse(Advice::TryLater, "facilitator_unavailable", None),
         "settlement refused" => refuse(Advice::Pay, "insufficient_funds", Some(payer_of(case))),
         "settlement_pending twice" => pending(Some(TransactionHash::repeat_byte(0xcd)), case),

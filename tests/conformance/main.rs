@@ -7,5 +7,6 @@ mod clients;
 mod codec;
 mod exchanges;
 mod hostile;
+mod permit2;
 mod scheme;
 mod support;

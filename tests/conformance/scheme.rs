@@ -243,7 +243,7 @@ fn s9_every_preset_token_is_signed_for_under_its_own_name() {
         assert_eq!(u64::from(asset.decimals.get()), row["decimals"], "{id}");
         assert_eq!(asset.eip712.name, row["name"], "{id}");
         assert_eq!(asset.eip712.version, row["version"], "{id}");
-        assert_eq!(found.eip3009, row["assetTransferMethod"] == "eip3009", "{id}");
+        assert_eq!(found.method.as_str(), row["assetTransferMethod"], "{id}");
         assert!(!preset.speaks_v1 || preset.name == row["v1Name"], "{id} is offered to v1 under its own name");
         assert_eq!(exact::domain_separator(preset.chain_id, &asset).to_string(), row["domainSeparator"], "{id}");
     }

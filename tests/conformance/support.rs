@@ -81,6 +81,6 @@ pub fn decode_v2(payment: &Value) -> Result<Credential, DecodeError> {
 }
 
 pub fn eip3009(authorization: &Authorization) -> &Eip3009 {
-    let Authorization::Eip3009(signed) = authorization;
+    let Authorization::Eip3009(signed) = authorization else { panic!("it is an EIP-3009 payment") };
     signed
 }

@@ -1,15 +1,22 @@
-// A local chain that passes for Base Sepolia, with Circle's USDC at its real address and payers who hold some.
-// Prints {rpc, chainId, usdc, payers, facilitator, payee}; anvil ends with this program, however it ends.
+// A local chain that passes for Base Sepolia, with Circle's USDC at its real address and payers who hold some; or for
+// another of lib/usdc.mjs, with Permit2 where payments go through it.
+//   node chain.mjs [--network NAME]
+// Prints {rpc, chainId, token, payers, facilitator, payee}; anvil ends with this program, however it ends.
 import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
+import { parseArgs } from "node:util";
 import { ACCOUNTS, facilitator, payee, payers } from "./lib/accounts.mjs";
 import { announce, released } from "./lib/program.mjs";
-import { CHAIN_ID, USDC, deployUsdc } from "./lib/usdc.mjs";
+import { deployPermit2 } from "./lib/permit2.mjs";
+import { NETWORKS, deployToken } from "./lib/usdc.mjs";
+
+const { values: options } = parseArgs({ options: { network: { type: "string", default: "base-sepolia" } } });
+const network = NETWORKS[options.network];
 
 const anvil = spawn(
   anvilBinary(),
-  ["--port", "0", "--host", "127.0.0.1", "--chain-id", String(CHAIN_ID), "--accounts", String(ACCOUNTS)],
+  ["--port", "0", "--host", "127.0.0.1", "--chain-id", String(network.chain.id), "--accounts", String(ACCOUNTS)],
   { stdio: ["ignore", "pipe", "inherit"] },
 );
 process.on("exit", () => anvil.kill("SIGKILL"));
@@ -17,12 +24,13 @@ anvil.once("error", (error) => fail(`cannot start anvil: ${error.message}`));
 anvil.once("exit", (code, signal) => fail(`anvil ended (${code ?? signal})`));
 
 const rpc = await listening(anvil);
-await deployUsdc(rpc);
+await deployToken(rpc, network);
+if (network.permit2) await deployPermit2(rpc, network);
 const open = ({ address, key }) => ({ address, key });
 announce({
   rpc,
-  chainId: CHAIN_ID,
-  usdc: USDC,
+  chainId: network.chain.id,
+  token: network.token,
   payers: payers.map(open),
   facilitator: open(facilitator),
   payee: payee.address,

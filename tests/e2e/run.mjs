@@ -9,6 +9,8 @@ import { eventually, pause, runBuyer } from "./lib/process.mjs";
 import { broadcasts, settleCalls, stallingProxy } from "./lib/stalling-proxy.mjs";
 import { WalletFactory } from "./lib/wallets.mjs";
 import { World } from "./lib/world.mjs";
+import { UNAPPROVED, compiledStandIn, sdkInterface, standIn } from "./lib/permit2.mjs";
+import { NETWORKS } from "./lib/usdc.mjs";
 
 const PRICE = 10_000n;
 const CLIENTS = {
@@ -16,6 +18,8 @@ const CLIENTS = {
   "x402-fetch (v1)": { script: "buy-fetch-v1.mjs", network: "base-sepolia" },
   "x402 over httpx (v2)": { script: "buy_httpx_v2.py", network: "eip155:84532" },
 };
+
+const WITH_PERMIT2 = NETWORKS["radius-testnet"];
 
 let world;
 before(async () => (world = await World.open()));
@@ -196,6 +200,52 @@ describe("when a price changes", () => {
       await gateway.close();
     }
   });
+});
+
+describe("through Permit2, in a token that takes nothing else", () => {
+  let radius;
+  before(async () => (radius = await World.open(WITH_PERMIT2)));
+  after(() => radius?.close());
+
+  it("the stand-in for the proxy is what its source says, and has the interface that the SDK calls", () => {
+    const { code, signatures } = compiledStandIn();
+    assert.equal(code, standIn());
+    for (const signature of sdkInterface()) assert(signatures.includes(signature), `${signature} is missing`);
+  });
+
+  for (const settler of ["remote", "local"]) {
+    it(`@x402/fetch (v2) pays once and is served once with a ${settler} facilitator`, async () => {
+      const gateway = await radius.gateway(radius[settler]());
+      try {
+        const payer = radius.newPayer();
+        const url = `${gateway.url}/v1/weather`;
+        const bought = await runBuyer("buy-fetch-v2.mjs", { url, key: payer.key });
+        assert.equal(bought.status, 200, `${JSON.stringify(bought)}\n${gateway.log}`);
+        assert.equal(bought.receipt.network, "eip155:72344");
+        const [transfer] = await radius.assertPaid(payer, [PRICE]);
+        assert.equal(transfer.transactionHash, bought.receipt.transaction);
+
+        assertSpent(await ask(url, bought.payment));
+        await radius.assertPaid(payer, [PRICE]);
+        assert.equal((await radius.deliveriesTo(payer)).length, 1, "a spent payment reached the backend");
+        assertDiscreet(gateway.log, bought.payment);
+      } finally {
+        await gateway.close();
+      }
+    });
+
+    it(`whoever has not approved Permit2 hears 412 from a ${settler} facilitator`, async () => {
+      const gateway = await radius.gateway(radius[settler]());
+      try {
+        const payer = UNAPPROVED;
+        const bought = await runBuyer("buy-fetch-v2.mjs", { url: `${gateway.url}/v1/weather`, key: payer.key });
+        assert.equal(bought.status, 412, `${JSON.stringify(bought)}\n${gateway.log}`);
+        await radius.assertPaid(payer, []);
+      } finally {
+        await gateway.close();
+      }
+    });
+  }
 });
 
 it("a gateway that is asked to stop ends well and at once", async () => {

@@ -10,23 +10,27 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy::primitives::U256;
 use alloy::signers::local::PrivateKeySigner;
 use async_trait::async_trait;
 use tollhouse::facilitator::Facilitator;
 use tollhouse::facilitator::chain::Chain;
 use tollhouse::facilitator::local::{Local, Setup};
 use tollhouse::payment::Payment;
-use tollhouse::primitives::{Caip2, Payee, SystemClock};
+use tollhouse::primitives::{Caip2, Payee, SystemClock, Timestamp};
 use tollhouse::testing::anvil::{Anvil, CHAIN_ID};
 
 use crate::{Cut, Stage};
 use flaky::{Fault, Flaky};
-use world::{PAYEE, World, payment_of};
+use world::{PAYEE, World, now, payer, payment_of, permit2_payment_of};
 
 /// Long enough to prepare and send on a busy machine; the test of a lost answer waits it out.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 
-pub struct LocalStage {
+pub type LocalStage = OnChain<false>;
+
+/// With whatever kind of authorization its payers sign.
+pub struct OnChain<const PERMIT2: bool> {
     anvil: Option<Anvil>,
     setup: Setup,
     local: Arc<Local>,
@@ -34,17 +38,22 @@ pub struct LocalStage {
     losing: Option<Flaky>,
 }
 
-impl LocalStage {
+impl<const PERMIT2: bool> OnChain<PERMIT2> {
     fn anvil(&self) -> &Anvil {
         self.anvil.as_ref().expect("it has not been cut")
     }
 }
 
 #[async_trait]
-impl Stage for LocalStage {
+impl<const PERMIT2: bool> Stage for OnChain<PERMIT2> {
     async fn set() -> Self {
         let world = World::new().await;
-        let payable = world.payment(1).await;
+        let mut payable = world.payment(1).await;
+        if PERMIT2 {
+            world.anvil.deploy_permit2().await;
+            world.anvil.approve_permit2(payable.payer().0, U256::MAX).await;
+            payable = permit2_payment_of(&payer(), 1, until());
+        }
         let World { anvil, setup, local, .. } = world;
         Self { anvil: Some(anvil), setup, local, payable, losing: None }
     }
@@ -58,7 +67,8 @@ impl Stage for LocalStage {
     }
 
     async fn unpayable(&self) -> Payment {
-        payment_of(&PrivateKeySigner::random(), 2)
+        let nobody = PrivateKeySigner::random();
+        if PERMIT2 { permit2_payment_of(&nobody, 2, until()) } else { payment_of(&nobody, 2) }
     }
 
     async fn moved(&self, payment: &Payment) -> usize {
@@ -84,4 +94,8 @@ impl Stage for LocalStage {
         self.anvil = None;
         Cut::Counterpart
     }
+}
+
+fn until() -> Timestamp {
+    now().after(Duration::from_secs(600))
 }

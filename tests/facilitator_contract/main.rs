@@ -7,6 +7,14 @@ mod local;
 mod remote;
 mod sandbox;
 
+/// The same, paid through Permit2.
+mod local_permit2 {
+    pub type LocalStage = crate::local::OnChain<true>;
+}
+mod sandbox_permit2 {
+    pub type SandboxStage = crate::sandbox::Sandboxed<true>;
+}
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -248,4 +256,6 @@ mod kept_by {
     contract!(guarded, GuardedStage);
     contract!(sandbox, SandboxStage);
     contract!(local, LocalStage);
+    contract!(sandbox_permit2, SandboxStage);
+    contract!(local_permit2, LocalStage);
 }

@@ -7,8 +7,8 @@ use alloy::primitives::U256;
 use async_trait::async_trait;
 use tollhouse::facilitator::Facilitator;
 use tollhouse::facilitator::sandbox::{Behaviour, MAGIC_PAYERS, PAYEE, Sandbox, asset, network};
-use tollhouse::payment::{Authorization, Dialect, Offer, Payment, Resource, SchemeName, SettleMode};
-use tollhouse::primitives::{AtomicAmount, Clock, SystemClock};
+use tollhouse::payment::{Dialect, Offer, Payment, Resource, SchemeName, SettleMode};
+use tollhouse::primitives::{Asset, AtomicAmount, Clock, SystemClock, TransferMethod};
 use tollhouse::testing::{ManualClock, Wallet};
 
 use crate::{Cut, Stage};
@@ -16,26 +16,29 @@ use crate::{Cut, Stage};
 const PRICE: u64 = 10_000;
 const UNKNOWN: Duration = Duration::from_secs(10);
 
-pub struct SandboxStage {
+pub type SandboxStage = Sandboxed<false>;
+
+/// With whatever kind of authorization its payers sign.
+pub struct Sandboxed<const PERMIT2: bool> {
     sandbox: Arc<Sandbox>,
     clock: ManualClock,
     payable: Payment,
 }
 
-impl SandboxStage {
+impl<const PERMIT2: bool> Sandboxed<PERMIT2> {
     fn payment_of(&self, magic: &str) -> Payment {
         let payer = MAGIC_PAYERS.iter().find(|payer| payer.name == magic).expect("the payer is published");
-        payment(&Wallet::from_key(payer.key), &self.clock)
+        payment(&Wallet::from_key(payer.key), PERMIT2, &self.clock)
     }
 }
 
 #[async_trait]
-impl Stage for SandboxStage {
+impl<const PERMIT2: bool> Stage for Sandboxed<PERMIT2> {
     async fn set() -> Self {
         let clock = ManualClock::at(SystemClock.now());
         let behaviour = Behaviour { unknown: UNKNOWN, ..Behaviour::default() };
         let sandbox = Sandbox::new("sandbox".into(), Arc::new(clock.clone()), behaviour);
-        let payable = payment(&Wallet::from_seed(1), &clock);
+        let payable = payment(&Wallet::from_seed(1), PERMIT2, &clock);
         Self { sandbox: Arc::new(sandbox), clock, payable }
     }
 
@@ -74,17 +77,18 @@ impl Stage for SandboxStage {
     }
 }
 
-fn payment(payer: &Wallet, clock: &ManualClock) -> Payment {
+fn payment(payer: &Wallet, permit2: bool, clock: &ManualClock) -> Payment {
+    let method = if permit2 { TransferMethod::Permit2 } else { TransferMethod::Eip3009 };
     let offer = Offer {
         scheme: SchemeName::Exact,
         network: Arc::new(network()),
-        asset: Arc::new(asset()),
+        asset: Arc::new(Asset { method, ..asset() }),
         amount: AtomicAmount::new(U256::from(PRICE)),
         pay_to: PAYEE,
         max_timeout: Duration::from_secs(120),
         settle: SettleMode::OnResponse,
         sandbox: true,
     };
-    let authorization = Authorization::Eip3009(payer.accept(Dialect::V2, &offer, clock.now()));
+    let authorization = payer.authorize(Dialect::V2, &offer, clock.now());
     Payment { offer, authorization, dialect: Dialect::V2, resource: Resource::default() }
 }

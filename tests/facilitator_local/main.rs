@@ -3,6 +3,7 @@
 mod desk;
 mod flaky;
 mod nodes;
+mod permit2;
 mod reorg;
 mod world;
 

@@ -17,8 +17,11 @@ use tollhouse::payment::{
     Authorization, Dialect, Eip3009, Offer, Payment, Receipt, Resource, SchemeName, SettleMode, SignatureBytes,
     TransactionHash,
 };
-use tollhouse::primitives::{Asset, AtomicAmount, Caip2, Clock, Nonce, Payee, Secret, SystemClock, Timestamp, preset};
+use tollhouse::primitives::{
+    Asset, AtomicAmount, Caip2, Clock, Nonce, Payee, Secret, SystemClock, Timestamp, TransferMethod, preset,
+};
 use tollhouse::scheme::exact::eip3009::calldata_vrs;
+use tollhouse::scheme::exact::permit2;
 use tollhouse::server::Cells;
 use tollhouse::testing::ManualClock;
 use tollhouse::testing::anvil::{Anvil, CHAIN_ID, RICH, USDC};
@@ -302,6 +305,15 @@ pub fn payment_of(payer: &PrivateKeySigner, nonce: u8) -> Payment {
     Payment { offer, authorization, dialect: Dialect::V2, resource }
 }
 
+/// The same through Permit2, good until this moment.
+pub fn permit2_payment_of(payer: &PrivateKeySigner, nonce: u64, until: Timestamp) -> Payment {
+    let mut payment = payment_of(payer, 0);
+    payment.offer.asset = Arc::new(Asset { method: TransferMethod::Permit2, ..usdc() });
+    let signed = permit2::sign(payer, &payment.offer, 0, until.as_secs(), U256::from(nonce));
+    payment.authorization = Authorization::Permit2(Box::new(signed.expect("it is an EVM chain")));
+    payment
+}
+
 fn sign(payer: &PrivateKeySigner, mut signed: Eip3009) -> Eip3009 {
     let message = TransferWithAuthorization {
         from: signed.from,
@@ -321,9 +333,7 @@ fn domain() -> alloy::sol_types::Eip712Domain {
 }
 
 fn eip3009(payment: &Payment) -> &Eip3009 {
-    match &payment.authorization {
-        Authorization::Eip3009(signed) => signed,
-    }
+    payment.authorization.eip3009().expect("it is an EIP-3009 payment")
 }
 
 fn split(signature: &[u8]) -> (u8, B256, B256) {

@@ -85,26 +85,42 @@ fn payment(dialect: Dialect, data: &[u8]) {
 fn one_key(credential: &Credential) {
     let network = "eip155:84532".parse().expect("a chain");
     let key = |authorization: &Authorization| PaymentKey::of(&network, Address::ZERO, authorization);
-    let Authorization::Eip3009(mut signed) = credential.authorization.clone();
-    signed.signature.0 = Default::default();
-    assert_eq!(key(&credential.authorization), key(&Authorization::Eip3009(signed)));
+    let mut bare = credential.authorization.clone();
+    match &mut bare {
+        Authorization::Eip3009(signed) => signed.signature.0 = Default::default(),
+        // Nor on the token, of which its owner's nonces know nothing.
+        Authorization::Permit2(signed) => (signed.signature.0, signed.token) = Default::default(),
+    }
+    assert_eq!(key(&credential.authorization), key(&bare));
 }
 
 /// A credential in our own words.
 fn written(credential: &Credential) -> HeaderValue {
-    let Authorization::Eip3009(signed) = &credential.authorization;
     let chosen = &credential.chosen;
-    let payload = json!({
-        "signature": signed.signature.0.to_string(),
-        "authorization": {
-            "from": signed.from.to_checksum(None),
-            "to": signed.to.to_string().to_lowercase(),
-            "value": signed.value.to_string(),
-            "validAfter": signed.valid_after.to_string(),
-            "validBefore": signed.valid_before.to_string(),
-            "nonce": signed.nonce.0.to_string(),
-        },
-    });
+    let payload = match &credential.authorization {
+        Authorization::Eip3009(signed) => json!({
+            "signature": signed.signature.0.to_string(),
+            "authorization": {
+                "from": signed.from.to_checksum(None),
+                "to": signed.to.to_string().to_lowercase(),
+                "value": signed.value.to_string(),
+                "validAfter": signed.valid_after.to_string(),
+                "validBefore": signed.valid_before.to_string(),
+                "nonce": signed.nonce.0.to_string(),
+            },
+        }),
+        Authorization::Permit2(signed) => json!({
+            "signature": signed.signature.0.to_string(),
+            "permit2Authorization": {
+                "from": signed.from.to_checksum(None),
+                "permitted": { "token": signed.token.to_string(), "amount": signed.amount.to_string() },
+                "spender": signed.spender.to_string().to_lowercase(),
+                "nonce": signed.nonce.to_string(),
+                "deadline": signed.deadline.to_string(),
+                "witness": { "to": signed.to.to_string(), "validAfter": signed.valid_after.to_string() },
+            },
+        }),
+    };
     let envelope = match (&chosen.network, &chosen.terms) {
         (ChosenNetwork::Caip2(network), Some(terms)) => json!({
             "x402Version": 2,

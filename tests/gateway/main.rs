@@ -5,6 +5,7 @@ mod failure;
 mod fields;
 mod hostile;
 mod paid;
+mod permit2;
 mod rails;
 mod reload;
 mod replay;

@@ -303,7 +303,7 @@ pub fn nonce_of(payment: &Payment) -> Nonce {
 }
 
 pub fn authorization_of(entry: &Entry) -> &Eip3009 {
-    let Authorization::Eip3009(signed) = &entry.sale.payment.authorization;
+    let Authorization::Eip3009(signed) = &entry.sale.payment.authorization else { panic!("it is an EIP-3009 payment") };
     signed
 }
 

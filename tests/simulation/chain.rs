@@ -88,7 +88,7 @@ impl Chain {
 
 /// What was signed.
 pub fn signed(payment: &Payment) -> &Eip3009 {
-    let Authorization::Eip3009(signed) = &payment.authorization;
+    let Authorization::Eip3009(signed) = &payment.authorization else { panic!("it is an EIP-3009 payment") };
     signed
 }
 

@@ -19,7 +19,7 @@ impl Scheme for Stamped {
     }
 
     fn signature(&self, offer: &Offer, given: &Authorization) -> Result<Checked, Mismatch> {
-        let Authorization::Eip3009(signed) = given;
+        let Authorization::Eip3009(signed) = given else { return Err(Mismatch::Method) };
         let fits = self.believes_anything || signed.signature == stamp(offer, signed);
         fits.then(|| Checked { authorization: given.clone() }).ok_or(Mismatch::Signature)
     }

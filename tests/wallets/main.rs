@@ -55,7 +55,7 @@ async fn s30_a_wallet_that_does_not_exist_is_created_and_pays_in_one_transaction
     assert_eq!(receipt["to"].as_str().and_then(|to| to.parse::<Address>().ok()), Some(USDC));
 
     for entry in world.gateway.entries().await {
-        let Authorization::Eip3009(signed) = &entry.sale.payment.authorization;
+        let Authorization::Eip3009(signed) = &entry.sale.payment.authorization else { panic!("it is EIP-3009") };
         assert!(signed.signature.0.len() > 500, "the ledger keeps the wrapper, to settle after a restart");
     }
 }

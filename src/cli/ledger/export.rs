@@ -8,7 +8,7 @@ use super::super::{Verdict, out};
 use super::list::{Which, each, json};
 use super::{Ended, Place};
 use crate::ledger::Entry;
-use crate::payment::{Authorization, PaymentKey};
+use crate::payment::PaymentKey;
 
 #[derive(Debug, Args)]
 pub(super) struct Export {
@@ -90,8 +90,7 @@ impl Export {
     fn row(&self, key: PaymentKey, entry: &Entry) -> String {
         let mut row = json(key, entry);
         if self.signatures {
-            let Authorization::Eip3009(signed) = &entry.sale.payment.authorization;
-            row["signature"] = signed.signature.0.to_string().into();
+            row["signature"] = entry.sale.payment.authorization.signature().0.to_string().into();
         }
         match self.format {
             Form::Jsonl => row.to_string(),

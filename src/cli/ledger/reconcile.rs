@@ -11,7 +11,7 @@ use super::super::words::{explain, when};
 use super::super::{Shape, Verdict};
 use super::list::each;
 use super::{Ended, Place, chain};
-use crate::facilitator::chain::{Chain, Found, Transfer};
+use crate::facilitator::chain::{Chain, Found, Spent, Transfer};
 use crate::ledger::{Archive, Entry, Filter, State};
 use crate::payment::{Offer, PaymentKey, TransactionHash};
 use crate::primitives::{Address, AtomicAmount, Caip2, Clock, Payee, SystemClock, Timestamp};
@@ -171,11 +171,14 @@ impl Look<'_> {
     async fn not_in_the_books(&self, transfer: &Transfer) -> Result<Difference, String> {
         let moved = self.chain.moved_by(transfer.transaction, self.account.asset).await;
         let moved = moved.map_err(|error| explain(&error))?;
-        let nonce = moved
+        let spent = moved
             .and_then(|moved| moved.transfers.into_iter().find(|other| other.log == transfer.log))
-            .and_then(|found| found.nonce);
-        let key =
-            nonce.map(|nonce| PaymentKey::of_eip3009(&self.account.network, self.account.asset, transfer.from, nonce));
+            .and_then(|found| found.spent);
+        let (network, payer) = (&self.account.network, transfer.from);
+        let key = spent.map(|spent| match spent {
+            Spent::Eip3009(nonce) => PaymentKey::of_eip3009(network, self.account.asset, payer, nonce),
+            Spent::Permit2(nonce) => PaymentKey::of_permit2(network, payer, nonce),
+        });
         let entry = match key {
             Some(key) => self.archive.load(key).await.map_err(|error| explain(&error))?.map(|found| found.entry),
             None => None,
@@ -183,7 +186,10 @@ impl Look<'_> {
         let (what, detail) = match (&entry, key) {
             (Some(entry), _) => ("moved on chain, not settled here", format!("the ledger says {}", entry.state.name())),
             (None, Some(_)) => ("moved on chain, not in the ledger", "by an authorization that is unknown here".into()),
-            (None, None) => ("moved on chain, not in the ledger", "no authorization moved it: a plain transfer".into()),
+            (None, None) => (
+                "moved on chain, not in the ledger",
+                "no authorization is seen to have moved it: a plain transfer, perhaps".into(),
+            ),
         };
         Ok(Difference {
             what,

@@ -99,7 +99,9 @@ struct ProblemDocument {
 pub(super) fn reason(status: StatusCode, fields: &HeaderMap, body: &[u8]) -> String {
     let told = settlement(fields).ok().flatten().and_then(|settlement| settlement.error_reason);
     let told = told.or_else(|| match status {
-        StatusCode::PAYMENT_REQUIRED => Challenge::read(fields, body).ok().map(|challenge| challenge.error),
+        StatusCode::PAYMENT_REQUIRED | StatusCode::PRECONDITION_FAILED => {
+            Challenge::read(fields, body).ok().map(|challenge| challenge.error)
+        }
         _ => serde_json::from_slice::<ProblemDocument>(body).ok().map(|problem| problem.detail),
     });
     let place = fields.get(LOCATION).filter(|_| status.is_redirection()).and_then(|place| place.to_str().ok());

@@ -9,9 +9,9 @@ use http::{HeaderName, HeaderValue};
 use crate::config;
 use crate::facilitator::sandbox::{MagicPayer, PAYEE};
 use crate::payment::{Authorization, Dialect, Offer, PaymentKey};
-use crate::primitives::{Address, Timestamp};
+use crate::primitives::{Address, Timestamp, TransferMethod};
 use crate::protocol::x402::client::{Challenge, Choice};
-use crate::scheme::exact::eip3009;
+use crate::scheme::exact::{eip3009, permit2};
 
 /// The longest an authorization of ours stays good. Until then whoever holds it can submit it.
 pub(in crate::cli) const LONGEST_PROMISE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -102,12 +102,30 @@ impl Wallet {
             Dialect::V1 => now.as_secs().saturating_sub(BACKDATED),
             Dialect::V2 => 0,
         };
-        let nonce = eip3009::random_nonce().ok_or("this machine has no randomness to give")?;
-        let signed = eip3009::sign(&self.signer, offer, valid_after, lapses.as_secs(), nonce)
-            .map_err(|error| format!("the offer cannot be signed: {error}"))?;
+        let signed = self.sign(offer, valid_after, lapses)?;
         let field = challenge.payment(choice, &signed);
-        let key = PaymentKey::of(&offer.network.id, offer.asset.address, &Authorization::Eip3009(signed));
+        let key = PaymentKey::of(&offer.network.id, offer.asset.address, &signed);
         Ok(Promise { field, key, offer: offer.clone(), payer: self.signer.address(), lapses })
+    }
+
+    /// Signs whatever the offer's token takes.
+    fn sign(&self, offer: &Offer, valid_after: u64, lapses: Timestamp) -> Result<Authorization, String> {
+        const NO_NONCE: &str = "this machine has no randomness to give";
+        let until = lapses.as_secs();
+        let signed = match offer.asset.method {
+            TransferMethod::Eip3009 => {
+                let nonce = eip3009::random_nonce().ok_or(NO_NONCE)?;
+                eip3009::sign(&self.signer, offer, valid_after, until, nonce).map(Authorization::Eip3009)
+            }
+            TransferMethod::Permit2 => {
+                let nonce = permit2::random_nonce().ok_or(NO_NONCE)?;
+                // Permit2 takes the second of the deadline, too.
+                let deadline = until.saturating_sub(1);
+                let signed = permit2::sign(&self.signer, offer, valid_after, deadline, nonce);
+                signed.map(|signed| Authorization::Permit2(Box::new(signed)))
+            }
+        };
+        signed.map_err(|error| format!("the offer cannot be signed: {error}"))
     }
 }
 

@@ -49,6 +49,7 @@ pub(in crate::config) struct Asset {
     pub decimals: Option<Text>,
     pub peg: Option<Text>,
     pub eip712: Option<Eip712>,
+    pub permit2: Option<Text>,
 }
 
 pub(in crate::config) struct Eip712 {
@@ -142,6 +143,7 @@ fn asset(symbol: &Text, node: &Node, mistakes: &mut Mistakes) -> Option<Asset> {
         decimals: fields.text("decimals", mistakes),
         peg: fields.text("peg", mistakes),
         eip712,
+        permit2: fields.text("permit2", mistakes),
     })
 }
 

@@ -14,7 +14,7 @@ use crate::config::tree::Text;
 use crate::facilitator::chain::Confirmations;
 use crate::facilitator::{Depths, Factories, Nodes};
 use crate::primitives::{
-    Address, Asset, Caip2, Decimals, Eip712Name, Network, Peg, Secret, preset, preset_by_id, presets,
+    Address, Asset, Caip2, Decimals, Eip712Name, Network, Peg, Secret, TransferMethod, preset, preset_by_id, presets,
 };
 
 /// The most blocks that somebody may wait for: about two hours of Ethereum's.
@@ -25,20 +25,13 @@ const MOST_BLOCKS: u64 = 600;
 pub(super) struct Chain {
     pub network: Arc<Network>,
     /// Its tokens, the default one first.
-    pub tokens: Vec<Token>,
+    pub tokens: Vec<Arc<Asset>>,
     /// Nodes to look transfers up on.
     pub rpc: Vec<Secret<String>>,
     /// How deep transfers have to lie; with the place where the file says so.
     pub confirmations: Option<(Confirmations, Span)>,
     /// The factories that may create a wallet; `None` when contract wallets are refused.
     pub factories: Option<Vec<Address>>,
-}
-
-#[derive(Debug)]
-pub(super) struct Token {
-    pub asset: Arc<Asset>,
-    /// Whether it takes `transferWithAuthorization`.
-    pub eip3009: bool,
 }
 
 /// Every network the file may name.
@@ -124,8 +117,7 @@ impl Chains {
 
 fn preset_chain(name: &str) -> Chain {
     let preset = preset(name).expect("the name was taken from the table of presets");
-    let tokens = preset.assets.iter();
-    let tokens = tokens.map(|token| Token { asset: Arc::new(token.asset()), eip3009: token.eip3009 }).collect();
+    let tokens = preset.assets.iter().map(|token| Arc::new(token.asset())).collect();
     Chain { network: Arc::new(preset.network()), tokens, rpc: Vec::new(), confirmations: None, factories: None }
 }
 
@@ -148,9 +140,9 @@ fn confirmations(raw: &raw::Confirmations, chain: &Chain, mistakes: &mut Mistake
     let mut safe_above = HashMap::new();
     if let Some(text) = &raw.safe_above {
         let price = Price::parse(text).map_err(|mistake| mistakes.add(*mistake)).ok()?;
-        for token in chain.tokens.iter().filter(|token| price.fits(&token.asset)) {
-            let amount = price.in_units_of(&token.asset, text).map_err(|mistake| mistakes.add(*mistake)).ok()?;
-            safe_above.insert(token.asset.address, amount);
+        for token in chain.tokens.iter().filter(|token| price.fits(token)) {
+            let amount = price.in_units_of(token, text).map_err(|mistake| mistakes.add(*mistake)).ok()?;
+            safe_above.insert(token.address, amount);
         }
         if safe_above.is_empty() {
             let message = format!("no asset of {} is counted in `{}`", chain.network.name, shown(&text.text));
@@ -223,8 +215,7 @@ fn custom(
     if assets.is_empty() {
         mistakes.add(raw::missing("assets", "a network of your own", network.name.span));
     }
-    let tokens = assets.iter().filter_map(|raw| asset(raw, mistakes)).map(|asset| Token { asset, eip3009: true });
-    let tokens = tokens.collect();
+    let tokens = assets.iter().filter_map(|raw| asset(raw, mistakes)).collect();
     let network = Network {
         id,
         name: network.name.text.to_string(),
@@ -252,6 +243,7 @@ fn chain_id(text: &Text, mistakes: &mut Mistakes) -> Option<Caip2> {
 fn asset(raw: &raw::Asset, mistakes: &mut Mistakes) -> Option<Arc<Asset>> {
     let address = raw.address.as_ref().and_then(|text| account(text, mistakes));
     let decimals = raw.decimals.as_ref().and_then(|text| decimals(text, mistakes));
+    let permit2 = flag(raw.permit2.as_ref(), false, mistakes);
     let peg = word(raw.peg.as_ref(), &[("usd", Some(Peg::Usd))], None, mistakes);
     let domain = raw.eip712.as_ref()?;
     let (name, version) = (domain.name.as_ref()?, domain.version.as_ref()?);
@@ -261,6 +253,7 @@ fn asset(raw: &raw::Asset, mistakes: &mut Mistakes) -> Option<Arc<Asset>> {
         decimals: decimals?,
         peg: peg?,
         eip712: Eip712Name { name: name.text.to_string(), version: version.text.to_string() },
+        method: if permit2? { TransferMethod::Permit2 } else { TransferMethod::Eip3009 },
     }))
 }
 
@@ -315,19 +308,20 @@ pub(super) fn account(text: &Text, mistakes: &mut Mistakes) -> Option<Address> {
 }
 
 impl Chain {
-    /// The tokens with these symbols, or the default one. Tokens that need Permit2 are refused.
+    /// The tokens with these symbols, or the default one.
     pub(super) fn choose(&self, symbols: Option<&[Text]>, place: Span, mistakes: &mut Mistakes) -> Vec<Arc<Asset>> {
         let Some(symbols) = symbols else {
-            return self.tokens.first().and_then(|token| self.usable(token, place, mistakes)).into_iter().collect();
+            return self.tokens.first().cloned().into_iter().collect();
         };
         let mut chosen: Vec<Arc<Asset>> = Vec::new();
         for symbol in symbols {
-            let Some(token) = self.tokens.iter().find(|token| token.asset.symbol == *symbol.text) else {
+            let Some(token) = self.tokens.iter().find(|token| token.symbol == *symbol.text) else {
                 mistakes.add(self.no_such_asset(symbol));
                 continue;
             };
-            let asset = self.usable(token, symbol.span, mistakes);
-            chosen.extend(asset.filter(|asset| !chosen.contains(asset)));
+            if !chosen.contains(token) {
+                chosen.push(Arc::clone(token));
+            }
         }
         if symbols.is_empty() {
             mistakes
@@ -336,22 +330,8 @@ impl Chain {
         chosen
     }
 
-    fn usable(&self, token: &Token, place: Span, mistakes: &mut Mistakes) -> Option<Arc<Asset>> {
-        if !token.eip3009 {
-            let message = format!(
-                "{} on {} needs Permit2, which is not supported in this version",
-                token.asset.symbol, self.network.name
-            );
-            mistakes.add(
-                Mistake::error(&codes::PERMIT2, place, message)
-                    .help("choose a network whose token takes transferWithAuthorization (EIP-3009)"),
-            );
-        }
-        token.eip3009.then(|| token.asset.clone())
-    }
-
     fn no_such_asset(&self, symbol: &Text) -> Mistake {
-        let symbols = || self.tokens.iter().map(|token| &*token.asset.symbol);
+        let symbols = || self.tokens.iter().map(|token| &*token.symbol);
         let message = format!("`{}` is not an asset of {}", shown(&symbol.text), self.network.name);
         let mistake = Mistake::error(&codes::ASSET, symbol.span, message);
         match nearest(&symbol.text, symbols()) {

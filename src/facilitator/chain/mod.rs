@@ -5,6 +5,7 @@
 
 mod confirm;
 mod node;
+mod permit2;
 mod proof;
 mod search;
 mod survey;
@@ -14,7 +15,7 @@ mod wallet;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloy::primitives::{Address, B256, Bytes, U64, U128, U256};
 use alloy::sol_types::SolCall;
@@ -22,16 +23,17 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::BoxError;
-use crate::payment::{Eip3009, TransactionHash};
-use crate::primitives::{Asset, Caip2, Clock, Eip712Name, Secret, Timestamp};
+use super::{BoxError, Means};
+use crate::payment::{Authorization, Eip3009, Payment, TransactionHash};
+use crate::primitives::{Asset, Caip2, Clock, Eip712Name, PERMIT2, Secret, Timestamp, TransferMethod};
 use crate::scheme::exact::eip3009;
+use crate::scheme::exact::permit2::{PROXY, place};
 pub use confirm::Confirmations;
 pub use node::{InvalidAddress, RpcError};
 pub use proof::{Found, NotThere};
 pub use search::{Never, Verdict};
 pub use survey::Health;
-pub use transfers::{Moved, Transfer};
+pub use transfers::{Moved, Spent, Transfer};
 pub use watch::{Sighting, Watch, Watched};
 
 use node::Node;
@@ -47,6 +49,8 @@ pub struct Chain {
     head_seen: AtomicU64,
     /// By how many milliseconds the chain's clock and ours disagree.
     skew: AtomicU64,
+    /// Whether x402's exact proxy was seen on it.
+    proxy_seen: AtomicBool,
 }
 
 /// Why a chain cannot be spoken to at all.
@@ -93,6 +97,16 @@ pub enum CheckError {
         network: Caip2,
         /// The configured address.
         token: Address,
+    },
+    /// Something that payments through Permit2 need is not on this chain.
+    #[error("{what} is not on {network}: there is no contract at {address}")]
+    NoContract {
+        /// The chain.
+        network: Caip2,
+        /// What is missing.
+        what: &'static str,
+        /// Where it would stand.
+        address: Address,
     },
     /// Authorizations for the token are signed under another name or version, so every signature would fail.
     #[error(
@@ -165,6 +179,7 @@ impl Chain {
             confirmations: Confirmations::default(),
             head_seen: AtomicU64::new(0),
             skew: AtomicU64::new(0),
+            proxy_seen: AtomicBool::new(false),
         })
     }
 
@@ -194,6 +209,29 @@ impl Chain {
     }
 
     async fn check_on(&self, node: &Node, asset: &Asset) -> Result<(), CheckError> {
+        match asset.method {
+            TransferMethod::Eip3009 => self.check_domain(node, asset).await,
+            TransferMethod::Permit2 => self.check_contracts(node, asset).await,
+        }
+    }
+
+    /// Whether everything is there that a payment through Permit2 calls.
+    async fn check_contracts(&self, node: &Node, asset: &Asset) -> Result<(), CheckError> {
+        let network = || self.network.clone();
+        for (what, address) in [("the token", asset.address), ("Permit2", PERMIT2), ("x402's exact proxy", PROXY)] {
+            match code_at(node, address).await {
+                Ok(true) => {}
+                Ok(false) => return Err(CheckError::NoContract { network: network(), what, address }),
+                Err(RpcError::WrongChain { actual, .. }) => {
+                    return Err(CheckError::WrongChain { expected: network(), actual: Caip2::evm(actual) });
+                }
+                Err(source) => return Err(CheckError::NoAnswer { network: network(), source }),
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_domain(&self, node: &Node, asset: &Asset) -> Result<(), CheckError> {
         let network = self.network.clone();
         let token = asset.address;
         let actual = match ask_token(node, token, &Token::DOMAIN_SEPARATORCall {}, "latest".into()).await {
@@ -225,8 +263,52 @@ impl Chain {
     }
 
     /// Whether the authorization's nonce is used up. That it is says nothing about who got the money (S19).
-    pub(super) async fn is_used(&self, token: Address, signed: &Eip3009) -> Result<bool, RpcError> {
-        self.ask(token, &Token::authorizationStateCall { authorizer: signed.from, nonce: signed.nonce.0 }).await
+    pub(super) async fn is_used(&self, payment: &Payment) -> Result<bool, RpcError> {
+        match &payment.authorization {
+            Authorization::Eip3009(Eip3009 { from, nonce, .. }) => {
+                let state = Token::authorizationStateCall { authorizer: *from, nonce: nonce.0 };
+                self.ask(payment.offer.asset.address, &state).await
+            }
+            Authorization::Permit2(signed) => {
+                let (word, bit) = place(signed.nonce);
+                let bits: U256 =
+                    self.ask(PERMIT2, &token::Permit2::nonceBitmapCall { owner: signed.from, word }).await?;
+                Ok(!(bits & bit).is_zero())
+            }
+        }
+    }
+
+    /// What the payer could pay with through Permit2 (S36). The nonce is looked at last: while it is unused, nothing of
+    /// what was seen before can be this payment's own doing.
+    ///
+    /// # Errors
+    /// When no node gives a usable answer.
+    pub async fn means(&self, token: Address, owner: Address, nonce: U256) -> Result<Means, RpcError> {
+        self.on_some_node(|node| async move {
+            let odd = || RpcError::Unusable("the contract returned something else".into());
+            let (word, bit) = place(nonce);
+            let balance = Token::balanceOfCall { account: owner };
+            let allowance = Token::allowanceCall { owner, spender: PERMIT2 };
+            let bits = token::Permit2::nonceBitmapCall { owner, word };
+            let (balance, allowance) = tokio::try_join!(
+                ask_token(node, token, &balance, "latest".into()),
+                ask_token(node, token, &allowance, "latest".into())
+            )?;
+            let bits = ask_token(node, PERMIT2, &bits, "latest".into()).await?.ok_or_else(odd)?;
+            let (balance, allowance) = (balance.ok_or_else(odd)?, allowance.ok_or_else(odd)?);
+            Ok(Means { balance, allowance, used: !(bits & bit).is_zero() })
+        })
+        .await
+    }
+
+    /// Whether x402's exact proxy is on this chain. Where it was seen once, it stays: it cannot remove itself.
+    pub(super) async fn has_proxy(&self) -> Result<bool, RpcError> {
+        if self.proxy_seen.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let found = self.on_some_node(|node| code_at(node, PROXY)).await?;
+        self.proxy_seen.store(found, Ordering::Relaxed);
+        Ok(found)
     }
 
     /// What an account holds of a token.
@@ -291,6 +373,10 @@ impl Chain {
         nodes.sort_by_key(|node| Self::rank(node));
         nodes
     }
+}
+
+async fn code_at(node: &Node, account: Address) -> Result<bool, RpcError> {
+    Ok(!node.call::<Bytes>("eth_getCode", json!([account, "latest"])).await?.is_empty())
 }
 
 /// Asks a token on one node, at one block; `None` when what comes back is not what such a token returns.

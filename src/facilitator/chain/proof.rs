@@ -8,8 +8,8 @@ use serde_json::json;
 use super::confirm::Confirmations;
 use super::node::{Node, RpcError};
 use super::token::Token;
-use super::{Block, Chain};
-use crate::payment::{Authorization, Payment, TransactionHash};
+use super::{Block, Chain, permit2};
+use crate::payment::{Authorization, Eip3009, Payment, TransactionHash};
 use crate::primitives::Timestamp;
 
 /// What a transaction holds of a payment.
@@ -77,13 +77,23 @@ pub(super) async fn transfer_in(
     if receipt.status != U64::from(1) {
         return Ok(Found::No(NotThere::Reverted));
     }
-    if let Err(not_there) = shows_transfer(&receipt.logs, payment) {
+    let shown = match &payment.authorization {
+        Authorization::Eip3009(signed) => shows_transfer(&receipt.logs, payment, signed),
+        Authorization::Permit2(signed) => permit2::shows_settlement(&receipt.logs, payment, signed),
+    };
+    if let Err(not_there) = shown {
         return Ok(Found::No(not_there));
     }
     // The block is asked for by hash, so a node on another branch knows nothing of it rather than something else (S27).
     let block: Option<Block> = node.call("eth_getBlockByHash", json!([hash, false])).await?;
     let Some(block) = block else { return Ok(Found::NotYet) };
     let number = block.number();
+    // The logs of Permit2's settlements do not name the nonce.
+    if let Authorization::Permit2(signed) = &payment.authorization
+        && !permit2::spends(node, transaction, number, signed).await?
+    {
+        return Ok(Found::No(NotThere::NoTransfer));
+    }
     Ok(match confirmations.suffice(node, &payment.offer, number).await? {
         true => Found::Yes { block: number, hash, at: block.time() },
         false => Found::Shallow { block: number, hash },
@@ -92,8 +102,7 @@ pub(super) async fn transfer_in(
 
 /// Whether the token wrote that this authorization was used and, next, the exact transfer. The two must be
 /// neighbours among the token's logs: otherwise one transfer could stand for two authorizations of one payer.
-fn shows_transfer(logs: &[Log], payment: &Payment) -> Result<(), NotThere> {
-    let Authorization::Eip3009(signed) = &payment.authorization;
+fn shows_transfer(logs: &[Log], payment: &Payment, signed: &Eip3009) -> Result<(), NotThere> {
     let offer = &payment.offer;
     let used = Token::AuthorizationUsed { authorizer: signed.from, nonce: signed.nonce.0 }.encode_log_data();
     let transfer = Token::Transfer { from: signed.from, to: offer.pay_to.0, value: offer.amount.units() };
@@ -134,6 +143,11 @@ pub(super) struct Log {
 }
 
 impl Log {
+    /// What kind of log it is, and of whom.
+    pub(super) fn topics(&self) -> &[B256] {
+        &self.topics
+    }
+
     /// What the contract wrote.
     pub(super) fn data(&self) -> LogData {
         LogData::new_unchecked(self.topics.clone(), self.data.clone())
@@ -148,7 +162,7 @@ mod tests {
     use alloy::primitives::U256;
 
     use super::*;
-    use crate::payment::{Dialect, Eip3009, Offer, Resource, SchemeName, SettleMode, SignatureBytes};
+    use crate::payment::{Dialect, Offer, Resource, SchemeName, SettleMode, SignatureBytes};
     use crate::primitives::{AtomicAmount, Nonce, Payee, preset};
 
     const PAYER: Address = Address::repeat_byte(1);
@@ -158,17 +172,17 @@ mod tests {
     fn s17_only_the_exact_transfer_is_proof() {
         let payment = payment(1);
         let token = payment.offer.asset.address;
-        assert_eq!(shows_transfer(&[used(token, 1), moved(token, PAYEE, 100)], &payment), Ok(()));
+        assert_eq!(shows(&[used(token, 1), moved(token, PAYEE, 100)], &payment), Ok(()));
         let short = [used(token, 1), moved(token, PAYEE, 99)];
-        assert_eq!(shows_transfer(&short, &payment), Err(NotThere::InexactTransfer), "the token took a fee");
+        assert_eq!(shows(&short, &payment), Err(NotThere::InexactTransfer), "the token took a fee");
         let elsewhere = [used(token, 1), moved(token, PAYER, 100)];
-        assert_eq!(shows_transfer(&elsewhere, &payment), Err(NotThere::NoTransfer));
+        assert_eq!(shows(&elsewhere, &payment), Err(NotThere::NoTransfer));
         let other_token = Address::repeat_byte(9);
         let fake = [used(other_token, 1), moved(other_token, PAYEE, 100)];
-        assert_eq!(shows_transfer(&fake, &payment), Err(NotThere::NoTransfer), "anybody can write such a log");
+        assert_eq!(shows(&fake, &payment), Err(NotThere::NoTransfer), "anybody can write such a log");
         let undone = Log { removed: true, ..moved(token, PAYEE, 100) };
-        assert_eq!(shows_transfer(&[used(token, 1), undone], &payment), Err(NotThere::NoTransfer));
-        assert_eq!(shows_transfer(&[], &payment), Err(NotThere::NoTransfer));
+        assert_eq!(shows(&[used(token, 1), undone], &payment), Err(NotThere::NoTransfer));
+        assert_eq!(shows(&[], &payment), Err(NotThere::NoTransfer));
     }
 
     #[test]
@@ -176,8 +190,12 @@ mod tests {
         let token = payment(1).offer.asset.address;
         // Nonce 1 was signed a second time, over to the payer; nonce 2 really paid. Both in one transaction.
         let batch = [used(token, 1), moved(token, PAYER, 100), used(token, 2), moved(token, PAYEE, 100)];
-        assert_eq!(shows_transfer(&batch, &payment(1)), Err(NotThere::InexactTransfer));
-        assert_eq!(shows_transfer(&batch, &payment(2)), Ok(()));
+        assert_eq!(shows(&batch, &payment(1)), Err(NotThere::InexactTransfer));
+        assert_eq!(shows(&batch, &payment(2)), Ok(()));
+    }
+
+    fn shows(logs: &[Log], payment: &Payment) -> Result<(), NotThere> {
+        shows_transfer(logs, payment, payment.authorization.eip3009().expect("it is one"))
     }
 
     fn used(token: Address, nonce: u8) -> Log {

@@ -12,14 +12,14 @@ use super::confirm::Confirmations;
 use super::node::{Node, RpcError};
 use super::proof::{Found, Log, NotThere, transfer_in};
 use super::token::Token;
-use super::{Block, BoxError, Chain, ask_token};
+use super::{Block, BoxError, Chain, ask_token, permit2};
 use crate::payment::{Authorization, Eip3009, Payment, TransactionHash};
-use crate::primitives::Timestamp;
+use crate::primitives::{Timestamp, TransferMethod};
 
 /// How far our clock and a block's may be apart when a transfer is dated against a reservation (S29).
-const SKEW: Duration = Duration::from_secs(60);
+pub(super) const SKEW: Duration = Duration::from_secs(60);
 /// How long before the reservation the search begins, so that a use that came too early is seen for what it is.
-const LOOKBACK: Duration = Duration::from_secs(3600);
+pub(super) const LOOKBACK: Duration = Duration::from_secs(3600);
 /// How long a search for a settlement may take altogether.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many questions for logs one search asks, and about how many blocks: public nodes cap both.
@@ -68,10 +68,12 @@ pub enum Never {
 
 impl Never {
     /// What the payer hears, in the SDKs' vocabulary.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Lapsed => "invalid_exact_evm_payload_authorization_valid_before",
-            Self::Cancelled | Self::SpentElsewhere | Self::SettledEarlier => "invalid_exact_evm_nonce_already_used",
+    pub fn code(self, method: TransferMethod) -> &'static str {
+        match (self, method) {
+            (Self::Lapsed, TransferMethod::Eip3009) => "invalid_exact_evm_payload_authorization_valid_before",
+            (Self::Lapsed, TransferMethod::Permit2) => "permit2_deadline_expired",
+            (_, TransferMethod::Eip3009) => "invalid_exact_evm_nonce_already_used",
+            (_, TransferMethod::Permit2) => "permit2_invalid_nonce",
         }
     }
 }
@@ -95,7 +97,12 @@ async fn find_settlement(
     not_before: Timestamp,
     confirmations: &Confirmations,
 ) -> Result<Verdict, RpcError> {
-    let Authorization::Eip3009(signed) = &payment.authorization;
+    let signed = match &payment.authorization {
+        Authorization::Eip3009(signed) => signed,
+        Authorization::Permit2(signed) => {
+            return permit2::find_settlement(node, payment, signed, not_before, confirmations).await;
+        }
+    };
     let token = payment.offer.asset.address;
     let head: Block = block(node, "latest".into()).await?;
     let safe = safe_block(node, &head).await?;
@@ -152,30 +159,62 @@ async fn find_use(
     signed: &Eip3009,
     blocks: RangeInclusive<u64>,
 ) -> Result<Option<Use>, RpcError> {
-    let (mut from, last) = blocks.into_inner();
-    let mut span = LOG_SPAN;
     let how = [Token::AuthorizationUsed::SIGNATURE_HASH, Token::AuthorizationCanceled::SIGNATURE_HASH];
-    for _ in 0..MAX_LOG_QUERIES {
-        if from > last {
-            break;
-        }
-        let to = last.min(from + span - 1);
-        let filter = json!({
-            "address": token,
-            "fromBlock": quantity(from),
-            "toBlock": quantity(to),
-            "topics": [how, signed.from.into_word(), signed.nonce],
-        });
-        match node.call::<Vec<Log>>("eth_getLogs", json!([filter])).await {
-            Ok(logs) => match logs.iter().find(|log| !log.removed) {
-                Some(log) => return use_in(log, token, signed).map(Some),
-                None => from = to + 1,
-            },
-            Err(RpcError::Refused { .. }) if span > MIN_LOG_SPAN => span = MIN_LOG_SPAN.max(span / 4),
-            Err(error) => return Err(error),
+    let mut spans = Spans::over(blocks);
+    while let Some(filter) = spans.next(token, json!([how, signed.from.into_word(), signed.nonce])) {
+        let logs = spans.hear(node.call::<Vec<Log>>("eth_getLogs", json!([filter])).await)?;
+        if let Some(log) = logs.iter().find(|log| !log.removed) {
+            return use_in(log, token, signed).map(Some);
         }
     }
     Ok(None)
+}
+
+/// Blocks whose logs are asked for, as many at once as the node puts up with.
+pub(super) struct Spans {
+    from: u64,
+    last: u64,
+    to: u64,
+    span: u64,
+    asked: usize,
+}
+
+impl Spans {
+    pub(super) fn over(blocks: RangeInclusive<u64>) -> Self {
+        let (from, last) = blocks.into_inner();
+        Self { from, last, to: from, span: LOG_SPAN, asked: 0 }
+    }
+
+    /// The next question; `None` when all blocks have been asked for, or too many questions have been asked.
+    pub(super) fn next(&mut self, address: Address, topics: Value) -> Option<Value> {
+        if self.is_complete() || self.asked >= MAX_LOG_QUERIES {
+            return None;
+        }
+        self.asked += 1;
+        self.to = self.last.min(self.from + self.span - 1);
+        let (from, to) = (quantity(self.from), quantity(self.to));
+        Some(json!({ "address": address, "fromBlock": from, "toBlock": to, "topics": topics }))
+    }
+
+    /// Takes the answer. A node that refuses is asked about fewer blocks the next time, so then there are no logs yet.
+    pub(super) fn hear(&mut self, answer: Result<Vec<Log>, RpcError>) -> Result<Vec<Log>, RpcError> {
+        match answer {
+            Ok(logs) => {
+                self.from = self.to + 1;
+                Ok(logs)
+            }
+            Err(RpcError::Refused { .. }) if self.span > MIN_LOG_SPAN => {
+                self.span = MIN_LOG_SPAN.max(self.span / 4);
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether every block has been asked for.
+    pub(super) fn is_complete(&self) -> bool {
+        self.from > self.last
+    }
 }
 
 /// A block shortly before this second: steps back in growing strides, then halves the stride it overshot by.

@@ -1,4 +1,4 @@
-//! An EIP-3009 token: what it is asked, and what it writes down.
+//! Tokens, Permit2 and the exact proxy: what they are asked, and what they write down.
 
 use alloy::sol;
 
@@ -12,6 +12,18 @@ sol! {
         function version() external view returns (string);
         function DOMAIN_SEPARATOR() external view returns (bytes32);
         function balanceOf(address account) external view returns (uint256);
+        function allowance(address owner, address spender) external view returns (uint256);
         function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
+    }
+
+    interface Permit2 {
+        event UnorderedNonceInvalidation(address indexed owner, uint256 word, uint256 mask);
+
+        function nonceBitmap(address owner, uint256 word) external view returns (uint256);
+    }
+
+    interface Proxy {
+        event Settled();
+        event SettledWithPermit();
     }
 }

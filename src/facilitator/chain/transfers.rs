@@ -1,6 +1,6 @@
 //! What moved on a chain, for people who compare it with their books.
 
-use alloy::primitives::{Address, B256, Bytes, U64};
+use alloy::primitives::{Address, B256, Bytes, U64, U256};
 use alloy::sol_types::SolEvent;
 use serde::Deserialize;
 use serde_json::json;
@@ -8,9 +8,10 @@ use serde_json::json;
 use super::node::{Node, RpcError};
 use super::search::{block, block_before, quantity};
 use super::token::Token;
-use super::{Block, Chain};
+use super::{Block, Chain, permit2};
 use crate::payment::TransactionHash;
 use crate::primitives::{AtomicAmount, Nonce, Timestamp};
+use crate::scheme::exact::permit2::PROXY;
 
 /// How many blocks one question covers at first, and at least: public nodes cap it.
 const SPAN: u64 = 2_000;
@@ -33,8 +34,17 @@ pub struct Transfer {
     pub to: Address,
     /// How much, in smallest units.
     pub amount: AtomicAmount,
-    /// The authorization of `from` that was used right before it: then that is what moved it.
-    pub nonce: Option<Nonce>,
+    /// The authorization of `from` that moved it, where the transaction says so.
+    pub spent: Option<Spent>,
+}
+
+/// A nonce of the payer, in whose books it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spent {
+    /// The token wrote right before the transfer that it was used.
+    Eip3009(Nonce),
+    /// The transaction is a call of x402's exact proxy that presents it, and the proxy wrote right after the transfer.
+    Permit2(U256),
 }
 
 /// What a transaction moved of a token.
@@ -134,19 +144,34 @@ async fn moved_by(node: &Node, transaction: TransactionHash, token: Address) -> 
     };
     let block: Option<Block> = node.call("eth_getBlockByHash", json!([block_hash, false])).await?;
     let Some(block) = block else { return Ok(None) };
-    let mut transfers = Vec::new();
+    let mut transfers: Vec<Transfer> = Vec::new();
     let mut used = None;
+    let mut proxied = Vec::new();
     let succeeded = receipt.status == U64::from(1);
-    for line in receipt.logs.iter().filter(|line| succeeded && line.address == token && !line.removed) {
+    for line in receipt.logs.iter().filter(|line| succeeded && !line.removed) {
+        if line.address == PROXY {
+            proxied.extend(transfers.len().checked_sub(1));
+        }
+        if line.address != token {
+            continue;
+        }
         if let Some(mut transfer) = line.transfer()? {
             if transfer.transaction != transaction {
                 return Err(RpcError::Unusable("the receipt is of another transaction".into()));
             }
-            transfer.nonce = used.take().filter(|(payer, _)| *payer == transfer.from).map(|(_, nonce)| nonce);
+            let before = used.take().filter(|(payer, _)| *payer == transfer.from);
+            transfer.spent = before.map(|(_, nonce)| Spent::Eip3009(nonce));
             transfers.push(transfer);
         } else {
             used = line.used();
         }
+    }
+    // A call of the proxy makes one transfer, so it can only be that one which it wrote about.
+    if let [only] = proxied[..]
+        && let Some((owner, nonce)) = permit2::presented_in(node, transaction).await?
+        && owner == transfers[only].from
+    {
+        transfers[only].spent = Some(Spent::Permit2(nonce));
     }
     Ok(Some(Moved { block: block.number(), at: block.time(), transfers }))
 }
@@ -190,7 +215,7 @@ impl Line {
             from: told.from,
             to: told.to,
             amount: AtomicAmount::new(told.value),
-            nonce: None,
+            spent: None,
         }))
     }
 

@@ -5,9 +5,10 @@ use alloy::sol_types::SolCall;
 
 use crate::facilitator::BoxError;
 use crate::facilitator::chain::{Chain, RpcError};
-use crate::payment::{Eip3009, Payment, SignatureBytes};
+use crate::payment::{Authorization, Eip3009, Payment, SignatureBytes};
 use crate::scheme::erc6492::{self, Creation, Malformed};
 use crate::scheme::exact::eip3009;
+use crate::scheme::exact::permit2::{self, PROXY};
 
 /// The most gas that the transfer of a plain account may burn (S30). USDC needs about 90,000.
 pub(super) const MAX_GAS: u64 = 300_000;
@@ -56,8 +57,15 @@ impl From<RpcError> for Unplanned {
 
 impl Plan {
     /// The plan for a payment as the chain stands. It is asked only about wallets that may not exist yet.
-    pub(super) async fn of(payment: &Payment, signed: &Eip3009, chain: &Chain) -> Result<Self, Unplanned> {
+    pub(super) async fn of(payment: &Payment, chain: &Chain) -> Result<Self, Unplanned> {
         let token = payment.offer.asset.address;
+        let signed = match &payment.authorization {
+            Authorization::Eip3009(signed) => signed,
+            // Plain accounts alone pay so.
+            Authorization::Permit2(signed) => {
+                return Ok(Self { to: PROXY, input: permit2::calldata(signed), most_gas: MAX_GAS });
+            }
+        };
         let (creation, signature) = erc6492::open(&signed.signature.0)?;
         let Some(creation) = creation else { return Ok(Self::transfer(token, signed)) };
         let signed = Eip3009 { signature: SignatureBytes(signature), ..signed.clone() };

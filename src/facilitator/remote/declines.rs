@@ -30,6 +30,18 @@ const NOTHING_MOVED: &[&str] = &[
     "asset_not_deployed_contract",
     "eip6492_factory_not_allowed",
     "unsupported_payload_type",
+    // @x402/evm 2.x, exact through Permit2 (D3): what the SDK says before it sends anything. It reads
+    // `permit2_invalid_nonce`, `invalid_permit2_signature` and their like from the text of whatever error sending ends in.
+    "invalid_permit2_spender",
+    "invalid_permit2_recipient_mismatch",
+    "permit2_deadline_expired",
+    "permit2_not_yet_valid",
+    "permit2_amount_mismatch",
+    "permit2_token_mismatch",
+    "permit2_allowance_required",
+    "permit2_insufficient_balance",
+    "permit2_proxy_not_deployed",
+    "permit2_simulation_failed",
     // x402 1.x.
     "insufficient_funds",
     "invalid_network",
@@ -72,6 +84,8 @@ mod tests {
         for code in [
             "nonce_already_used",
             "invalid_exact_evm_nonce_already_used",
+            "permit2_invalid_nonce",
+            "invalid_permit2_signature",
             "transaction_failed",
             "invalid_exact_evm_transaction_failed",
             "invalid_exact_evm_transfer_event_mismatch",

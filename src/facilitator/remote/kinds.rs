@@ -56,6 +56,11 @@ impl Kinds {
         [dialect, other].into_iter().find(speaks)
     }
 
+    /// Whether v2 is spoken about this network: v1 has no word for Permit2, so nothing can be translated.
+    pub fn speaks_v2(&self, network: &Network) -> bool {
+        self.version(network, Dialect::V2) == Some(Dialect::V2)
+    }
+
     /// Takes in an answer to `/supported`. A kind we cannot read hides none of the others.
     pub fn hear(&self, body: &[u8]) -> Result<(), BoxError> {
         // As text first: the parser skips what nobody reads, whatever its bytes (S53).

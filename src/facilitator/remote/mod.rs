@@ -29,10 +29,10 @@ pub use witness::{Witness, Witnessed};
 use super::cdp::InvalidKey;
 use super::chain::Verdict;
 use super::{
-    BoxError, Config, Decline, Facilitator, Kind, Outcome, Prepared, SettleError, Trust, Unresolved, VerifyError,
+    BoxError, Config, Decline, Facilitator, Kind, Means, Outcome, Prepared, SettleError, Trust, Unresolved, VerifyError,
 };
 use crate::payment::{Dialect, Offer, Payment, Receipt, TransactionHash};
-use crate::primitives::{Caip2, Clock};
+use crate::primitives::{Caip2, Clock, TransferMethod};
 use crate::protocol::x402::wire::facilitator_request;
 use answer::Ruling;
 use kinds::Kinds;
@@ -112,7 +112,11 @@ impl Remote {
     /// Written once for each call: what is repeated is repeated byte for byte, as `settlement_pending` asks. A network
     /// that has left `/supported` since the payment was offered is still asked about, in v2.
     fn body(&self, payment: &Payment) -> Bytes {
-        let version = self.kinds.version(&payment.offer.network, payment.dialect).unwrap_or(Dialect::V2);
+        let version = match payment.authorization.method() {
+            TransferMethod::Eip3009 => self.kinds.version(&payment.offer.network, payment.dialect),
+            TransferMethod::Permit2 => None,
+        };
+        let version = version.unwrap_or(Dialect::V2);
         facilitator_request(payment, version).to_string().into()
     }
 
@@ -156,7 +160,10 @@ impl Facilitator for Remote {
     fn accepts(&self, offer: &Offer, dialect: Dialect) -> bool {
         !offer.sandbox
             && self.networks.contains(&offer.network.id)
-            && self.kinds.version(&offer.network, dialect).is_some()
+            && match offer.asset.method {
+                TransferMethod::Eip3009 => self.kinds.version(&offer.network, dialect).is_some(),
+                TransferMethod::Permit2 => dialect == Dialect::V2 && self.kinds.speaks_v2(&offer.network),
+            }
     }
 
     fn settle_timeout(&self) -> Duration {
@@ -246,11 +253,23 @@ impl Facilitator for Remote {
                 Verdict::Settled { transaction, block, .. } => {
                     Some(Outcome::Settled(self.receipt(payment, transaction).in_block(block)))
                 }
-                Verdict::Never(never) => Some(Outcome::NotSettled(Decline { code: never.code().to_owned() })),
+                Verdict::Never(never) => {
+                    Some(Outcome::NotSettled(Decline { code: never.code(payment.authorization.method()).to_owned() }))
+                }
                 Verdict::CannotTell(_) => None,
             }
         };
         tokio::time::timeout(self.settle_timeout, look).await.ok().flatten()
+    }
+
+    /// What our own node shows, where there is one.
+    async fn means(&self, payment: &Payment) -> Result<Option<Means>, BoxError> {
+        match self.witness.as_deref().zip(payment.authorization.permit2()) {
+            Some((witness, _)) if witness.watches(&payment.offer.network.id) => {
+                tokio::time::timeout(self.verify_timeout, witness.means(payment)).await?.map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Asks `/supported` at once and every five minutes; failures are retried with growing pauses, and the last

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Contradiction;
-use crate::facilitator::BoxError;
 use crate::facilitator::chain::Verdict;
+use crate::facilitator::{BoxError, Means};
 use crate::payment::{Payment, TransactionHash};
 use crate::primitives::{Caip2, Timestamp};
 
@@ -40,6 +40,9 @@ pub trait Witness: Send + Sync + 'static {
     /// How this payment ended, whoever submitted it and in whatever transaction. A transfer counts only if it came
     /// after `reserved_at` (S18).
     async fn settlement(&self, payment: &Payment, reserved_at: Timestamp) -> Verdict;
+
+    /// What the payer could pay with through Permit2 (S36). An error means that nobody can tell.
+    async fn means(&self, payment: &Payment) -> Result<Means, BoxError>;
 }
 
 /// Our node had nothing to say in time.

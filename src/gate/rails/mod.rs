@@ -134,11 +134,15 @@ impl Gate {
         for (scope, _) in before.each().filter(|(scope, _)| found.at(scope).is_none()) {
             self.observe(&Event::Resumed { scope, by: found.resumed().cloned() });
         }
-        if !self.rails.caps.load().is_none() {
+        let capped = !self.rails.caps.load().is_none();
+        if capped || self.overdraft.is_used() {
             let now = self.clock.now();
             let open = self.ledger.store().overdue(Chore::Settlements, now.after(HORIZON), MOST_OPEN).await?;
-            let payments = open.iter().map(|(key, found)| (*key, &found.entry.sale.payment));
-            self.rails.exposure().take_over(payments, open.len() >= MOST_OPEN, now);
+            let payments = || open.iter().map(|(key, found)| (*key, &found.entry.sale.payment));
+            self.overdraft.take_over(payments(), now);
+            if capped {
+                self.rails.exposure().take_over(payments(), open.len() >= MOST_OPEN, now);
+            }
         }
         Ok(())
     }

@@ -86,7 +86,7 @@ async fn confirmed(gate: &Gate, facilitator: &Arc<Held>) -> Confirmed {
     let Ok(Claim::Granted(lease)) = claim else { panic!("the ledger is empty") };
     let errand = (lease.sale().payment.payer(), lease.sale().request);
     let attending = gate.attendance.begin(errand, lease.key(), None);
-    Confirmed { lease, facilitator: Arc::clone(facilitator) as _, attending }
+    Confirmed { lease, facilitator: Arc::clone(facilitator) as _, hold: None, attending }
 }
 
 async fn state(gate: &Gate) -> &'static str {

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{PAYMENT_REQUIRED, PAYMENT_RESPONSE, X_PAYMENT_RESPONSE, base64, fields, payment_field, wire};
-use crate::payment::{Dialect, Eip3009, Offer, Resource, SchemeName, SettleMode, TransactionHash};
-use crate::primitives::{Asset, AtomicAmount, Caip2, Decimals, Eip712Name, Network, Payee, preset, preset_by_id};
+use crate::payment::{Dialect, Offer, Resource, SchemeName, SettleMode, TransactionHash};
+use crate::primitives::{
+    Asset, AtomicAmount, Caip2, Decimals, Eip712Name, Network, Payee, TransferMethod, preset, preset_by_id,
+};
 use crate::protocol::json;
 
 /// Why a 402 or a receipt cannot be read.
@@ -93,8 +95,8 @@ impl Challenge {
     }
 
     /// The request field that pays.
-    pub fn payment(&self, choice: &Choice, signed: &Eip3009) -> (HeaderName, HeaderValue) {
-        payment(self.dialect, &choice.stated, &self.echo, signed)
+    pub fn payment(&self, choice: &Choice, signed: impl Into<wire::Payload>) -> (HeaderName, HeaderValue) {
+        payment(self.dialect, &choice.stated, &self.echo, signed.into())
     }
 }
 
@@ -104,7 +106,7 @@ pub fn payment_for(
     offer: &Offer,
     quote: Option<&str>,
     resource: &Resource,
-    signed: &Eip3009,
+    signed: impl Into<wire::Payload>,
 ) -> (HeaderName, HeaderValue) {
     let value = |stated: Result<Value, _>| stated.expect("our types have string keys");
     let stated = match dialect {
@@ -112,11 +114,10 @@ pub fn payment_for(
         Dialect::V2 => value(serde_json::to_value(wire::RequirementsV2::new(offer, quote))),
     };
     let resource = value(serde_json::to_value(wire::ResourceInfo::from(resource)));
-    payment(dialect, &stated, &Echo { resource: Some(resource), extensions: None }, signed)
+    payment(dialect, &stated, &Echo { resource: Some(resource), extensions: None }, signed.into())
 }
 
-fn payment(dialect: Dialect, stated: &Value, echo: &Echo, signed: &Eip3009) -> (HeaderName, HeaderValue) {
-    let payload = wire::Payload::from(signed);
+fn payment(dialect: Dialect, stated: &Value, echo: &Echo, payload: wire::Payload) -> (HeaderName, HeaderValue) {
     let text = match dialect {
         Dialect::V1 => {
             json::write(&PaymentV1 { x402_version: 1, scheme: &stated["scheme"], network: &stated["network"], payload })
@@ -231,19 +232,36 @@ struct Stated {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct StatedExtra {
-    name: String,
-    version: String,
+    name: Option<String>,
+    version: Option<String>,
     payment_flow: Option<String>,
     asset_transfer_method: Option<String>,
     #[serde(default)]
     sandbox: bool,
 }
 
+impl StatedExtra {
+    /// The token's domain. EIP-3009 is signed under it; for Permit2 it need not be told.
+    fn eip712(&self, method: TransferMethod) -> Option<Eip712Name> {
+        match (self.name.clone(), self.version.clone(), method) {
+            (Some(name), Some(version), _) => Some(Eip712Name { name, version }),
+            (name, version, TransferMethod::Permit2) => {
+                Some(Eip712Name { name: name.unwrap_or_default(), version: version.unwrap_or_default() })
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Stated {
-    /// The offer, when it is one we can sign: `exact`, EIP-3009, a chain and a flow we know.
+    /// The offer, when it is one we can sign: `exact`, EIP-3009 or Permit2, a chain and a flow we know.
     fn offer(self, dialect: Dialect) -> Option<Offer> {
-        let eip3009 = self.extra.asset_transfer_method.as_deref().is_none_or(|method| method == "eip3009");
-        if self.scheme != SchemeName::Exact.as_str() || !eip3009 {
+        let method = match (self.extra.asset_transfer_method.as_deref(), dialect) {
+            (None | Some("eip3009"), _) => TransferMethod::Eip3009,
+            (Some("permit2"), Dialect::V2) => TransferMethod::Permit2,
+            _ => return None,
+        };
+        if self.scheme != SchemeName::Exact.as_str() {
             return None;
         }
         let (network, amount) = match dialect {
@@ -257,7 +275,7 @@ impl Stated {
         };
         Some(Offer {
             scheme: SchemeName::Exact,
-            asset: Arc::new(asset(&network.id, self.asset, self.extra.name, self.extra.version)),
+            asset: Arc::new(asset(&network.id, self.asset, self.extra.eip712(method)?, method)),
             network: Arc::new(network),
             amount,
             pay_to: Payee(self.pay_to),
@@ -278,18 +296,18 @@ fn network(id: Caip2) -> Option<Network> {
 }
 
 /// A known token with the name the server gives its domain: that name is what gets signed.
-fn asset(network: &Caip2, address: Address, name: String, version: String) -> Asset {
+fn asset(network: &Caip2, address: Address, eip712: Eip712Name, method: TransferMethod) -> Asset {
     let known = preset_by_id(network)
         .and_then(|preset| preset.assets.iter().map(|row| row.asset()).find(|asset| asset.address == address));
-    let eip712 = Eip712Name { name, version };
     match known {
-        Some(known) => Asset { eip712, ..known },
+        Some(known) => Asset { eip712, method, ..known },
         None => Asset {
             symbol: format!("units of {address}"),
             address,
             decimals: Decimals::new(0).expect("zero is within the limit"),
             peg: None,
             eip712,
+            method,
         },
     }
 }

@@ -6,7 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use http::{HeaderMap, HeaderValue, Method};
 
-use crate::payment::{Authorization, Credential, Dialect, Eip3009, Problem, Receipt, Resource, SignatureBytes};
+use crate::payment::{
+    Authorization, Credential, Dialect, Eip3009, Permit2, Problem, Receipt, Resource, SignatureBytes,
+};
 use crate::primitives::Nonce;
 use crate::protocol::{Answer, DecodeError, Protocol, Quoted, json};
 
@@ -102,14 +104,19 @@ fn credential(dialect: Dialect, value: &HeaderValue) -> Result<Credential, Strin
     };
     let chosen = chosen.map_err(invalid)?;
     let payload = envelope.object("payload").map_err(invalid)?;
-    let Some(authorization) = payload.optional_object("authorization").map_err(invalid)? else {
-        return Err("unsupported_payload_type".to_owned());
+    // What was signed tells by its name what it is. One payload holds one: two readers could take either (S53).
+    let transfer = payload.optional_object("authorization").map_err(invalid)?;
+    let permit2 = payload.optional_object("permit2Authorization").map_err(invalid)?;
+    let authorization = match (transfer, permit2, dialect) {
+        (Some(signed), None, _) => eip3009(payload, signed),
+        // v1 has no word for it (protocol digest, A7).
+        (None, Some(signed), Dialect::V2) => permit2_transfer(payload, signed),
+        _ => return Err("unsupported_payload_type".to_owned()),
     };
-    let authorization = eip3009(payload, authorization).map_err(invalid)?;
-    Ok(Credential { dialect, chosen, authorization })
+    Ok(Credential { dialect, chosen, authorization: authorization.map_err(invalid)? })
 }
 
-/// What was signed; the same in both dialects.
+/// The same in both dialects.
 fn eip3009(payload: &json::Object<'_>, signed: &json::Object<'_>) -> Result<Authorization, json::Fault> {
     Ok(Authorization::Eip3009(Eip3009 {
         from: signed.address("from")?,
@@ -120,6 +127,21 @@ fn eip3009(payload: &json::Object<'_>, signed: &json::Object<'_>) -> Result<Auth
         nonce: Nonce(signed.word("nonce")?),
         signature: SignatureBytes(payload.signature("signature")?),
     }))
+}
+
+fn permit2_transfer(payload: &json::Object<'_>, signed: &json::Object<'_>) -> Result<Authorization, json::Fault> {
+    let (permitted, witness) = (signed.object("permitted")?, signed.object("witness")?);
+    Ok(Authorization::Permit2(Box::new(Permit2 {
+        from: signed.address("from")?,
+        token: permitted.address("token")?,
+        amount: permitted.amount("amount")?,
+        spender: signed.address("spender")?,
+        nonce: signed.amount("nonce")?.units(),
+        deadline: signed.amount("deadline")?.units(),
+        to: witness.address("to")?,
+        valid_after: witness.amount("validAfter")?.units(),
+        signature: SignatureBytes(payload.signature("signature")?),
+    })))
 }
 
 /// Standard alphabet, padded fully or not at all, and no second spelling of the same bytes (S3).

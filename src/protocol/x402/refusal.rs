@@ -21,7 +21,9 @@ const DEFAULT_RETRY: Duration = Duration::from_secs(2);
 pub(super) fn answer(problem: &Problem, resource: &Resource, offers: &[Quoted<'_>]) -> Answer {
     let trouble = |status, title, advice| Answer::problem(status, title, &problem.reason, advice);
     let mut answer = match &problem.advice {
-        Advice::Pay => challenge(&problem.reason, resource, offers),
+        Advice::Pay => challenge(StatusCode::PAYMENT_REQUIRED, &problem.reason, resource, offers),
+        // Stock clients hand this status to their caller instead of paying again in vain (protocol digest, A2).
+        Advice::Approve => challenge(StatusCode::PRECONDITION_FAILED, &problem.reason, resource, offers),
         Advice::Repeated => trouble(StatusCode::BAD_REQUEST, "Repeated payment header", "fix"),
         Advice::TooLarge => trouble(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Payment header too large", "fix"),
         Advice::Wait(Wait::InFlight) => trouble(StatusCode::CONFLICT, "Payment in flight", "wait"),
@@ -43,14 +45,14 @@ pub(super) fn answer(problem: &Problem, resource: &Resource, offers: &[Quoted<'_
     answer
 }
 
-/// One 402 for both dialects: v2 reads the header, v1 the body (protocol digest, A7).
-fn challenge(error: &str, resource: &Resource, offers: &[Quoted<'_>]) -> Answer {
+/// One challenge for both dialects: v2 reads the header, v1 the body (protocol digest, A7).
+fn challenge(status: StatusCode, error: &str, resource: &Resource, offers: &[Quoted<'_>]) -> Answer {
     let mut fields = HeaderMap::with_capacity(8);
     fields.insert(PAYMENT_REQUIRED, v2::challenge(error, resource, offers));
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // It quotes a price for this request, now; a cache would sell it to others, later (S49).
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Answer { status: StatusCode::PAYMENT_REQUIRED, fields, body: Bytes::from(v1::challenge(error, resource, offers)) }
+    Answer { status, fields, body: Bytes::from(v1::challenge(error, resource, offers)) }
 }
 
 /// What is known about the money of the payment that met the problem.
@@ -61,7 +63,7 @@ fn settlement(problem: &Problem, dialect: Dialect) -> Option<HeaderValue> {
             let network = network_name(dialect, network, network_v1.as_deref());
             Some(encoded(&Settlement::failure("settlement_pending", *transaction, network, *payer)))
         }
-        Advice::Pay => problem.failed_settlement.as_ref().map(|failed| {
+        Advice::Pay | Advice::Approve => problem.failed_settlement.as_ref().map(|failed| {
             let network = network_name(dialect, &failed.network, failed.network_v1.as_deref());
             encoded(&Settlement::failure(&problem.reason, None, network, failed.payer))
         }),
@@ -88,7 +90,13 @@ fn encoded(settlement: &Settlement<'_>) -> HeaderValue {
 fn retry_after(problem: &Problem) -> Option<HeaderValue> {
     let default = match problem.advice {
         Advice::Wait(_) | Advice::TryLater => Some(DEFAULT_RETRY),
-        Advice::Pay | Advice::Repeated | Advice::TooLarge | Advice::Stop(_) | Advice::GiveUp | Advice::Leave => None,
+        Advice::Pay
+        | Advice::Approve
+        | Advice::Repeated
+        | Advice::TooLarge
+        | Advice::Stop(_)
+        | Advice::GiveUp
+        | Advice::Leave => None,
     };
     let wait = problem.retry_after.or(default)?;
     Some(HeaderValue::from(wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)))

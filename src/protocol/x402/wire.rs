@@ -5,8 +5,8 @@ use std::fmt;
 use alloy::primitives::{B256, U256};
 use serde::{Serialize, Serializer};
 
-use crate::payment::{Authorization, Dialect, Eip3009, Offer, Payment, Resource, SettleMode};
-use crate::primitives::{AtomicAmount, Caip2, Checksummed, Payer};
+use crate::payment::{Authorization, Dialect, Eip3009, Offer, Payment, Permit2, Resource, SettleMode};
+use crate::primitives::{AtomicAmount, Caip2, Checksummed, Payer, TransferMethod};
 use crate::protocol::json::Clean;
 
 /// The body of `/verify` and `/settle`: the payment and the terms it is measured by, in the words of `version`.
@@ -160,6 +160,9 @@ fn network_v1(offer: &Offer) -> &str {
 struct Extra<'a> {
     name: &'a str,
     version: &'a str,
+    /// Left out for EIP-3009, which goes without saying.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asset_transfer_method: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     quote: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,6 +176,8 @@ impl<'a> Extra<'a> {
         Self {
             name: &offer.asset.eip712.name,
             version: &offer.asset.eip712.version,
+            asset_transfer_method: (offer.asset.method == TransferMethod::Permit2)
+                .then_some(TransferMethod::Permit2.as_str()),
             quote: None,
             payment_flow: None,
             sandbox: offer.sandbox.then_some(true),
@@ -215,23 +220,32 @@ struct PaymentV2<'a> {
     accepted: RequirementsV2<'a>,
 }
 
-/// What was signed; the same in both dialects.
+/// What was signed. An EIP-3009 authorization is the same in both dialects.
 #[derive(Serialize)]
 pub struct Payload {
-    authorization: SignedFields,
+    #[serde(flatten)]
+    signed: Signed,
     /// Whoever holds it can submit it, so this type does not print it (I8).
     signature: alloy::primitives::Bytes,
 }
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Payload").field("authorization", &self.authorization).finish_non_exhaustive()
+        f.debug_struct("Payload").field("signed", &self.signed).finish_non_exhaustive()
     }
 }
 
 #[derive(Debug, Serialize)]
+enum Signed {
+    #[serde(rename = "authorization")]
+    Eip3009(Eip3009Fields),
+    #[serde(rename = "permit2Authorization")]
+    Permit2(Permit2Fields),
+}
+
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct SignedFields {
+struct Eip3009Fields {
     from: Checksummed,
     to: Checksummed,
     value: AtomicAmount,
@@ -240,26 +254,63 @@ struct SignedFields {
     nonce: B256,
 }
 
+#[derive(Debug, Serialize)]
+struct Permit2Fields {
+    from: Checksummed,
+    permitted: Permitted,
+    spender: Checksummed,
+    nonce: Decimal,
+    deadline: Decimal,
+    witness: WitnessFields,
+}
+
+#[derive(Debug, Serialize)]
+struct Permitted {
+    token: Checksummed,
+    amount: AtomicAmount,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WitnessFields {
+    to: Checksummed,
+    valid_after: Decimal,
+}
+
 impl From<&Authorization> for Payload {
     fn from(authorization: &Authorization) -> Self {
-        let Authorization::Eip3009(signed) = authorization;
-        Self::from(signed)
+        match authorization {
+            Authorization::Eip3009(signed) => Self::from(signed),
+            Authorization::Permit2(signed) => Self::from(&**signed),
+        }
     }
 }
 
 impl From<&Eip3009> for Payload {
     fn from(signed: &Eip3009) -> Self {
-        Self {
-            authorization: SignedFields {
-                from: Checksummed(signed.from),
-                to: Checksummed(signed.to),
-                value: signed.value,
-                valid_after: Decimal(signed.valid_after),
-                valid_before: Decimal(signed.valid_before),
-                nonce: signed.nonce.0,
-            },
-            signature: signed.signature.0.clone(),
-        }
+        let fields = Eip3009Fields {
+            from: Checksummed(signed.from),
+            to: Checksummed(signed.to),
+            value: signed.value,
+            valid_after: Decimal(signed.valid_after),
+            valid_before: Decimal(signed.valid_before),
+            nonce: signed.nonce.0,
+        };
+        Self { signed: Signed::Eip3009(fields), signature: signed.signature.0.clone() }
+    }
+}
+
+impl From<&Permit2> for Payload {
+    fn from(signed: &Permit2) -> Self {
+        let fields = Permit2Fields {
+            from: Checksummed(signed.from),
+            permitted: Permitted { token: Checksummed(signed.token), amount: signed.amount },
+            spender: Checksummed(signed.spender),
+            nonce: Decimal(signed.nonce),
+            deadline: Decimal(signed.deadline),
+            witness: WitnessFields { to: Checksummed(signed.to), valid_after: Decimal(signed.valid_after) },
+        };
+        Self { signed: Signed::Permit2(fields), signature: signed.signature.0.clone() }
     }
 }
 

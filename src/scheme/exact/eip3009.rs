@@ -34,7 +34,7 @@ impl Scheme for Eip3009Exact {
         now: Timestamp,
         margin: Duration,
     ) -> Result<(), Mismatch> {
-        let Authorization::Eip3009(signed) = authorization;
+        let Authorization::Eip3009(signed) = authorization else { return Err(Mismatch::Method) };
         if signed.value != offer.amount {
             return Err(Mismatch::Amount);
         }
@@ -57,7 +57,7 @@ impl Scheme for Eip3009Exact {
     }
 
     fn signature(&self, offer: &Offer, authorization: &Authorization) -> Result<Checked, Mismatch> {
-        let Authorization::Eip3009(signed) = authorization;
+        let Authorization::Eip3009(signed) = authorization else { return Err(Mismatch::Method) };
         let signature = canonical(&signed.signature).ok_or(Mismatch::Signature)?;
         let digest = digest(offer, signed).ok_or(Mismatch::Signature)?;
         let signer = signature.recover_address_from_prehash(&digest).map_err(|_| Mismatch::Signature)?;
@@ -69,7 +69,7 @@ impl Scheme for Eip3009Exact {
     }
 
     fn wallet_signature(&self, offer: &Offer, authorization: &Authorization) -> Option<WalletSignature> {
-        let Authorization::Eip3009(signed) = authorization;
+        let Authorization::Eip3009(signed) = authorization else { return None };
         WalletSignature::of(signed.from, digest(offer, signed)?, &signed.signature.0)
     }
 }
@@ -189,7 +189,7 @@ pub fn random_nonce() -> Option<Nonce> {
 /// The token's ECDSA library refuses a high `s`; taking it here would serve a request that cannot be settled.
 /// Recovery ids 0 and 1 are normalised, since wallets send them and the chain does not take them. 64 bytes
 /// (EIP-2098) and the `v` of a transaction (EIP-155) are refused.
-fn canonical(signature: &SignatureBytes) -> Option<Signature> {
+pub(super) fn canonical(signature: &SignatureBytes) -> Option<Signature> {
     let bytes: &[u8; 65] = signature.0.as_ref().try_into().ok()?;
     let odd = match bytes[64] {
         0 | 27 => false,
@@ -200,7 +200,8 @@ fn canonical(signature: &SignatureBytes) -> Option<Signature> {
     signature.normalize_s().is_none().then_some(signature)
 }
 
-fn hash_words<const N: usize>(words: [[u8; 32]; N]) -> B256 {
+/// EIP-712 hashes words side by side, whatever they stand for.
+pub(super) fn hash_words<const N: usize>(words: [[u8; 32]; N]) -> B256 {
     keccak256(words.as_flattened())
 }
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { parseAbiItem } from "viem";
 import { Gateway } from "./gateway.mjs";
 import { startServer } from "./process.mjs";
-import { USDC, balanceOf, connect } from "./usdc.mjs";
+import { BASE_SEPOLIA, balanceOf, connect } from "./usdc.mjs";
 
 const TRANSFER = parseAbiItem("event Transfer(address indexed from, address indexed to, uint256 value)");
 
@@ -15,12 +15,13 @@ const TIMEOUTS = "timeout: {settle: 5s}";
 export class World {
   #payers;
 
-  static async open() {
+  static async open(network = BASE_SEPOLIA) {
     const world = new World();
-    world.chain = await startServer("chain.mjs");
-    world.reader = connect(world.chain.rpc);
+    world.network = network;
+    world.chain = await startServer("chain.mjs", "--network", network.name);
+    world.reader = connect(world.chain.rpc, undefined, network);
     world.#payers = world.chain.payers.values();
-    world.facilitator = await startServer("facilitator.mjs", "--rpc", world.chain.rpc);
+    world.facilitator = await startServer("facilitator.mjs", "--network", network.name, "--rpc", world.chain.rpc);
     world.backend = await startServer("backend.mjs");
     return world;
   }
@@ -50,8 +51,8 @@ export class World {
         `listen: [{address: "127.0.0.1:${port}"}]`,
         `status: 127.0.0.1:${status}`,
         `upstream: ${this.backend.url}`,
-        `pay_to: {base-sepolia: "${this.chain.payee}"}`,
-        `networks: {base-sepolia: {${network}}}`,
+        `pay_to: {${this.network.name}: "${this.chain.payee}"}`,
+        `networks: {${this.network.name}: {${network}}}`,
         "facilitators:",
         ...facilitator(folder).map((line) => `  ${line}`),
         `ledger: "sqlite:${join(folder, "ledger.db")}"`,
@@ -64,7 +65,7 @@ export class World {
 
   /** A facilitator over HTTP, as `gateway.yaml` writes it. */
   remote(url = this.facilitator.url) {
-    return () => ["- name: stock", `  url: ${url}`, "  networks: [base-sepolia]", `  ${TIMEOUTS}`];
+    return () => ["- name: stock", `  url: ${url}`, `  networks: [${this.network.name}]`, `  ${TIMEOUTS}`];
   }
 
   /** The gateway's own node and gas key. */
@@ -74,18 +75,20 @@ export class World {
       writeFileSync(key, this.chain.facilitator.key);
       chmodSync(key, 0o600);
       const node = `  local: {rpc: ["${rpc}"], signer: {file: "${key}"}}`;
-      return ["- name: own", node, "  networks: [base-sepolia]", `  ${TIMEOUTS}`];
+      return ["- name: own", node, `  networks: [${this.network.name}]`, `  ${TIMEOUTS}`];
     };
   }
 
   async balances(payer) {
-    const [paid, received] = await Promise.all([payer.address, this.chain.payee].map((who) => balanceOf(this.reader, who)));
+    const [paid, received] = await Promise.all(
+      [payer.address, this.chain.payee].map((who) => balanceOf(this.reader, who, this.network)),
+    );
     return { paid, received };
   }
 
-  /** Every transfer of USDC from this payer, from the chain's first block on. */
+  /** Every transfer of the token from this payer, from the chain's first block on. */
   transfersFrom(payer) {
-    return this.reader.getLogs({ address: USDC, event: TRANSFER, args: { from: payer.address }, fromBlock: 0n });
+    return this.reader.getLogs({ address: this.network.token, event: TRANSFER, args: { from: payer.address }, fromBlock: 0n });
   }
 
   /** Exactly these payments, in units, and nothing else ever left this payer for the payee. */
