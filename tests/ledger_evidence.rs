@@ -10,17 +10,21 @@ use alloy::primitives::U256;
 use rusqlite::Connection;
 use serde_json::Value;
 use tempfile::TempDir;
+use tollhouse::ledger::entry::RECORD;
 use tollhouse::ledger::evidence::{Body, ChainId, Fault, Findings, Head, verify};
 use tollhouse::ledger::{
-    Archive, Author, Claim, CopyError, Delivered, Ledger, Limits, OpenError, Purpose, Response, Sale, Sqlite,
+    Archive, Author, Claim, Claimed, CopyError, Delivered, Ledger, Limits, OpenError, Purpose, Response, Sale, Sqlite,
+    Store as _,
 };
-use tollhouse::payment::{Authorization, Replay};
+use tollhouse::payment::{Authorization, PaymentKey, Replay};
 use tollhouse::primitives::Timestamp;
 use tollhouse::testing::ManualClock;
 use tollhouse::testing::sales::{receipt, sale};
 
 const NOW: Timestamp = Timestamp::from_secs(1_900_000_000);
 const HOLD: Duration = Duration::from_secs(60);
+/// After which even the record of a paid request may go.
+const ENTRIES_AGE: Duration = RECORD.saturating_add(HOLD);
 
 /// A ledger in a file of its own.
 struct House {
@@ -47,7 +51,8 @@ impl House {
         };
         let begun = lease.begin("cdp", None, NOW.after(HOLD)).await.unwrap();
         let receipt = receipt(&sold, NOW).in_block(77);
-        let mut delivering = begun.settled(receipt, &[], true).await.unwrap().expect("a request waits");
+        let claims = [Claimed::alone(number.to_be_bytes().to_vec()), Claimed::if_free(b"shared".to_vec())];
+        let mut delivering = begun.settled(receipt, &claims, true).await.unwrap().expect("a request waits");
         delivering.touch();
         delivering.wrote(Response { status: 206, bytes: 1234 });
         delivering.end(Delivered::Done(None));
@@ -62,6 +67,14 @@ impl House {
         let Self { path, folder, .. } = self;
         (path, folder)
     }
+}
+
+/// A payment whose authorization lapses in a minute.
+fn brief(number: u64) -> Sale {
+    let mut brief = sale(number);
+    let Authorization::Eip3009(signed) = &mut brief.payment.authorization else { panic!("it is an EIP-3009 payment") };
+    signed.valid_before = U256::from(NOW.after(HOLD).as_secs());
+    brief
 }
 
 fn ledger(path: &Path, clock: &ManualClock) -> Arc<Ledger> {
@@ -175,6 +188,130 @@ async fn s72_each_kind_of_tampering_is_found() {
 }
 
 #[tokio::test]
+async fn s72_a_column_that_contradicts_its_entry_is_found() {
+    let kinds = [
+        ("state", "'released'"),
+        ("route", "'GET /v1/free'"),
+        ("payer", "'0x01'"),
+        ("network", "'eip155:1'"),
+        ("asset", "'0x01'"),
+        ("amount", "'1'"),
+        ("transaction_hash", "NULL"),
+        ("created", "created + 1"),
+        ("updated", "updated + 1"),
+        ("due", "1"),
+        ("forget_after", "NULL"),
+    ];
+    let (path, _folder) = House::new().sold_and_closed().await;
+    let sound = std::fs::read(&path).unwrap();
+    for (column, value) in kinds {
+        std::fs::write(&path, &sound).unwrap();
+        tamper(&path, &format!("UPDATE entries SET {column} = {value} WHERE evidence = 8"));
+        let findings = verified(&path).await;
+        assert_eq!(findings.faults, [Fault::ColumnAltered(sale(2).payment.key(), column)]);
+    }
+    // To SQLite, bytes that are no text can be one.
+    std::fs::write(&path, &sound).unwrap();
+    tamper(&path, "UPDATE entries SET payer = CAST(x'ff' AS TEXT) WHERE evidence = 8");
+    assert_eq!(verified(&path).await.faults, [Fault::EntryUnreadable(sale(2).payment.key())]);
+}
+
+#[tokio::test]
+async fn s5_s72_a_claim_that_is_gone_or_is_somebody_elses_is_found() {
+    let two = sale(2).payment.key();
+    let kinds: [(&str, &[Fault]); 3] = [
+        ("DELETE FROM claims WHERE key = (SELECT key FROM entries WHERE evidence = 8)", &[Fault::ClaimGone(two)]),
+        (
+            "UPDATE claims SET key = (SELECT key FROM entries WHERE evidence = 4) WHERE fact = x'0000000000000002'",
+            &[Fault::ClaimGone(two)],
+        ),
+        ("INSERT INTO claims VALUES (x'01', zeroblob(32))", &[Fault::ClaimOfNobody(PaymentKey::from_bytes([0; 32]))]),
+    ];
+    let (path, _folder) = House::new().sold_and_closed().await;
+    let sound = std::fs::read(&path).unwrap();
+    for (sql, faults) in kinds {
+        std::fs::write(&path, &sound).unwrap();
+        tamper(&path, sql);
+        assert_eq!(verified(&path).await.faults, faults, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn s67_nothing_is_forgotten_because_somebody_has_written_that_it_may_be() {
+    let long_ago = "UPDATE entries SET forget_after = 1";
+    let kinds = [
+        ("a column", long_ago),
+        // What the entry says is believed only if it is what was put on record.
+        ("an entry", "UPDATE entries SET forget_after = 1, entry = replace(entry, '2000000000', '1000000000')"),
+        ("an entry that is no text", "UPDATE entries SET forget_after = 1, entry = CAST(x'ff' AS TEXT)"),
+        ("a record that is gone", "UPDATE entries SET forget_after = 1, evidence = NULL"),
+    ];
+    for (what, sql) in kinds {
+        let (path, _folder) = House::new().sold_and_closed().await;
+        tamper(&path, sql);
+        let store = Sqlite::open(&path, Purpose::Real).unwrap();
+        assert_eq!(store.prune(NOW.after(HOLD)).await.unwrap(), 0, "{what}");
+        let findings = verified(&path).await;
+        assert_eq!((findings.records, findings.forgotten, findings.entries), (12, 0, 3), "{what}");
+        assert!(!findings.is_sound(), "{what}");
+    }
+
+    let (path, _folder) = House::new().sold_and_closed().await;
+    tamper(&path, &format!("{long_ago} WHERE evidence = 8"));
+    let store = Sqlite::open(&path, Purpose::Real).unwrap();
+    let aged = Timestamp::from_secs(2_000_000_000).after(ENTRIES_AGE);
+    assert_eq!(store.prune(aged).await.unwrap(), 3, "one that may go by then goes, whatever its column says");
+}
+
+#[tokio::test]
+async fn s67_what_stays_does_not_keep_others_from_being_forgotten() {
+    let house = House::new();
+    for number in 1..=1100 {
+        let Claim::Granted(lease) = house.ledger.claim(Arc::new(sale(number)), HOLD, Replay::Redeliver).await.unwrap()
+        else {
+            panic!("a new payment was refused")
+        };
+        lease.release().await;
+    }
+    tamper(&house.path, "UPDATE entries SET forget_after = 1, entry = entry || ' ' WHERE evidence <= 2100");
+    let aged = Timestamp::from_secs(2_000_000_000).after(ENTRIES_AGE);
+    assert_eq!(house.ledger.store().prune(aged).await.unwrap(), 50, "a full step of others comes before them");
+}
+
+#[tokio::test]
+async fn s67_a_way_that_was_bent_forgets_nobody_elses_records() {
+    let house = House::new();
+    house.sell(1).await;
+    let Claim::Granted(lease) = house.ledger.claim(Arc::new(brief(2)), HOLD, Replay::Redeliver).await.unwrap() else {
+        panic!("a new payment was refused")
+    };
+    lease.release().await;
+    tamper(&house.path, "UPDATE evidence SET prior = 4 WHERE number = 5");
+    assert_eq!(house.ledger.store().prune(NOW.after(HOLD * 90)).await.unwrap(), 1);
+    assert_eq!(story(&house.path, &sale(1)).await.len(), 4);
+    let findings = verified(&house.path).await;
+    assert!(findings.is_sound(), "{findings:?}");
+}
+
+#[tokio::test]
+async fn s72_a_head_that_the_chain_can_no_longer_be_held_to_is_no_yes() {
+    let house = House::new();
+    house.sell(1).await;
+    let early = verified(&house.path).await.chains[0];
+    house.sell(2).await;
+    let late = verified(&house.path).await.chains[0];
+    assert_eq!(house.ledger.store().prune(Timestamp::from_secs(9_000_000_000)).await.unwrap(), 2);
+    house.sell(3).await;
+    let archive = Sqlite::inspect(&house.path).unwrap();
+    let against = async |head| verify(&archive, &[(late.chain, head)]).await.unwrap().faults;
+    assert_eq!(against(early.head).await, [Fault::Outlived(early.chain, 4, 8)]);
+    assert_eq!(against(late.head).await, [], "where the chain begins now is known");
+    let other = Head { hash: early.head.hash, ..late.head };
+    assert_eq!(against(other).await, [Fault::NotAsNoted(late.chain, 8)]);
+    assert_eq!(against(Head::START).await, [], "what was noted of an empty chain holds for every one");
+}
+
+#[tokio::test]
 async fn s72_a_chain_that_was_made_anew_is_not_the_one_that_was_noted() {
     let house = House::new();
     house.sell(1).await;
@@ -199,10 +336,7 @@ async fn s67_forgotten_payments_leave_a_chain_that_holds() {
         house.sell(number).await;
     }
     // This one opens nothing and is forgotten first, out of the middle of the chain.
-    let mut brief = sale(9);
-    let Authorization::Eip3009(signed) = &mut brief.payment.authorization else { panic!("it is an EIP-3009 payment") };
-    signed.valid_before = U256::from(NOW.after(HOLD).as_secs());
-    let Claim::Granted(lease) = house.ledger.claim(Arc::new(brief), HOLD, Replay::Redeliver).await.unwrap() else {
+    let Claim::Granted(lease) = house.ledger.claim(Arc::new(brief(9)), HOLD, Replay::Redeliver).await.unwrap() else {
         panic!("a new payment was refused")
     };
     lease.release().await;

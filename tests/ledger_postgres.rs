@@ -8,7 +8,9 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tollhouse::ledger::evidence::{Fault, verify};
-use tollhouse::ledger::{Archive, CellSwap, Entry, Postgres, PostgresError, PostgresUrl, Purpose, State, Store, Swap};
+use tollhouse::ledger::{
+    Archive, CellSwap, Claimed, Entry, Postgres, PostgresError, PostgresUrl, Purpose, State, Store, Swap,
+};
 use tollhouse::payment::PaymentKey;
 use tollhouse::primitives::{Secret, Timestamp};
 use tollhouse::testing;
@@ -190,6 +192,46 @@ async fn s67_the_record_of_what_is_forgotten_is_forgotten_and_the_chains_hold() 
     assert_eq!((found.records - found.forgotten, found.entries, &found.faults[..]), (1, 1, &[][..]));
     assert!(store.story(key(1)).await.unwrap().is_empty());
     assert_eq!(store.story(key(8)).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn s67_s72_columns_and_claims_are_held_against_what_is_on_record() {
+    let schema = schema().await;
+    let url = parse(schema.url.expose());
+    let store = open(&url).await;
+    let claims = [Claimed::alone(vec![7])];
+    for number in 1..=3 {
+        let entry = Entry { state: State::Released, ..reserved(number) };
+        let claims = if number == 1 { &claims[..] } else { &[] };
+        store.swap(write(key(number), None, &entry, claims)).await.unwrap();
+    }
+    let faults = async || verify(&Postgres::inspect(&url).await.unwrap(), &[]).await.unwrap().faults;
+    assert_eq!(faults().await, []);
+    let row = |number| key(number).to_string();
+    for (column, value) in [("state", "'delivered'"), ("due", "1"), ("forget_after", "1"), ("amount", "'1'")] {
+        let kept = format!("UPDATE tollhouse_entries SET {column} = {value} WHERE key = '\\x{}'", row(1));
+        schema.run(&format!("CREATE TABLE kept AS SELECT * FROM tollhouse_entries; {kept}")).await;
+        assert_eq!(faults().await, [Fault::ColumnAltered(key(1), column)]);
+        if column == "forget_after" {
+            assert_eq!(store.prune(NOW).await.unwrap(), 0, "it does not say so itself");
+        }
+        schema
+            .run(&format!(
+                "UPDATE tollhouse_entries AS entries SET {column} = kept.{column} FROM kept WHERE kept.key = entries.key;
+                 DROP TABLE kept"
+            ))
+            .await;
+    }
+    schema.run(&format!("UPDATE tollhouse_entries SET entry = entry || ' ' WHERE key = '\\x{}'", row(2))).await;
+    let lapsed = Timestamp::from_secs(2_000_000_000).after(Duration::from_secs(3601));
+    assert_eq!(store.prune(lapsed).await.unwrap(), 2, "the entry that was altered stays, and nothing else");
+    assert_eq!(faults().await, [Fault::EntryAltered(key(2), 1)]);
+
+    let entry = Entry { state: State::Released, ..reserved(4) };
+    store.swap(write(key(4), None, &entry, &claims)).await.unwrap();
+    schema.run(&format!("UPDATE tollhouse_claims SET key = '\\x{}'", "00".repeat(32))).await;
+    let nobody = Fault::ClaimOfNobody(PaymentKey::from_bytes([0; 32]));
+    assert_eq!(faults().await, [Fault::EntryAltered(key(2), 1), nobody, Fault::ClaimGone(key(4))]);
 }
 
 fn settling() -> State {

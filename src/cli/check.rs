@@ -1,11 +1,10 @@
 //! `tollhouse check`: every mistake of a file at once. Asks nobody.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Verdict, colourful, usual};
+use super::{Verdict, colourful, out, usual};
 use crate::config::{self, Format};
 
 #[derive(Debug, Args)]
@@ -40,8 +39,7 @@ impl Check {
             ReportShape::Github => Format::Github,
         };
         let report = loaded.report.render(format, colourful(&std::io::stdout()));
-        // A reader that has seen enough and hung up (`| head`) changes nothing about the file.
-        let _ = std::io::stdout().lock().write_all(report.as_bytes());
-        if loaded.config.is_some() { Verdict::Yes } else { Verdict::No }
+        out::write(format_args!("{report}"));
+        if loaded.config.is_some() { Verdict::Yes } else { Verdict::about_file(loaded.was_read()) }
     }
 }

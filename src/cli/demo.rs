@@ -17,6 +17,7 @@ use url::Url;
 
 use super::pay::exchange::{Client, Request};
 use super::pay::wallet::Wallet;
+use super::words::explain;
 use super::{Verdict, block_on};
 use crate::server::{RunError, Serving, StartError, Stop};
 use crate::{config, telemetry};
@@ -59,7 +60,7 @@ impl Demo {
             match self.perform().await {
                 Ok(verdict) => verdict,
                 Err(why) => {
-                    eprintln!("tollhouse: the demo cannot start: {why}");
+                    talk!("tollhouse: the demo cannot start: {why}");
                     Verdict::CouldNotFindOut
                 }
             }
@@ -145,7 +146,7 @@ async fn serve(home: &Home, api: &SampleApi, port: Option<u16>) -> Result<(Servi
             Ok(serving) => return Ok((serving, gateway)),
             // Somebody took it in the moment between looking and listening.
             Err(RunError::Start(StartError::Listen { .. })) if tries < MOST_TRIES => {}
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(explain(&error)),
         }
     }
 }

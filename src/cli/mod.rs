@@ -1,6 +1,12 @@
 //! One file per command.
 //!
-//! Data goes to standard output, talk to standard error. The exit code says who must act ([`Verdict`]).
+//! Data goes to standard output, talk to standard error, both through `out`. The exit code says who must act
+//! ([`Verdict`]).
+
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+mod out;
 
 mod check;
 mod demo;
@@ -15,7 +21,8 @@ mod words;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 /// Where the file is looked for when nobody says.
 const USUAL_PLACES: [&str; 2] = ["gateway.yaml", "/etc/tollhouse/gateway.yaml"];
@@ -64,6 +71,25 @@ enum Command {
     Version,
 }
 
+impl Command {
+    /// Whoever takes responsibility, where somebody has to.
+    fn hand(&self) -> Option<&ledger::Hand> {
+        match self {
+            Self::Ledger(command) => command.hand(),
+            Self::Pause(command) => Some(&command.hand),
+            Self::Resume(command) => Some(&command.hand),
+            Self::Demo(_)
+            | Self::Run(_)
+            | Self::Check(_)
+            | Self::Quote(_)
+            | Self::Pay(_)
+            | Self::Paused(_)
+            | Self::Schema
+            | Self::Version => None,
+        }
+    }
+}
+
 /// Which file is meant.
 #[derive(Debug, Args)]
 struct ConfigFile {
@@ -106,6 +132,13 @@ enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    /// What is said of a file that means nothing: it is wrong, or could not be opened.
+    fn about_file(was_read: bool) -> Self {
+        if was_read { Self::No } else { Self::CouldNotFindOut }
+    }
+}
+
 impl From<Verdict> for ExitCode {
     fn from(verdict: Verdict) -> Self {
         Self::from(match verdict {
@@ -119,7 +152,13 @@ impl From<Verdict> for ExitCode {
 
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {
-    let verdict = match Cli::parse().command {
+    let Cli { command } = Cli::parse();
+    if command.hand().is_some_and(|hand| hand.by.is_empty()) {
+        // Containers and timers have no user of their own.
+        let missing = "who says so? Add --by NAME: $USER, which is taken without it, is not set here";
+        Cli::command().error(ErrorKind::MissingRequiredArgument, missing).exit()
+    }
+    let verdict = match command {
         Command::Demo(command) => command.execute(),
         Command::Run(command) => command.execute(),
         Command::Check(command) => command.execute(),
@@ -131,11 +170,11 @@ pub fn main() -> ExitCode {
         Command::Paused(command) => command.execute(),
         Command::Schema => schema::execute(),
         Command::Version => {
-            println!("tollhouse {}", env!("CARGO_PKG_VERSION"));
+            put!("tollhouse {}", env!("CARGO_PKG_VERSION"));
             Verdict::Yes
         }
     };
-    verdict.into()
+    out::close(verdict).into()
 }
 
 /// A runtime for a command: as many threads as the machine, or the container's quota, gives us cores.
@@ -149,7 +188,7 @@ fn block_on(work: impl Future<Output = Verdict>) -> Verdict {
     match runtime() {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => {
-            eprintln!("tollhouse: no threads can be started: {error}");
+            talk!("tollhouse: no threads can be started: {error}");
             Verdict::CouldNotFindOut
         }
     }
@@ -163,7 +202,6 @@ fn colourful(stream: &impl std::io::IsTerminal) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -16,7 +16,7 @@ pub(super) struct Pause {
     #[arg(value_name = "ROUTE|all")]
     route: String,
     #[command(flatten)]
-    hand: Hand,
+    pub(super) hand: Hand,
     #[command(flatten)]
     place: Place,
 }
@@ -27,7 +27,7 @@ pub(super) struct Resume {
     #[arg(value_name = "ROUTE|all")]
     route: String,
     #[command(flatten)]
-    hand: Hand,
+    pub(super) hand: Hand,
     #[command(flatten)]
     place: Place,
 }
@@ -51,17 +51,17 @@ impl Pause {
         if let (Scope::Route(_), Some(live)) = (&scope, self.place.live()?)
             && let Err(why) = is_sold(&live.tariff, &self.route)
         {
-            eprintln!("not paused: {why}");
+            talk!("not paused: {why}");
             return Ok(Verdict::No);
         }
         let ledger = self.place.amend(self.hand.author()).await?;
         match Pauses::pause(&**ledger.store(), &scope, said(&self.hand)).await {
             Ok(_) => {
-                println!("{scope} is paused; every gateway on this ledger stops selling within about a second");
+                put!("{scope} is paused; every gateway on this ledger stops selling within about a second");
                 Ok(Verdict::Yes)
             }
             Err(error @ rails::ChangeError::TooMany) => {
-                eprintln!("not paused: {error}");
+                talk!("not paused: {error}");
                 Ok(Verdict::No)
             }
             Err(error) => Err(explain(&error)),
@@ -85,13 +85,13 @@ impl Resume {
         };
         if !paused {
             let all = if before.at(&Scope::All).is_some() { "; `all` is" } else { "" };
-            eprintln!("{scope} is not paused{all}");
+            talk!("{scope} is not paused{all}");
             return Ok(Verdict::No);
         }
         let after = Pauses::resume(store, &scope, said(&self.hand)).await.map_err(|error| explain(&error))?;
-        println!("{scope} is resumed");
+        put!("{scope} is resumed");
         if after.at(&Scope::All).is_some() {
-            eprintln!("nothing is sold yet: `all` is paused as well");
+            talk!("nothing is sold yet: `all` is paused as well");
         }
         Ok(Verdict::Yes)
     }
@@ -106,15 +106,15 @@ impl Paused {
         let store = self.place.look().await?;
         let pauses = Pauses::read(&*store).await.map_err(|error| explain(&error))?;
         if pauses.each().next().is_none() {
-            eprintln!("nothing is paused");
+            talk!("nothing is paused");
         }
         for (scope, rails::Pause { since, by, why }) in pauses.each() {
             match self.format {
                 Shape::Human => {
                     let (by, why) = (printable(by, MOST_WORDS), printable(why, MOST_WORDS));
-                    println!("{scope}  since {}  by {by}: {why}", moment(*since));
+                    put!("{scope}  since {}  by {by}: {why}", moment(*since));
                 }
-                Shape::Json => println!(
+                Shape::Json => put!(
                     "{}",
                     json!({ "route": scope.as_str(), "since": iso(since.as_millis()), "by": by, "why": why })
                 ),

@@ -271,6 +271,9 @@ async fn once(client: &Client, request: &Request, promise: &Promise, teller: &mu
         });
     }
     let (status, fields) = (answer.status, answer.fields.clone());
+    if let Some(hash) = meaning::receipt(&fields, promise).and_then(|receipt| receipt.transaction) {
+        teller.charge(hash);
+    }
     // Its status and fields count even when its body does not arrive.
     let body = answer.collect(MOST_WORDS).await.unwrap_or_default();
     match meaning::of(status, &fields, &body) {

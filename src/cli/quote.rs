@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use http::Method;
 
-use super::{ConfigFile, Shape, Verdict};
+use super::{ConfigFile, Shape, Verdict, out};
 use crate::config::{self, Format};
 use crate::proxy::target::{Target, canonical_host};
 use crate::tariff::{Charge, Found, Route, Tariff, Toll};
@@ -30,16 +30,17 @@ impl Quote {
     pub(super) fn execute(self) -> Verdict {
         let loaded = config::load(&self.file.path());
         let Some(config) = &loaded.config else {
-            eprint!("{}", loaded.report.render(Format::Human, super::colourful(&std::io::stderr())));
-            return Verdict::No;
+            let report = loaded.report.render(Format::Human, super::colourful(&std::io::stderr()));
+            out::speak(format_args!("{report}"));
+            return Verdict::about_file(loaded.was_read());
         };
         match self.answer(&config.live.tariff) {
             Ok(answer) => {
-                print!("{answer}");
+                out::write(format_args!("{answer}"));
                 Verdict::Yes
             }
             Err(why) => {
-                eprintln!("tollhouse: {why}");
+                talk!("tollhouse: {why}");
                 Verdict::No
             }
         }

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::{ConfigFile, Verdict, block_on};
+use super::words::explain;
+use super::{ConfigFile, Verdict, block_on, out};
 use crate::server::{self, RunError};
 use crate::telemetry::Directives;
 
@@ -21,12 +22,12 @@ impl Run {
         block_on(async {
             match server::run(&path, self.log.as_ref()).await {
                 Ok(()) => Verdict::Yes,
-                Err(RunError::Config(report)) => {
-                    eprint!("{report}");
-                    Verdict::No
+                Err(RunError::Config { report, was_read }) => {
+                    out::speak(format_args!("{report}"));
+                    Verdict::about_file(was_read)
                 }
                 Err(error) => {
-                    eprintln!("tollhouse: {error}");
+                    talk!("tollhouse: {}", explain(&error));
                     Verdict::CouldNotFindOut
                 }
             }

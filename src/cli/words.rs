@@ -2,18 +2,8 @@
 
 use std::time::Duration;
 
+pub(super) use crate::primitives::explain;
 use crate::primitives::{Address, Clock, SystemClock, Timestamp};
-
-/// An error and all that caused it, in one line.
-pub(super) fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
-}
 
 /// A text of somebody else's, as short as this, that cannot steer the terminal it is shown on (S63).
 pub(super) fn printable(text: &str, most: usize) -> String {

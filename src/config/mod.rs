@@ -17,7 +17,7 @@ mod source;
 mod tree;
 mod watch;
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -98,24 +98,37 @@ pub struct Loaded {
     pub lists: Vec<ListFile>,
 }
 
+impl Loaded {
+    /// Whether there was a file that could be read, right or wrong.
+    pub fn was_read(&self) -> bool {
+        !self.hash.is_empty()
+    }
+}
+
 /// Reads a file of this machine, and the secrets it refers to.
 pub fn load(path: &Path) -> Loaded {
     let name = path.display().to_string();
-    let unreadable = |code, message: String| {
+    let refused = |hash, text, mistake| {
         let mut mistakes = Mistakes::default();
-        mistakes.add(Mistake::error(code, None, message));
-        Loaded { config: None, report: Report::without_text(&name, mistakes), hash: String::new(), lists: Vec::new() }
+        mistakes.add(mistake);
+        let report = Report::of(Source::new(&name, text), None, mistakes, Money::default());
+        Loaded { config: None, report, hash, lists: Vec::new() }
     };
     let bytes = match read(path) {
         Ok(bytes) => bytes,
-        Err(error) => return unreadable(&codes::NO_FILE, format!("the file cannot be read: {error}")),
+        Err(error) => return refused(String::new(), "", unreadable(&error)),
     };
     let hash = hash(&bytes);
     if bytes.len() > tree::MOST_BYTES {
-        return Loaded { hash, ..unreadable(&codes::TOO_LARGE, String::from("the file is larger than 16 MiB")) };
+        return refused(hash, "", Mistake::error(&codes::TOO_LARGE, None, "the file is larger than 16 MiB"));
     }
-    let Ok(text) = std::str::from_utf8(&bytes) else {
-        return Loaded { hash, ..unreadable(&codes::YAML, String::from("the file is not UTF-8 text")) };
+    let text = match std::str::from_utf8(&bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            // A report shows what stands before the place, and nothing of what cannot be read.
+            let before = bytes.get(..error.valid_up_to()).and_then(|before| std::str::from_utf8(before).ok());
+            return refused(hash, before.unwrap_or_default(), not_text(error.valid_up_to(), &bytes));
+        }
     };
     parse(text, &name, directory_of(path), &|name| std::env::var(name).ok())
 }
@@ -146,6 +159,28 @@ pub fn parse(text: &str, name: &str, directory: &Path, variable: &dyn Fn(&str) -
         report.count(&config.live.tariff);
     }
     Loaded { config, report, hash, lists }
+}
+
+/// A file that could not be read, and what to do about it.
+fn unreadable(error: &std::io::Error) -> Mistake {
+    let help = match error.kind() {
+        ErrorKind::NotFound => {
+            "name the file that is there; without a name it is ./gateway.yaml, then /etc/tollhouse/gateway.yaml"
+        }
+        ErrorKind::PermissionDenied => "let the user that tollhouse runs as read it",
+        ErrorKind::IsADirectory => "name a file in it",
+        _ => "make it a file that this user can read",
+    };
+    Mistake::error(&codes::NO_FILE, None, format!("the file cannot be read: {error}")).help(help)
+}
+
+/// A file that is no text from this byte on.
+fn not_text(at: usize, bytes: &[u8]) -> Mistake {
+    let start = u32::try_from(at).unwrap_or(u32::MAX);
+    let byte = bytes.get(at).copied().unwrap_or_default();
+    Mistake::error(&codes::YAML, Span { start, end: start }, "the file is not UTF-8 text")
+        .label(format!("a byte 0x{byte:02x} follows"))
+        .help("save the file as UTF-8")
 }
 
 /// A few bytes more than the limit are enough to see that a file is too large.

@@ -70,11 +70,6 @@ impl Report {
         Self { source, mistakes, errors, warnings, hidden, parsed: root.is_some(), money, routes: 0, priced: 0 }
     }
 
-    /// About a file that could not be read.
-    pub(super) fn without_text(name: &str, mistakes: Mistakes) -> Self {
-        Self::of(Source::new(name, ""), None, mistakes, Money::default())
-    }
-
     pub(super) fn count(&mut self, tariff: &Tariff) {
         self.routes = tariff.routes().count();
         self.priced = tariff.priced();

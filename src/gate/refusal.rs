@@ -163,7 +163,7 @@ impl Refusal {
             Self::InFlight { .. } => Advice::Wait(Wait::InFlight),
             Self::Unresolved { wait, .. } => Advice::Wait(wait.clone()),
             Self::Spent { receipt, .. } => Advice::Stop(receipt.clone()),
-            Self::Exhausted(_) => Advice::Stop(None),
+            Self::Exhausted(_) => Advice::GiveUp,
             // A better payment would not be taken either, so none is asked for.
             Self::Screened(..) => Advice::Leave,
             Self::FacilitatorUnavailable(_)
@@ -202,7 +202,10 @@ impl Refusal {
             Self::InFlight { .. } => "the same payment is being served right now".into(),
             Self::Unresolved { .. } => "settlement_pending".into(),
             Self::Spent { receipt: Some(_), .. } => "this payment has been spent".into(),
-            Self::Spent { receipt: None, .. } | Self::Exhausted(_) => "this payment opens nothing any more".into(),
+            Self::Spent { receipt: None, .. } => "this payment opens nothing any more".into(),
+            Self::Exhausted(_) => {
+                "this payment was tried too often and was never charged; it opens nothing any more".into()
+            }
             Self::FacilitatorUnavailable(_) => "payments cannot be confirmed right now".into(),
             Self::Unvouched(_) => "the payer's wallet cannot be asked right now".into(),
             Self::LedgerUnavailable(_) => "payments cannot be recorded right now".into(),

@@ -23,4 +23,7 @@ pub trait Archive: Store {
 
     /// Entries in the order of their keys, from behind this one on.
     async fn standing(&self, after: Option<PaymentKey>, limit: usize) -> Result<Vec<Standing>, StoreError>;
+
+    /// Facts that are claimed and by whom, in their order, from behind this one on.
+    async fn claims(&self, after: Option<Vec<u8>>, limit: usize) -> Result<Vec<(Vec<u8>, PaymentKey)>, StoreError>;
 }

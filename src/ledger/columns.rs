@@ -1,12 +1,17 @@
 //! An entry as the columns of a database, and back. SQLite and Postgres keep the same.
 
+use std::borrow::Cow;
+
+use super::evidence::Agreement;
 use super::{Entry, StoreError, Version, Versioned};
+use crate::payment::PaymentKey;
 use crate::primitives::{Payer, Timestamp};
 
-/// What is written of an entry.
+/// What is written of an entry. `verify` derives it again of entries that are years old: whoever changes what a column says
+/// has to write it anew wherever it stands.
 #[derive(Debug)]
 pub(super) struct Columns {
-    pub(super) state: &'static str,
+    pub(super) state: Cow<'static, str>,
     pub(super) route: String,
     pub(super) payer: String,
     pub(super) network: String,
@@ -24,7 +29,7 @@ impl Columns {
     pub(super) fn of(entry: &Entry) -> Result<Self, StoreError> {
         let payment = &entry.sale.payment;
         Ok(Self {
-            state: entry.state.name(),
+            state: entry.state.name().into(),
             route: entry.sale.route.to_string(),
             payer: payer(payment.payer()),
             network: payment.offer.network.id.as_str().to_owned(),
@@ -38,6 +43,60 @@ impl Columns {
             entry: serde_json::to_string(entry).map_err(|error| StoreError(error.into()))?,
         })
     }
+
+    /// Whether columns as they were found say what the entry beside them says. Its text is not compared: another version
+    /// may write the same entry in other words.
+    pub(super) fn agreement(&self) -> Agreement {
+        let said = serde_json::from_str::<Entry>(&self.entry).ok().and_then(|entry| Self::of(&entry).ok());
+        let Some(said) = said else { return Agreement::Unreadable };
+        let same = [
+            ("state", self.state == said.state),
+            ("route", self.route == said.route),
+            ("payer", self.payer == said.payer),
+            ("network", self.network == said.network),
+            ("asset", self.asset == said.asset),
+            ("amount", self.amount == said.amount),
+            ("transaction_hash", self.transaction == said.transaction),
+            ("created", self.created == said.created),
+            ("updated", self.updated == said.updated),
+            ("due", self.due == said.due),
+            ("forget_after", self.forget_after == said.forget_after),
+        ];
+        same.into_iter().find(|(_, same)| !same).map_or(Agreement::Whole, |(name, _)| Agreement::Differs(name))
+    }
+}
+
+/// Entries whose column says that they may be forgotten, and which stay.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Withheld {
+    first: Option<PaymentKey>,
+    count: u64,
+}
+
+impl Withheld {
+    pub(super) fn add(&mut self, key: PaymentKey) {
+        self.first.get_or_insert(key);
+        self.count += 1;
+    }
+
+    /// One line, however many there are (I7).
+    pub(super) fn tell(self) {
+        if let Some(first) = self.first {
+            let (payment, entries) = (first.to_string(), self.count);
+            tracing::error!(
+                payment,
+                entries,
+                "entries are not what was put on record, so they are not forgotten: run `tollhouse ledger verify`"
+            );
+        }
+    }
+}
+
+/// Whether an entry may be forgotten by what it says itself. The column that finds it is only a hint: whoever can write
+/// to the database could have had it forgotten with all that is on record of it.
+pub(super) fn forgettable(entry: &str, before: Timestamp) -> bool {
+    let after = serde_json::from_str::<Entry>(entry).ok().and_then(|entry| entry.forget_after());
+    after.is_some_and(|after| after < before)
 }
 
 /// An entry from its two columns that matter; the others only repeat what is looked for.

@@ -22,6 +22,8 @@ pub enum Advice {
     Wait(Wait),
     /// Nothing more can be had for this payment; here is what it bought, if it bought anything.
     Stop(Option<Receipt>),
+    /// This payment was never charged and opens nothing any more (S73).
+    GiveUp,
     /// Nothing is sold to whoever asks, whatever they pay; nothing was charged.
     Leave,
     /// The trouble is ours; nothing was charged.

@@ -18,7 +18,7 @@ use super::{Proxy, answer};
 impl Proxy {
     /// Something failed after the request was let on. Nothing that was only reserved is charged.
     pub(super) async fn fail(&self, session: &mut Session, error: &Error, passage: &mut Passage) -> FailToProxy {
-        let status = status_of(error);
+        let told = status_of(error).map(|status| (status, detail(status, error, passage.backend_touched)));
         let written = session.response_written().is_some_and(|head| !head.status.is_informational());
         let refusal = match passage.take_stage() {
             Stage::Refused(refusal) => Some(refusal),
@@ -36,7 +36,7 @@ impl Proxy {
                 settled.end(Delivered::Nothing { untouched: !passage.backend_touched });
                 passage.outcome = Some("failed");
                 let answer =
-                    status.map(|status| answer::with_receipt(answer::problem(status, detail(status)), &receipt));
+                    told.map(|(status, detail)| answer::with_receipt(answer::problem(status, detail), &receipt));
                 return self.finish(session, passage, answer, written).await;
             }
             Stage::Arriving | Stage::Free | Stage::Done => None,
@@ -44,7 +44,7 @@ impl Proxy {
         passage.outcome.get_or_insert(if refusal.is_some() { "refused" } else { "failed" });
         let answer = match refusal {
             Some(refusal) => self.refused(session, passage, &refusal),
-            None => status.map(|status| answer::problem(status, detail(status))),
+            None => told.map(|(status, detail)| answer::problem(status, detail)),
         };
         self.finish(session, passage, answer, written).await
     }
@@ -178,8 +178,13 @@ fn status_of(error: &Error) -> Option<StatusCode> {
     StatusCode::from_u16(code).ok()
 }
 
-fn detail(status: StatusCode) -> &'static str {
+/// What the client is told. What failed in detail is in the log.
+fn detail(status: StatusCode, error: &Error, backend_touched: bool) -> &'static str {
     match status {
+        // `home` gives this status to an answer that is there and may not pass (S47, S51).
+        StatusCode::BAD_GATEWAY if backend_touched && matches!(error.etype(), ErrorType::HTTPStatus(_)) => {
+            "the backend answered with a payment or a protocol of its own"
+        }
         StatusCode::BAD_GATEWAY => "the backend could not be reached or did not answer",
         StatusCode::GATEWAY_TIMEOUT => "the backend took too long",
         StatusCode::PAYLOAD_TOO_LARGE => "the request body is too large for this route",

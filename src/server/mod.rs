@@ -82,13 +82,13 @@ pub struct Server {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The ledger cannot be opened.
-    #[error("the ledger cannot be opened: {0}")]
-    Ledger(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Ledger(Box<dyn std::error::Error + Send + Sync>),
     /// The changed file sells for money that the open ledger is not for.
     #[error("the ledger that is open is not for the money of this file; restart to open the right one")]
     OtherMoney,
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -97,7 +97,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// A chain or a token on it is not what the file says (S9).
-    #[error("network {network} is not what the file says: {source}")]
+    #[error("network {network} is not what the file says")]
     Chain {
         /// The network.
         network: crate::primitives::Caip2,
@@ -106,7 +106,7 @@ pub enum StartError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A facilitator cannot be set up as the file describes it.
-    #[error("facilitator `{name}` cannot be used: {source}")]
+    #[error("facilitator `{name}` cannot be used")]
     Facilitator {
         /// Its name.
         name: String,

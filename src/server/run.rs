@@ -19,8 +19,13 @@ const GRACE: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The file is wrong; the report says how.
-    #[error("{0}")]
-    Config(String),
+    #[error("{report}")]
+    Config {
+        /// Every mistake of it.
+        report: String,
+        /// Whether there was a file that could be read.
+        was_read: bool,
+    },
     /// The gateway does not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -28,7 +33,7 @@ pub enum RunError {
     #[error(transparent)]
     Lost(#[from] Lost),
     /// The process cannot be told anything.
-    #[error("signals cannot be listened for: {0}")]
+    #[error("signals cannot be listened for")]
     Signals(#[source] std::io::Error),
 }
 

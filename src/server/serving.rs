@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::{self, Format, Loaded, Watcher};
+use crate::primitives::explain;
 
 use super::reload::Reloaded;
 use super::{Lost, RunError, Server, system_clock};
@@ -22,8 +23,11 @@ impl Serving {
     /// # Errors
     /// When the file is wrong or the gateway does not start.
     pub async fn start(path: &Path, loaded: Loaded) -> Result<Self, RunError> {
+        let was_read = loaded.was_read();
         let Loaded { config, report, hash, lists } = loaded;
-        let Some(config) = config else { return Err(RunError::Config(report.render(Format::Human, false))) };
+        let Some(config) = config else {
+            return Err(RunError::Config { report: report.render(Format::Human, false), was_read });
+        };
         // Watching before serving: an edit between the two would otherwise wait for the slow poll.
         let mut watcher = Watcher::new(path, &hash);
         watcher.follow(&lists);
@@ -87,7 +91,7 @@ impl Serving {
         match self.server.reload(config, &loaded.hash).await {
             Err(error) => {
                 self.server.note_reload("failed");
-                tracing::error!("the changed file is not used, the prices stay as they were: {error}");
+                tracing::error!("the changed file is not used, the prices stay as they were: {}", explain(&error));
                 None
             }
             Ok(reloaded) => {

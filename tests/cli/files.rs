@@ -64,9 +64,47 @@ fn version_and_schema_are_data() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_not_valid() {
-    run(["check", "/nowhere/gateway.yaml"]).exits(1);
-    run(["run", "-c", "/nowhere/gateway.yaml"]).exits(1);
+fn of_a_file_that_cannot_be_opened_nothing_is_known() {
+    let (directory, path) = file("gateway.yaml", VALID);
+    let checked = run(["check", "/nowhere/gateway.yaml", "--format", "short"]).exits(3).stdout;
+    assert!(checked.contains("TH3006") && checked.contains("(name the file that is there"), "{checked}");
+    let started = run(["run", "-c", "/nowhere/gateway.yaml"]).exits(3).stderr;
+    assert!(started.contains("TH3006") && started.contains("help: name the file"), "{started}");
+    run(["quote", "GET", "/", "-c", "/nowhere/gateway.yaml"]).exits(3);
+    let checked = run([std::ffi::OsStr::new("check"), directory.path().as_os_str()]).exits(3).stdout;
+    assert!(checked.contains("help: name a file in it"), "{checked}");
+
+    // One that can be opened and is no text is wrong, and where.
+    std::fs::write(&path, [VALID.as_bytes(), b"  # caf\xe9\n"].concat()).expect("the directory is ours");
+    let path = path.display().to_string();
+    let checked = run(["check", &path, "--format", "short"]).exits(1).stdout;
+    assert!(checked.contains(&format!("{path}:9:8: error[TH1001]: the file is not UTF-8 text")), "{checked}");
+    assert!(checked.contains("(save the file as UTF-8)"), "{checked}");
+}
+
+#[test]
+fn why_a_ledger_cannot_be_opened_is_said_once() {
+    let (directory, path) = file("gateway.yaml", &VALID.replace("pay_to", "ledger: sqlite:ledger.db\npay_to"));
+    let path = path.display().to_string();
+    let ledger = directory.path().join("ledger.db");
+    let say = |why: &str| {
+        for command in [&["run", "-c", &path][..], &["ledger", "list", "-c", &path]] {
+            let told = run(command).exits(3).stderr;
+            assert_eq!(told.matches("cannot be opened").count(), 1, "{command:?}: {told}");
+            assert!(told.contains(why), "{command:?}: {told}");
+        }
+    };
+    std::fs::create_dir(&ledger).expect("the directory is ours");
+    say("it is a directory");
+    std::fs::remove_dir(&ledger).expect("it is empty");
+    // A ledger whose first page is there and whose tables are not.
+    let db = rusqlite::Connection::open(&ledger).expect("the directory is ours");
+    db.execute_batch("CREATE TABLE t (x); PRAGMA application_id = 0x746f6c6c").expect("it is ours");
+    drop(db);
+    let mut bytes = std::fs::read(&ledger).expect("it is there");
+    bytes[100..].fill(0xff);
+    std::fs::write(&ledger, bytes).expect("the directory is ours");
+    say("malformed");
 }
 
 #[test]

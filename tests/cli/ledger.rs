@@ -1,11 +1,14 @@
 //! `tollhouse ledger` on a file: what is told, what is found, and what a person may change.
 
 use std::fs;
+use std::sync::Arc;
 
 use serde_json::Value;
-use tollhouse::testing::sales::sale;
+use tollhouse::payment::PaymentKey;
+use tollhouse::testing::ManualClock;
+use tollhouse::testing::sales::{receipt, sale, write};
 
-use crate::book::{Book, key, owed, unknown};
+use crate::book::{Book, NOW, begin, key, owed, unknown};
 
 /// Compares with a file of the repository; `UPDATE_FIXTURES=1` writes it.
 #[track_caller]
@@ -110,6 +113,63 @@ async fn s72_verify_passes_on_a_used_ledger_and_fails_on_a_tampered_copy() {
     let found = book.run(&["verify", "--head", &foreign]).exits(1);
     assert!(found.stdout.contains("is not the one that was noted"), "{}", found.stdout);
     book.run(&["verify", "--head", "nonsense"]).exits(2);
+}
+
+#[tokio::test]
+async fn s72_what_no_query_finds_any_more_is_found_by_verify() {
+    let book = Book::of_three().await;
+    let owed = || book.run(&["refunds"]).exits(0).stdout.lines().count();
+    assert_eq!(owed(), 1);
+    let hide = "UPDATE entries SET state = 'released', due = NULL WHERE state IN ('refund_due', 'settling')";
+    rusqlite::Connection::open(&book.path).unwrap().execute(hide, []).unwrap();
+    assert_eq!(owed(), 0, "queries go by the columns");
+    let found = book.run(&["verify"]).exits(1).stdout;
+    assert_eq!(found.lines().filter(|line| line.starts_with("the column state of payment ")).count(), 2, "{found}");
+}
+
+#[tokio::test]
+async fn a_payment_is_named_by_as_many_digits_as_tell_it_from_others() {
+    let book = Book::of_three().await;
+    let (open, debt) = (key(&unknown()).to_string(), key(&owed()).to_string());
+    let whole = book.run(&["show", &open]).exits(0).stdout;
+    for named in [&open[..8], &open[..16], &open.to_uppercase()[..8], &format!("{}…", &open[..16])] {
+        assert_eq!(book.run(&["show", named]).exits(0).stdout, whole, "{named}");
+    }
+    book.run(&["show", &open[..7]]).exits(2);
+    let (first, last) = open.split_at(8);
+    let nobody = format!("{first}{}", last.replace(|_: char| true, "f"));
+    book.run(&["show", &nobody[..20]]).exits(1);
+    let hand = ["--why", "x", "--by", "alice"];
+    book.run(&[&["resolve", &open[..8], "--not-settled", "--unchecked"], &hand[..]].concat()).exits(0);
+    let tx = format!("0x{}", "11".repeat(32));
+    let refused = book.run(&[&["refund", &debt[..8], "--tx", &tx], &hand[..]].concat()).exits(3);
+    assert!(refused.stderr.contains("no node of base-sepolia is configured"), "{}", refused.stderr);
+
+    // Two that begin alike.
+    let ledger = book.open(Arc::new(ManualClock::at(NOW)));
+    let found = ledger.store().load(key(&owed())).await.unwrap().expect("it is owed");
+    let mut twin = *key(&owed()).as_bytes();
+    twin[31] ^= 1;
+    let twin = PaymentKey::from_bytes(twin);
+    ledger.store().swap(write(twin, None, &found.entry, &[])).await.unwrap();
+    drop(ledger);
+    let refused = book.run(&["show", &debt[..60]]).exits(1);
+    assert!(refused.stderr.contains("begins 2 payments"), "{}", refused.stderr);
+    book.run(&["show", &debt]).exits(0);
+}
+
+#[tokio::test]
+async fn play_money_is_not_looked_for_on_a_chain() {
+    let book = Book::new();
+    let clock = ManualClock::at(NOW);
+    let ledger = book.open(Arc::new(clock.clone()));
+    let mut sold = sale(1);
+    sold.payment.offer.sandbox = true;
+    let proof = receipt(&sold, NOW);
+    begin(&ledger, sold).await.settled(proof, &[], false).await.expect("the disk works");
+    drop(ledger);
+    let shown = book.run(&["show", &key(&sale(1)).to_string()[..8]]).exits(0).stdout;
+    assert!(shown.contains("play money: on no chain") && !shown.contains("https://"), "{shown}");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod demo;
 mod files;
 mod ledger;
 mod log;
+mod output;
 mod pause;
 mod purchases;
 mod seller;

@@ -116,6 +116,7 @@ fn the_ledger_tells_of_a_payment_and_never_its_signature() {
     let gateway = Gateway::start();
     let paid = run(["pay", &gateway.url("/v1/weather"), "--max", "$1", "--format", "json"]).exits(0).json();
     let key = paid["payment"].as_str().expect("its name");
+    gateway.until_delivered();
 
     let list = run(gateway.ledger_command(&["list"])).exits(0);
     assert!(list.stdout.contains("delivered") && list.stdout.contains("GET /v1/weather"), "{}", list.stdout);

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tollhouse::facilitator::sandbox::PAYEE;
 
-use crate::support::{Ended, read_request, respond, run};
+use crate::support::{Ended, break_off, read_request, respond, run};
 
 const TRANSACTION: &str = "0x5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e";
 
@@ -19,6 +19,8 @@ enum Reply {
     Answer(String, String),
     /// Reads it and hangs up.
     HangUp,
+    /// Begins to answer and hangs up: status and fields.
+    BreakOff(String),
 }
 
 /// Answers in this order; the last goes on for ever.
@@ -41,8 +43,10 @@ impl Seller {
                 let mut heard = ears.lock().expect("nobody panics while holding it");
                 let reply = &replies[heard.len().min(replies.len() - 1)];
                 heard.push(request);
-                if let Reply::Answer(head, body) = reply {
-                    respond(&stream, head, body);
+                match reply {
+                    Reply::Answer(head, body) => respond(&stream, head, body),
+                    Reply::BreakOff(head) => break_off(&stream, head),
+                    Reply::HangUp => {}
                 }
             }
         });
@@ -112,6 +116,19 @@ fn pending() -> Reply {
     let head =
         format!("503 Service Unavailable\r\nRetry-After: 0\r\n{}", settlement(false, Some("settlement_pending")));
     answer(&head, "")
+}
+
+#[test]
+fn a_charge_that_is_known_is_not_told_as_one_that_may_come() {
+    let head = format!("200 OK\r\n{}", settlement(true, None));
+    let seller = Seller::with([challenge(), Reply::BreakOff(head)]);
+    let reason = seller.pay("0", &[]).exits(4).json()["reason"].to_string();
+    assert!(reason.contains("broke off") && reason.contains(&format!("was charged in {TRANSACTION}")), "{reason}");
+    assert!(!reason.contains("can be charged"), "{reason}");
+
+    let seller = Seller::with([challenge(), Reply::HangUp]);
+    let reason = seller.pay("0", &["-X", "POST"]).exits(4).json()["reason"].to_string();
+    assert!(reason.contains("can be charged until"), "{reason}");
 }
 
 #[test]

@@ -164,6 +164,15 @@ routes:
         listed.stdout.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect()
     }
 
+    /// Waits until nothing is on its way: that an answer was written is put down after its last byte.
+    pub fn until_delivered(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.payments().iter().any(|payment| payment["state"] == "delivering") {
+            assert!(Instant::now() < deadline, "an answer is never written down as delivered");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// `tollhouse ledger …` on its ledger.
     pub fn ledger_command(&self, rest: &[&str]) -> Vec<String> {
         let ledger = ["--ledger".to_owned(), self.ledger.display().to_string()];
@@ -267,6 +276,11 @@ pub fn read_request(stream: &TcpStream) -> Option<String> {
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
     Some(text + &String::from_utf8_lossy(&body))
+}
+
+/// Promises a body, sends a part of it and closes the connection. `head` is the status and further fields.
+pub fn break_off(mut stream: &TcpStream, head: &str) {
+    let _ = write!(stream, "HTTP/1.1 {head}\r\nContent-Length: 100\r\nConnection: close\r\n\r\nsun");
 }
 
 /// Answers and closes the connection. `head` is the status and further fields.

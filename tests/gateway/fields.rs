@@ -111,6 +111,7 @@ async fn s47_a_backend_that_asks_for_money_of_its_own_is_a_bad_gateway() {
         let payment = world.payment("/weather").await;
         let reply = world.pay("/weather", &payment).await;
         assert_no_invitation(&reply, 502);
+        assert!(reply.text().contains("the backend answered with a payment"), "{}", reply.text());
         assert_eq!(reply.settlement().is_some_and(|settlement| settlement.success), settled == 1);
         world.until(if settled == 1 { "undelivered" } else { "released" }).await;
         world.assert_counts(settled, 1);

@@ -394,5 +394,6 @@ async fn s51_a_tunnel_that_nobody_asked_for_is_not_sold() {
     let reply = world.pay("/secret", &payment).await;
     assert_eq!(reply.status, 502, "{}", reply.text());
     assert!(!reply.text().contains("TUNNEL"));
+    assert!(reply.text().contains("a protocol of its own"), "{}", reply.text());
     world.assert_counts(0, 1);
 }

@@ -315,6 +315,7 @@ async fn s73_a_payment_makes_the_backend_fail_three_times_and_then_opens_nothing
     let reply = world.pay("/weather", &payment).await;
     assert_no_invitation(&reply, 409);
     assert_eq!((reply.settlement(), reply.field("retry-after")), (None, None), "nothing was bought");
+    assert!(reply.text().contains("payment-exhausted") && reply.text().contains("never charged"), "{}", reply.text());
     world.assert_counts(0, 3);
 }
 

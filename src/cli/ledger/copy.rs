@@ -23,8 +23,8 @@ impl Backup {
     pub(super) fn run(self) -> Ended {
         match Sqlite::back_up(&self.place.path()?, &self.file) {
             Ok(extent) => {
-                println!("head {}", printed(&extent));
-                eprintln!("{} holds signatures and keys: keep it as safe as the ledger", self.file.display());
+                put!("head {}", printed(&extent));
+                talk!("{} holds signatures and keys: keep it as safe as the ledger", self.file.display());
                 Ok(Verdict::Yes)
             }
             Err(error) => refused(&error),
@@ -37,7 +37,7 @@ pub(super) struct Restore {
     /// The copy that `ledger backup` made
     file: PathBuf,
     #[command(flatten)]
-    hand: Hand,
+    pub(super) hand: Hand,
     #[command(flatten)]
     place: Place,
 }
@@ -48,11 +48,11 @@ impl Restore {
         let now = SystemClock.now();
         match Sqlite::restore(&self.file, &ledger, self.hand.author(), now) {
             Ok(restored) => {
-                println!("head {}", printed(&restored.extent));
+                put!("head {}", printed(&restored.extent));
                 if let Some(replaced) = &restored.replaced {
-                    eprintln!("what stood there before is now {}", replaced.display());
+                    talk!("what stood there before is now {}", replaced.display());
                 }
-                eprintln!(
+                talk!(
                     "This copy knows nothing of payments after it was made. Each of them has used up its authorization on \
                      the chain, so with a node in `networks` none can be served twice; without one, a facilitator may \
                      say yes to it again until it lapses: do not start before {}. Then find what is missing with \
@@ -72,7 +72,7 @@ const LAPSED: std::time::Duration = std::time::Duration::from_secs(2 * 3600);
 fn refused(error: &CopyError) -> Ended {
     match error {
         CopyError::Exists(_) | CopyError::InUse(_) | CopyError::Damaged { .. } => {
-            eprintln!("tollhouse: {}", explain(error));
+            talk!("tollhouse: {}", explain(error));
             Ok(Verdict::No)
         }
         CopyError::Open(_) | CopyError::Database(_) | CopyError::Files(_) => Err(explain(error)),

@@ -1,12 +1,10 @@
 //! `tollhouse ledger export`: payments for accounting. Amounts are integers of the smallest unit.
 
-use std::io::{self, BufWriter, Write};
-
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::super::Verdict;
 use super::super::words::iso;
+use super::super::{Verdict, out};
 use super::list::{Which, each, json};
 use super::{Ended, Place};
 use crate::ledger::Entry;
@@ -59,25 +57,33 @@ const COLUMNS: [&str; 21] = [
     "redemptions",
 ];
 
+/// How many bytes are written at once.
+const PIECE: usize = 64 * 1024;
+
 /// Columns that hold moments; in JSON they are milliseconds since the epoch.
 const MOMENTS: [&str; 3] = ["created", "updated", "settled"];
 
 impl Export {
     pub(super) async fn run(self) -> Ended {
-        let mut out = BufWriter::new(io::stdout().lock());
-        let mut lines = Vec::new();
+        let archive = self.place.look().await?;
+        let mut text = String::new();
         if self.format == Form::Csv {
             let last = self.signatures.then_some("signature");
-            lines.push(COLUMNS.into_iter().chain(last).collect::<Vec<_>>().join(","));
+            text += &COLUMNS.into_iter().chain(last).collect::<Vec<_>>().join(",");
+            text.push('\n');
         }
-        each(&self.place.look().await?, self.which.filter(), usize::MAX, |key, found| {
-            lines.push(self.row(key, &found.entry));
-            // Whatever reads this may have had enough.
-            lines.drain(..).try_for_each(|line| writeln!(out, "{line}")).map_err(|error| error.to_string())
+        each(&archive, self.which.filter(), usize::MAX, |key, found| {
+            text += &self.row(key, &found.entry);
+            text.push('\n');
+            // Written in pieces: a line by itself would be a system call.
+            if text.len() >= PIECE {
+                out::write(format_args!("{text}"));
+                text.clear();
+            }
+            Ok(())
         })
         .await?;
-        lines.drain(..).try_for_each(|line| writeln!(out, "{line}")).map_err(|error| error.to_string())?;
-        out.flush().map_err(|error| error.to_string())?;
+        out::write(format_args!("{text}"));
         Ok(Verdict::Yes)
     }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 
 use super::super::words::{explain, moment, when};
-use super::super::{Shape, Verdict};
+use super::super::{Shape, Verdict, out};
 use super::{Ended, Place};
 use crate::ledger::{Archive, Delivery, Entry, Filter, State, Versioned};
 use crate::payment::PaymentKey;
@@ -69,20 +69,20 @@ impl List {
         each(&archive, self.which.filter(), self.limit, |key, found| {
             shown += 1;
             match self.format {
-                Shape::Human => println!("{}", line(key, &found.entry)),
-                Shape::Json => println!("{}", json(key, &found.entry)),
+                Shape::Human => put!("{}", line(key, &found.entry)),
+                Shape::Json => put!("{}", json(key, &found.entry)),
             }
             Ok(())
         })
         .await?;
         if shown == 0 {
-            eprintln!("no payment fits");
+            talk!("no payment fits");
         }
         Ok(Verdict::Yes)
     }
 }
 
-/// Does something with each payment, newest first, page by page.
+/// Does something with each payment, newest first, page by page, as long as somebody reads what comes of it.
 pub(super) async fn each(
     archive: &Arc<dyn Archive>,
     mut filter: Filter,
@@ -99,7 +99,7 @@ pub(super) async fn each(
         for (key, found) in page {
             with(key, found)?;
         }
-        if !whole {
+        if !whole || out::is_over() {
             break;
         }
     }

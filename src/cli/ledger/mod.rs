@@ -4,6 +4,7 @@ mod chain;
 mod copy;
 mod export;
 mod list;
+mod payment;
 mod reconcile;
 mod refund;
 mod resolve;
@@ -28,7 +29,7 @@ use crate::primitives::SystemClock;
 #[derive(Debug, Args)]
 #[command(
     before_help = "Examples:\n  tollhouse ledger list --state settling                 payments nobody knows the end of\n  \
-                         tollhouse ledger show KEY                              one payment's life\n  \
+                         tollhouse ledger show PAYMENT                          one payment's life\n  \
                          tollhouse ledger export --format csv --from 2026-11-01 > november.csv\n  \
                          tollhouse ledger verify                                was anything changed?\n  \
                          tollhouse ledger reconcile --from 24h                  does the chain agree?"
@@ -86,12 +87,29 @@ impl LedgerCommand {
             told(ended)
         })
     }
+
+    /// Whoever takes responsibility, where somebody has to.
+    pub(super) fn hand(&self) -> Option<&Hand> {
+        match &self.question {
+            Question::Resolve(command) => Some(&command.hand),
+            Question::Refund(command) => Some(&command.hand),
+            Question::Restore(command) => Some(&command.hand),
+            Question::List(_)
+            | Question::Show(_)
+            | Question::Stats(_)
+            | Question::Export(_)
+            | Question::Verify(_)
+            | Question::Reconcile(_)
+            | Question::Refunds(_)
+            | Question::Backup(_) => None,
+        }
+    }
 }
 
 /// The verdict; what could not be found out is told.
 pub(super) fn told(ended: Ended) -> Verdict {
     ended.unwrap_or_else(|why| {
-        eprintln!("tollhouse: {why}");
+        talk!("tollhouse: {why}");
         Verdict::CouldNotFindOut
     })
 }
@@ -100,7 +118,7 @@ pub(super) fn told(ended: Ended) -> Verdict {
 fn known(key: PaymentKey, loaded: Result<Option<Versioned>, StoreError>) -> Result<Option<Versioned>, String> {
     let found = loaded.map_err(|error| explain(&error))?;
     if found.is_none() {
-        eprintln!("the ledger knows no payment {key}");
+        talk!("the ledger knows no payment {key}");
     }
     Ok(found)
 }
@@ -181,8 +199,8 @@ pub(super) struct Hand {
     /// Why, in a sentence
     #[arg(long, value_name = "TEXT")]
     pub why: String,
-    /// Who says so
-    #[arg(long, value_name = "NAME", env = "USER")]
+    /// Who says so; needed where $USER is not set, as in containers and under cron
+    #[arg(long, value_name = "NAME", env = "USER", default_value = "", hide_default_value = true)]
     pub by: String,
 }
 

@@ -57,7 +57,7 @@ impl Reconcile {
         let mut accounts = self.accounts()?;
         accounts.extend(entries.iter().map(|(_, entry)| Account::of(&entry.sale.payment.offer)));
         if accounts.is_empty() {
-            eprintln!("nobody is paid on a chain");
+            talk!("nobody is paid on a chain");
         }
         let (mut differences, mut agreed) = (Vec::new(), 0);
         for account in accounts {
@@ -72,11 +72,11 @@ impl Reconcile {
         }
         for difference in &differences {
             match self.format {
-                Shape::Human => println!("{}", difference.line()),
-                Shape::Json => println!("{}", difference.json()),
+                Shape::Human => put!("{}", difference.line()),
+                Shape::Json => put!("{}", difference.json()),
             }
         }
-        eprintln!("{agreed} transfers agree, {} do not", differences.len());
+        talk!("{agreed} transfers agree, {} do not", differences.len());
         Ok(if differences.is_empty() { Verdict::Yes } else { Verdict::No })
     }
 

@@ -5,10 +5,11 @@ use clap::Args;
 use super::super::words::{explain, moment};
 use super::super::{Shape, Verdict};
 use super::list::{each, json};
+use super::payment::Payment;
 use super::{Ended, Hand, Place, chain, known};
 use crate::facilitator::chain::{Moved, Transfer};
 use crate::ledger::{Entry, Filter, Refund, RefundError, State};
-use crate::payment::{PaymentKey, TransactionHash};
+use crate::payment::TransactionHash;
 use crate::primitives::Address;
 
 #[derive(Debug, Args)]
@@ -28,7 +29,7 @@ impl Refunds {
             owed += 1;
             let offer = &found.entry.sale.payment.offer;
             match self.format {
-                Shape::Human => println!(
+                Shape::Human => put!(
                     "{}  {:>10}  {} units of {} on {}  to {}  for {}  {key}",
                     moment(found.entry.updated),
                     offer.price(),
@@ -38,20 +39,20 @@ impl Refunds {
                     found.entry.sale.payment.payer(),
                     found.entry.sale.route,
                 ),
-                Shape::Json => println!("{}", json(key, &found.entry)),
+                Shape::Json => put!("{}", json(key, &found.entry)),
             }
             Ok(())
         })
         .await?;
-        eprintln!("{owed} payments are owed; pay one back, then: tollhouse ledger refund KEY --tx HASH --why TEXT");
+        talk!("{owed} payments are owed; pay one back, then: tollhouse ledger refund PAYMENT --tx HASH --why TEXT");
         Ok(Verdict::Yes)
     }
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Record {
-    /// The payment that is owed
-    key: PaymentKey,
+    #[command(flatten)]
+    payment: Payment,
     /// The transaction that paid it back
     #[arg(long, value_name = "HASH")]
     tx: TransactionHash,
@@ -59,15 +60,16 @@ pub(super) struct Record {
     #[arg(long, value_name = "ADDRESS")]
     from: Option<Address>,
     #[command(flatten)]
-    hand: Hand,
+    pub(super) hand: Hand,
     #[command(flatten)]
     place: Place,
 }
 
 impl Record {
     pub(super) async fn run(self) -> Ended {
+        let Some(key) = self.payment.find(&self.place).await? else { return Ok(Verdict::No) };
         let ledger = self.place.amend(self.hand.author()).await?;
-        let Some(found) = known(self.key, ledger.store().load(self.key).await)? else { return Ok(Verdict::No) };
+        let Some(found) = known(key, ledger.store().load(key).await)? else { return Ok(Verdict::No) };
         let offer = &found.entry.sale.payment.offer;
         let chain = chain::required(&self.place, &offer.network)?;
         let moved = chain.moved_by(self.tx, offer.asset.address).await.map_err(|error| explain(&error))?;
@@ -75,7 +77,7 @@ impl Record {
         let candidates = match self.repayments(&found.entry, &moved) {
             Ok(candidates) => candidates,
             Err(why) => {
-                eprintln!("not recorded: {why}");
+                talk!("not recorded: {why}");
                 return Ok(Verdict::No);
             }
         };
@@ -84,9 +86,9 @@ impl Record {
         for transfer in candidates {
             let refund =
                 Refund { transaction: self.tx, log: transfer.log, amount: transfer.amount, block: transfer.block };
-            match ledger.refunded(self.key, refund).await {
+            match ledger.refunded(key, refund).await {
                 Ok(entry) => {
-                    println!("{} is {}", self.key, entry.state.name());
+                    put!("{key} is {}", entry.state.name());
                     return Ok(Verdict::Yes);
                 }
                 Err(RefundError::Store(error)) => return Err(explain(&error)),
@@ -98,7 +100,7 @@ impl Record {
             }
         }
         if let Some(why) = refused {
-            eprintln!("not recorded: {why}");
+            talk!("not recorded: {why}");
         }
         Ok(Verdict::No)
     }

@@ -4,18 +4,19 @@ use clap::{ArgGroup, Args};
 
 use super::super::Verdict;
 use super::super::words::explain;
+use super::payment::Payment;
 use super::{Ended, Hand, Place, chain, known};
 use crate::facilitator::chain::{Chain, Found, Verdict as OnChain};
 use crate::gate::claims_of;
 use crate::ledger::{Entry, FileError, State, Unsettled};
-use crate::payment::{PaymentKey, Receipt, TransactionHash};
+use crate::payment::{Receipt, TransactionHash};
 use crate::primitives::{Clock, SystemClock};
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("finding").required(true).args(["settled", "not_settled"])))]
 pub(super) struct Resolve {
-    /// The payment
-    key: PaymentKey,
+    #[command(flatten)]
+    payment: Payment,
     /// The money moved, in this transaction
     #[arg(long, value_name = "TX")]
     settled: Option<TransactionHash>,
@@ -26,7 +27,7 @@ pub(super) struct Resolve {
     #[arg(long)]
     unchecked: bool,
     #[command(flatten)]
-    hand: Hand,
+    pub(super) hand: Hand,
     #[command(flatten)]
     place: Place,
 }
@@ -43,29 +44,30 @@ enum Check {
 
 impl Resolve {
     pub(super) async fn run(self) -> Ended {
+        let Some(key) = self.payment.find(&self.place).await? else { return Ok(Verdict::No) };
         let ledger = self.place.amend(self.hand.author()).await?;
-        let Some(found) = known(self.key, ledger.store().load(self.key).await)? else { return Ok(Verdict::No) };
+        let Some(found) = known(key, ledger.store().load(key).await)? else { return Ok(Verdict::No) };
         if !matches!(found.entry.state, State::Settling { .. }) {
-            eprintln!("nothing is unknown about this payment: it is {}", found.entry.state.name());
+            talk!("nothing is unknown about this payment: it is {}", found.entry.state.name());
             return Ok(Verdict::No);
         }
         let block = match self.check(&found.entry).await? {
             Check::Agrees(block) => block,
             Check::Contradicts(why) => {
-                eprintln!("not recorded: {why}");
+                talk!("not recorded: {why}");
                 return Ok(Verdict::No);
             }
             Check::Silent(why) if self.unchecked => {
-                eprintln!("recorded without a look at the chain: {why}");
+                talk!("recorded without a look at the chain: {why}");
                 None
             }
             Check::Silent(why) => {
-                eprintln!("not recorded, nobody can tell: {why}; --unchecked records it all the same");
+                talk!("not recorded, nobody can tell: {why}; --unchecked records it all the same");
                 return Ok(Verdict::Unknown);
             }
         };
         let payment = found.entry.sale.payment.clone();
-        let unsettled = Unsettled { key: self.key, version: found.version, entry: found.entry };
+        let unsettled = Unsettled { key, version: found.version, entry: found.entry };
         let ended = match self.settled {
             Some(transaction) => {
                 let receipt = Receipt { block, ..Receipt::of(&payment, transaction, SystemClock.now()) };
@@ -76,15 +78,15 @@ impl Resolve {
         };
         match ended {
             Ok(Some(entry)) => {
-                println!("{} is {}", self.key, entry.state.name());
+                put!("{key} is {}", entry.state.name());
                 Ok(Verdict::Yes)
             }
             Ok(None) | Err(FileError::Overtaken) => {
-                eprintln!("somebody else found out meanwhile; see `tollhouse ledger show {}`", self.key);
+                talk!("somebody else found out meanwhile; see `tollhouse ledger show {key}`");
                 Ok(Verdict::No)
             }
             Err(error @ FileError::ClaimedBy(_)) => {
-                eprintln!("not recorded: {error}");
+                talk!("not recorded: {error}");
                 Ok(Verdict::No)
             }
             Err(FileError::Store(error)) => Err(explain(&error)),

@@ -4,8 +4,9 @@ use clap::Args;
 use serde_json::Value;
 
 use super::super::words::{explain, instant, moment};
-use super::super::{Shape, Verdict};
+use super::super::{Shape, Verdict, out};
 use super::list::json;
+use super::payment::Payment;
 use super::{Ended, Place, known};
 use crate::ledger::evidence::{Body, Record};
 use crate::ledger::{Delivery, Entry, State};
@@ -13,8 +14,8 @@ use crate::payment::PaymentKey;
 
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// The payment, as `list` and `Tollhouse-Payment` name it
-    key: PaymentKey,
+    #[command(flatten)]
+    payment: Payment,
     /// How the answer is written
     #[arg(long, value_enum, default_value = "human")]
     format: Shape,
@@ -24,20 +25,21 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) async fn run(self) -> Ended {
+        let Some(key) = self.payment.find(&self.place).await? else { return Ok(Verdict::No) };
         let archive = self.place.look().await?;
-        let Some(found) = known(self.key, archive.load(self.key).await)? else { return Ok(Verdict::No) };
+        let Some(found) = known(key, archive.load(key).await)? else { return Ok(Verdict::No) };
         // The entry itself is worth showing even when its evidence cannot be read.
-        let story = archive.story(self.key).await.unwrap_or_else(|error| {
-            eprintln!("its evidence cannot be read: {}", explain(&error));
+        let story = archive.story(key).await.unwrap_or_else(|error| {
+            talk!("its evidence cannot be read: {}", explain(&error));
             Vec::new()
         });
         let bodies: Vec<(u64, Body)> = story.iter().filter_map(read).collect();
         match self.format {
-            Shape::Human => print!("{}{}", page(self.key, &found.entry), timeline(&bodies)),
+            Shape::Human => out::write(format_args!("{}{}", page(key, &found.entry), timeline(&bodies))),
             Shape::Json => {
-                let mut shown = json(self.key, &found.entry);
+                let mut shown = json(key, &found.entry);
                 shown["timeline"] = bodies.iter().map(|(number, body)| told(*number, body)).collect();
-                println!("{shown}");
+                put!("{shown}");
             }
         }
         Ok(Verdict::Yes)
@@ -48,7 +50,7 @@ fn read(record: &Record) -> Option<(u64, Body)> {
     match record.content.body() {
         Ok(body) => body.map(|body| (record.head.number, body)),
         Err(error) => {
-            eprintln!("record {} cannot be read: {error}", record.head.number);
+            talk!("record {} cannot be read: {error}", record.head.number);
             None
         }
     }
@@ -99,8 +101,11 @@ fn page(key: PaymentKey, entry: &Entry) -> String {
             if let Delivery::Refunded { transaction } = delivery {
                 rows.push(("paid back", transaction.to_string()));
             }
-            if let Some(explorer) = &offer.network.explorer {
-                rows.push(("look at it", explorer.replace("{tx}", &receipt.transaction.to_string())));
+            match &offer.network.explorer {
+                // An explorer of the real chain would only say that there is no such transaction.
+                _ if offer.sandbox => rows.push(("look at it", "play money: on no chain".to_owned())),
+                Some(explorer) => rows.push(("look at it", explorer.replace("{tx}", &receipt.transaction.to_string()))),
+                None => {}
             }
         }
         State::Reserved { until } => rows.push(("held until", moment(*until))),

@@ -46,16 +46,16 @@ impl Stats {
         })
         .await?;
         if piles.is_empty() {
-            eprintln!("no payment fits");
+            talk!("no payment fits");
         }
         for ((order, network, symbol), pile) in &piles {
             let (state, amount) = (State::NAMES[*order], AtomicAmount::new(pile.amount));
             match self.format {
                 Shape::Human => {
                     let shown = pile.asset.as_ref().map(|asset| asset.display(amount)).unwrap_or_default();
-                    println!("{state:<12} {:>9}  {shown:>14}  {network} {symbol}", pile.count);
+                    put!("{state:<12} {:>9}  {shown:>14}  {network} {symbol}", pile.count);
                 }
-                Shape::Json => println!(
+                Shape::Json => put!(
                     "{}",
                     json!({ "state": state, "network": network, "symbol": symbol, "count": pile.count, "amount": amount })
                 ),

@@ -55,20 +55,22 @@ impl Verify {
         match self.format {
             Shape::Human => {
                 for fault in &findings.faults {
-                    println!("{fault}");
+                    put!("{fault}");
                 }
                 if findings.unnamed > 0 {
-                    println!("and {} more", findings.unnamed);
+                    put!("and {} more", findings.unnamed);
                 }
-                eprintln!(
+                talk!(
                     "{} records, {} of them forgotten; {} payments",
-                    findings.records, findings.forgotten, findings.entries
+                    findings.records,
+                    findings.forgotten,
+                    findings.entries
                 );
                 for chain in &findings.chains {
-                    println!("head {}", printed(chain));
+                    put!("head {}", printed(chain));
                 }
             }
-            Shape::Json => println!(
+            Shape::Json => put!(
                 "{}",
                 json!({
                     "sound": findings.is_sound(),

@@ -14,7 +14,7 @@ use super::exchange::{Answer, Lost};
 use super::wallet::{Promise, Wallet, is_play_money};
 use crate::cli::Shape;
 use crate::cli::words::{moment, printable, short};
-use crate::payment::{Offer, PaymentKey};
+use crate::payment::{Offer, PaymentKey, TransactionHash};
 use crate::primitives::Timestamp;
 use crate::protocol::x402::client::{Challenge, Settlement};
 
@@ -29,11 +29,13 @@ pub(super) struct Teller {
     tries: u32,
     /// The payment that is out, and when nobody can submit it any more.
     out: Option<(PaymentKey, Timestamp)>,
+    /// The transaction that has charged it, by the seller's word.
+    charged: Option<TransactionHash>,
 }
 
 impl Teller {
     pub(super) fn new(shape: Shape) -> Self {
-        Self { shape, record: Map::new(), tries: 0, out: None }
+        Self { shape, record: Map::new(), tries: 0, out: None, charged: None }
     }
 
     /// What the seller asks.
@@ -85,7 +87,13 @@ impl Teller {
             None => offer.network.name.clone(),
         };
         self.line("tx", &format!("{hash}  {place}"));
-        self.record.insert("transaction".into(), json!(hash));
+        self.charge(hash);
+    }
+
+    /// The seller says that the payment was charged, whatever it answers.
+    pub(super) fn charge(&mut self, transaction: TransactionHash) {
+        self.charged = Some(transaction);
+        self.record.insert("transaction".into(), json!(transaction));
     }
 
     /// The same payment will be presented again.
@@ -152,8 +160,10 @@ impl Teller {
             Ending::Declined { reason, .. } => ("declined", Some(("no", format!("declined: {reason}")))),
             Ending::Unreachable(reason) => ("unreachable", Some(("lost", format!("{reason}; nothing was paid")))),
             Ending::Unknown(reason) => {
-                let known =
-                    self.out.map(|(key, lapses)| format!(" It is {key}, and can be charged until {}.", moment(lapses)));
+                let known = self.out.map(|(key, lapses)| match self.charged {
+                    Some(hash) => format!(" It is {key}, and was charged in {hash}."),
+                    None => format!(" It is {key}, and can be charged until {}.", moment(lapses)),
+                });
                 let warning = "do not pay again before you know what became of this payment.";
                 ("unknown", Some(("????", format!("{reason}; {warning}{}", known.unwrap_or_default()))))
             }

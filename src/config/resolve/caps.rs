@@ -10,6 +10,7 @@ use crate::config::raw;
 use crate::config::source::Span;
 use crate::config::tree::Text;
 use crate::gate::rails;
+use crate::payment::Offer;
 use crate::primitives::Dollars;
 use crate::tariff::{Charge, Route, Tariff};
 
@@ -57,7 +58,7 @@ impl Caps {
     /// could never be sold.
     pub(super) fn check(&self, tariff: &Tariff, places: &HashMap<(u32, u32), Span>, mistakes: &mut Mistakes) {
         for route in tariff.routes() {
-            let Some(dearest) = dearest(route) else { continue };
+            let Some((dearest, offer)) = dearest(route) else { continue };
             let span = places.get(&(route.place.line, route.place.column)).copied();
             let named = [
                 ("max_price", self.max_price),
@@ -67,16 +68,21 @@ impl Caps {
             ];
             for (name, cap) in named {
                 if let Some(cap) = cap.filter(|cap| dearest > cap.most) {
-                    mistakes.add(above(name, cap, dearest, span));
+                    mistakes.add(above(name, cap, offer, span));
                 }
             }
         }
     }
 }
 
-fn above(name: &str, cap: Cap, price: Dollars, span: Option<Span>) -> Mistake {
+/// The price is shown as the offer asks it: a sum of dollars stays at the largest there is.
+fn above(name: &str, cap: Cap, offer: &Offer, span: Option<Span>) -> Mistake {
+    let price = offer.price();
     let message = format!("{price} is above caps.{name}: {}", cap.most);
     let mistake = Mistake::error(&codes::CAP, span, message);
+    if Dollars::from_decimal(price.trim_start_matches('$')).is_err() {
+        return mistake.help("write a price that can be paid; no cap is as high as this");
+    }
     match cap.span {
         Some(span) => mistake.related(span, "the cap").help("raise the cap if you mean it"),
         None => mistake
@@ -85,9 +91,11 @@ fn above(name: &str, cap: Cap, price: Dollars, span: Option<Span>) -> Mistake {
     }
 }
 
-fn dearest(route: &Route) -> Option<Dollars> {
+/// The dearest offer of a route that has a price in dollars, and what it comes to.
+fn dearest(route: &Route) -> Option<(Dollars, &Offer)> {
     let Charge::Toll(toll) = &route.charge else { return None };
-    toll.offers.iter().filter_map(|offer| Dollars::of(offer.amount, &offer.asset)).max()
+    let worth = |offer: &'_ Offer| Dollars::of(offer.amount, &offer.asset);
+    toll.offers.iter().filter_map(|offer| Some((worth(offer)?, offer))).max_by_key(|(worth, _)| *worth)
 }
 
 fn cap(text: &Text, mistakes: &mut Mistakes) -> Option<Cap> {

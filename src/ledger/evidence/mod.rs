@@ -14,14 +14,14 @@ mod verify;
 use std::fmt;
 use std::str::FromStr;
 
-use alloy::primitives::{B256, hex};
+use alloy::primitives::{B256, Bytes, hex};
 use ring::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 pub use step::{Author, Step};
 pub use verify::{Fault, Findings, verify};
 
-use super::{StoreError, Version};
+use super::{Claimed, StoreError, Version};
 use crate::payment::PaymentKey;
 use crate::primitives::Timestamp;
 
@@ -128,6 +128,14 @@ impl Content {
             Self::Forgotten(_) => Ok(None),
         }
     }
+
+    /// Whether it is the record of this writing of an entry. `entry` is the stored text.
+    pub fn is_of(&self, payment: PaymentKey, version: Version, entry: &str) -> bool {
+        let said = |body: Body| {
+            body.payment == Some(payment) && body.version == version && body.entry == sum(entry.as_bytes())
+        };
+        self.body().ok().flatten().is_some_and(said)
+    }
 }
 
 /// What is said of one step. Its JSON is hashed as it is written, so the order of the fields is part of the format.
@@ -150,15 +158,25 @@ pub struct Body {
     pub step: String,
     /// With which terms and outcome. Never a signature (I8).
     pub details: serde_json::Value,
+    /// The facts that became this payment's own with it (S5); not those that it claimed only if they were free. Earlier
+    /// versions put none on record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<Bytes>,
 }
 
 impl Body {
-    /// The step that wrote this version of an entry, as a store keeps it. `entry` is the stored text.
+    /// The step that wrote this version of an entry, as a store keeps it, and what it claimed. `entry` is the stored text.
     ///
     /// # Errors
     /// When it cannot be written as JSON.
-    pub fn of(step: &Step<'_>, payment: PaymentKey, version: Version, entry: &str) -> Result<Content, StoreError> {
-        Self::told(step, Some(payment), version, sum(entry.as_bytes()))
+    pub fn of(
+        step: &Step<'_>,
+        payment: PaymentKey,
+        version: Version,
+        entry: &str,
+        claims: &[Claimed],
+    ) -> Result<Content, StoreError> {
+        Self::told(step, Some(payment), version, sum(entry.as_bytes()), claims)
     }
 
     /// A step of the ledger as a whole.
@@ -166,7 +184,7 @@ impl Body {
     /// # Errors
     /// When it cannot be written as JSON.
     pub fn of_ledger(step: &Step<'_>) -> Result<Content, StoreError> {
-        Self::told(step, None, 0, B256::ZERO)
+        Self::told(step, None, 0, B256::ZERO, &[])
     }
 
     fn told(
@@ -174,6 +192,7 @@ impl Body {
         payment: Option<PaymentKey>,
         version: Version,
         entry: B256,
+        claims: &[Claimed],
     ) -> Result<Content, StoreError> {
         let author = step.author.clone();
         let (name, details) = (step.name(), step.details());
@@ -186,6 +205,7 @@ impl Body {
             why: author.why,
             step: name.to_owned(),
             details,
+            claims: claims.iter().filter(|claim| claim.alone).map(|claim| claim.fact.clone().into()).collect(),
         };
         serde_json::to_string(&body).map(Content::Said).map_err(|error| StoreError(error.into()))
     }
@@ -200,6 +220,20 @@ pub struct Standing {
     pub version: Version,
     /// SHA-256 of its entry as it is stored.
     pub entry: B256,
+    /// Whether what finds it says the same.
+    pub columns: Agreement,
+}
+
+/// How an entry and the columns beside it agree. Every query goes by the columns, so an entry whose columns were changed is
+/// as good as changed itself: a debt is not listed, a settlement is never looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Agreement {
+    /// All say the same.
+    Whole,
+    /// This column says something else.
+    Differs(&'static str),
+    /// The entry, or a column, cannot be read.
+    Unreadable,
 }
 
 /// SHA-256.

@@ -1,15 +1,15 @@
 //! Goes through the chains again and names whatever does not fit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use alloy::primitives::B256;
 
 use super::super::{Archive, StoreError, Version};
-use super::{ADOPTED, Body, ChainId, Content, Extent, Head, Record, Standing, link};
+use super::{ADOPTED, Agreement, Body, ChainId, Content, Extent, Head, Record, Standing, link, sum};
 use crate::payment::PaymentKey;
 
-/// How many records or entries are read at once.
+/// How many records, entries or claims are read at once.
 const PAGE: usize = 1000;
 
 /// How many faults are named; further ones are counted.
@@ -53,6 +53,16 @@ pub enum Fault {
     NotOnRecord(PaymentKey, Version),
     /// The payment is on record, and its entry is gone.
     EntryGone(PaymentKey),
+    /// The column says something else than the entry.
+    ColumnAltered(PaymentKey, &'static str),
+    /// The entry is the one on record, and it or a column beside it cannot be read.
+    EntryUnreadable(PaymentKey),
+    /// A fact that the payment claimed on record is no longer its own.
+    ClaimGone(PaymentKey),
+    /// A claim is said to be of this payment, of which nothing is known.
+    ClaimOfNobody(PaymentKey),
+    /// The chain begins behind the second number now, so nothing can be held against what was noted about the first.
+    Outlived(ChainId, u64, u64),
 }
 
 impl fmt::Display for Fault {
@@ -73,6 +83,23 @@ impl fmt::Display for Fault {
             }
             Self::NotOnRecord(key, version) => write!(f, "version {version} of payment {key} is not on record"),
             Self::EntryGone(key) => write!(f, "payment {key} is on record, and its entry is gone"),
+            Self::ColumnAltered(key, name) => {
+                write!(f, "the column {name} of payment {key} says something else than its entry")
+            }
+            Self::EntryUnreadable(key) => {
+                write!(
+                    f,
+                    "the entry of payment {key} or a column beside it cannot be read; a later version of tollhouse may \
+                     have written it"
+                )
+            }
+            Self::ClaimGone(key) => write!(f, "what payment {key} rests on is no longer claimed by it"),
+            Self::ClaimOfNobody(key) => write!(f, "a claim is said to be of payment {key}, which is not in the ledger"),
+            Self::Outlived(chain, number, base) => write!(
+                f,
+                "record {number} of chain {chain} was forgotten, and all up to record {base}: whether the chain went \
+                 through what was noted cannot be said any more"
+            ),
         }
     }
 }
@@ -85,6 +112,10 @@ struct Known {
     latest: Version,
     entry: B256,
     records: u64,
+    /// The facts it claimed, as their SHA-256.
+    claims: Vec<B256>,
+    /// Whether its entry stands.
+    stands: bool,
 }
 
 impl Known {
@@ -96,7 +127,7 @@ impl Known {
 
 /// Reads everything and compares it. `noted` are heads that were kept elsewhere.
 ///
-/// Needs about a hundred bytes of memory for each payment that is remembered.
+/// Needs about two hundred bytes of memory for each payment that is remembered.
 ///
 /// # Errors
 /// When the store fails: then nothing is known.
@@ -111,7 +142,8 @@ pub async fn verify(archive: &dyn Archive, noted: &[(ChainId, Head)]) -> Result<
             findings.fault(Fault::CutOff(*chain, 0, head.number));
         }
     }
-    compare(archive, known, &mut findings).await?;
+    compare(archive, &mut known, &mut findings).await?;
+    compare_claims(archive, &known, &mut findings).await?;
     Ok(findings)
 }
 
@@ -126,6 +158,13 @@ async fn walk(
     let chain = extent.chain;
     let noted: Vec<Head> = noted.iter().filter(|(of, _)| *of == chain).map(|(_, head)| *head).collect();
     let mut at = extent.base;
+    for head in &noted {
+        if head.number == at.number && head.hash != at.hash {
+            findings.fault(Fault::NotAsNoted(chain, head.number));
+        } else if 0 < head.number && head.number < at.number {
+            findings.fault(Fault::Outlived(chain, head.number, at.number));
+        }
+    }
     loop {
         let page = archive.records(chain, at.number, PAGE).await?;
         for record in &page {
@@ -156,7 +195,7 @@ async fn walk(
 /// Every entry against its latest record.
 async fn compare(
     archive: &dyn Archive,
-    mut known: HashMap<PaymentKey, Known>,
+    known: &mut HashMap<PaymentKey, Known>,
     findings: &mut Findings,
 ) -> Result<(), StoreError> {
     let mut last = None;
@@ -165,15 +204,46 @@ async fn compare(
         last = page.last().map(|entry| entry.key);
         for entry in &page {
             findings.entries += 1;
-            findings.judge(entry, known.remove(&entry.key));
+            findings.judge(entry, known.get_mut(&entry.key));
         }
         if page.len() < PAGE {
             break;
         }
     }
-    let mut gone: Vec<PaymentKey> = known.into_keys().collect();
+    let mut gone: Vec<PaymentKey> = known.iter().filter(|(_, known)| !known.stands).map(|(key, _)| *key).collect();
     gone.sort_unstable();
     gone.into_iter().for_each(|key| findings.fault(Fault::EntryGone(key)));
+    Ok(())
+}
+
+/// Every claim that is on record still stands, and none is of a payment that nobody knows. What a claim says is not looked
+/// at. One that is not on record is no fault: earlier versions put none there.
+async fn compare_claims(
+    archive: &dyn Archive,
+    known: &HashMap<PaymentKey, Known>,
+    findings: &mut Findings,
+) -> Result<(), StoreError> {
+    let mut missing: HashSet<(PaymentKey, B256)> =
+        known.iter().flat_map(|(key, known)| known.claims.iter().map(|fact| (*key, *fact))).collect();
+    let mut last = None;
+    loop {
+        let page = archive.claims(last, PAGE).await?;
+        for (fact, owner) in &page {
+            missing.remove(&(*owner, sum(fact)));
+            if !known.contains_key(owner) {
+                findings.fault(Fault::ClaimOfNobody(*owner));
+            }
+        }
+        let whole = page.len() == PAGE;
+        last = page.into_iter().next_back().map(|(fact, _)| fact);
+        if !whole {
+            break;
+        }
+    }
+    let mut bare: Vec<PaymentKey> = missing.into_iter().map(|(key, _)| key).collect();
+    bare.sort_unstable();
+    bare.dedup();
+    bare.into_iter().for_each(|key| findings.fault(Fault::ClaimGone(key)));
     Ok(())
 }
 
@@ -197,11 +267,19 @@ impl Findings {
             self.forgotten += 1;
         }
         match record.content.body() {
-            Ok(Some(Body { payment: Some(key), version, entry, step, .. })) => {
+            Ok(Some(Body { payment: Some(key), version, entry, step, claims, .. })) => {
                 let adopted = step == ADOPTED;
-                let new = Known { first: version, adopted, latest: version, entry, records: 0 };
-                let payment = known.entry(key).or_insert(new);
+                let payment = known.entry(key).or_insert(Known {
+                    first: version,
+                    adopted,
+                    latest: version,
+                    entry,
+                    records: 0,
+                    claims: Vec::new(),
+                    stands: false,
+                });
                 payment.records += 1;
+                payment.claims.extend(claims.iter().map(|fact| sum(fact)));
                 if version > payment.latest {
                     (payment.latest, payment.entry) = (version, entry);
                 }
@@ -214,8 +292,12 @@ impl Findings {
         }
     }
 
-    fn judge(&mut self, standing: &Standing, known: Option<Known>) {
-        let Standing { key, version, entry } = *standing;
+    fn judge(&mut self, standing: &Standing, known: Option<&mut Known>) {
+        let Standing { key, version, entry, columns } = *standing;
+        let known = known.map(|known| {
+            known.stands = true;
+            &*known
+        });
         match known {
             None => self.fault(Fault::NotOnRecord(key, version)),
             Some(known) if known.latest < version => self.fault(Fault::NotOnRecord(key, version)),
@@ -223,7 +305,11 @@ impl Findings {
                 self.fault(Fault::EntryAltered(key, known.latest));
             }
             Some(known) if !known.is_whole() => self.fault(Fault::Gap(key)),
-            Some(_) => {}
+            Some(_) => match columns {
+                Agreement::Whole => {}
+                Agreement::Differs(name) => self.fault(Fault::ColumnAltered(key, name)),
+                Agreement::Unreadable => self.fault(Fault::EntryUnreadable(key)),
+            },
         }
     }
 }

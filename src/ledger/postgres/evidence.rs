@@ -9,7 +9,7 @@ use deadpool_postgres::Transaction;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio_postgres::Row;
 
-use super::super::columns::version;
+use super::super::columns::{Columns, version};
 use super::super::evidence::{ChainId, Content, Extent, Head, Record, Standing, sum};
 use super::connections::{Connections, Lent, Tries, Values, within};
 use super::failure::Failure;
@@ -171,14 +171,49 @@ pub(super) async fn standing(
     after: Option<PaymentKey>,
     limit: i64,
 ) -> Result<Vec<Standing>, Failure> {
-    let select = "SELECT key, version, entry FROM tollhouse_entries WHERE $1::BYTEA IS NULL OR key > $1
-                  ORDER BY key LIMIT $2";
+    let select = "SELECT key, version, entry, state, route, payer, network, asset, amount, transaction_hash, created,
+                      updated, due, forget_after
+                  FROM tollhouse_entries WHERE $1::BYTEA IS NULL OR key > $1 ORDER BY key LIMIT $2";
     let after = after.map(|key| key.as_bytes().to_vec());
     let standing = |row: &Row| {
-        let entry = sum(row.try_get::<_, &str>(2)?.as_bytes());
-        Ok(Standing { key: key_of(row)?, version: version(row.try_get(1)?), entry })
+        let columns = columns(row)?;
+        Ok(Standing {
+            key: key_of(row)?,
+            version: version(row.try_get(1)?),
+            entry: sum(columns.entry.as_bytes()),
+            columns: columns.agreement(),
+        })
     };
     db.query(select, &[&after, &limit]).await?.iter().map(standing).collect()
+}
+
+/// From `entry` and the columns beside it, from the third on.
+fn columns(row: &Row) -> Result<Columns, Failure> {
+    Ok(Columns {
+        entry: row.try_get(2)?,
+        state: row.try_get::<_, String>(3)?.into(),
+        route: row.try_get(4)?,
+        payer: row.try_get(5)?,
+        network: row.try_get(6)?,
+        asset: row.try_get(7)?,
+        amount: row.try_get(8)?,
+        transaction: row.try_get(9)?,
+        created: row.try_get(10)?,
+        updated: row.try_get(11)?,
+        due: row.try_get(12)?,
+        forget_after: row.try_get(13)?,
+    })
+}
+
+/// Facts that are claimed, in their order, and by whom.
+pub(super) async fn claims(
+    db: &Connections,
+    after: Option<Vec<u8>>,
+    limit: i64,
+) -> Result<Vec<(Vec<u8>, PaymentKey)>, Failure> {
+    let select = "SELECT key, fact FROM tollhouse_claims WHERE $1::BYTEA IS NULL OR fact > $1 ORDER BY fact LIMIT $2";
+    let claim = |row: &Row| Ok((row.try_get(1)?, key_of(row)?));
+    db.query(select, &[&after, &limit]).await?.iter().map(claim).collect()
 }
 
 /// From `id, base, base_hash, number, hash`.

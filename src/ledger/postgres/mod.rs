@@ -34,7 +34,7 @@ use crate::primitives::{Payer, Secret, Timestamp};
 use connections::{Connections, Use};
 use failure::Failure;
 use schema::About;
-use writing::{Writing, Written, key_of};
+use writing::{Pruned, Writing, Written, key_of};
 
 pub use address::{PostgresUrl, UrlError};
 
@@ -189,15 +189,16 @@ impl Store for Postgres {
     }
 
     async fn prune(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let mut forgotten = 0;
+        let (mut forgotten, mut step) = (0, Pruned::default());
         // In steps, so that no request waits for all of it.
         loop {
-            let step = writing::prune(&self.0, before).await?;
-            forgotten += step;
-            if step < writing::PRUNED_AT_ONCE {
+            step = writing::prune(&self.0, before, &step).await?;
+            forgotten += step.forgotten;
+            if step.seen < writing::PRUNED_AT_ONCE {
                 break;
             }
         }
+        step.withheld.tell();
         let old = "DELETE FROM tollhouse_spent WHERE day < $1";
         self.0.execute(old, &[&Day::of(before).before().number()]).await?;
         evidence::cut(&self.0).await?;
@@ -299,6 +300,10 @@ impl Archive for Postgres {
 
     async fn standing(&self, after: Option<PaymentKey>, limit: usize) -> Result<Vec<Standing>, StoreError> {
         Ok(evidence::standing(&self.0, after, at_most(limit)).await?)
+    }
+
+    async fn claims(&self, after: Option<Vec<u8>>, limit: usize) -> Result<Vec<(Vec<u8>, PaymentKey)>, StoreError> {
+        Ok(evidence::claims(&self.0, after, at_most(limit)).await?)
     }
 }
 

@@ -4,7 +4,7 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::super::columns::{Columns, moment};
+use super::super::columns::{Columns, Withheld, forgettable, moment, version};
 use super::super::evidence::{Body, Content};
 use super::super::{Claimed, Spending, StoreError, Version, Write};
 use super::connections::{Connections, Lent, Tries, within};
@@ -62,7 +62,7 @@ impl<'w> Writing<'w> {
         let Write { key, expected, claims, spending, .. } = write;
         let version = expected.map_or(1, |version| version + 1);
         let next = Columns::of(write.next)?;
-        let said = Body::of(write.step, *key, version, &next.entry)?;
+        let said = Body::of(write.step, *key, version, &next.entry, claims)?;
         let (bytes, expected, version) = (key.as_bytes(), expected.map(Version::cast_signed), version.cast_signed());
         Ok(Self { key: *key, bytes, expected, version, next, claims, spending: *spending, said })
     }
@@ -179,36 +179,71 @@ impl<'w> Writing<'w> {
     }
 }
 
-/// One step of pruning. Returns how many entries it forgot.
-pub(super) async fn prune(db: &Connections, before: Timestamp) -> Result<u64, Failure> {
+/// Where a step of pruning ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pruned {
+    /// How many entries it looked at.
+    pub(super) seen: u64,
+    /// How many it forgot.
+    pub(super) forgotten: u64,
+    /// What stays, in this step and those before.
+    pub(super) withheld: Withheld,
+    /// The column and the key of the last one: the next step begins behind it.
+    last: Option<(i64, PaymentKey)>,
+}
+
+/// One step of pruning, behind the one before.
+pub(super) async fn prune(db: &Connections, before: Timestamp, behind: &Pruned) -> Result<Pruned, Failure> {
     let mut tries = Tries::default();
     loop {
         let mut lent = db.lend().await?;
-        let forgotten = within(prune_on(&mut lent, before)).await;
+        let forgotten = within(prune_on(&mut lent, before, behind)).await;
         if let Some(forgotten) = lent.judge(forgotten, &mut tries)? {
             return Ok(forgotten);
         }
     }
 }
 
-/// Entries first, as everywhere: whoever writes one holds its row before it touches a claim.
-async fn prune_on(lent: &mut Lent, before: Timestamp) -> Result<u64, Failure> {
-    let before = moment(before);
+/// An entry goes only if it says itself that it may, and its record says that it is the one that was written: the column
+/// `forget_after` only finds it. Entries first, as everywhere: whoever writes one holds its row before it touches a claim.
+async fn prune_on(lent: &mut Lent, before: Timestamp, behind: &Pruned) -> Result<Pruned, Failure> {
+    let (at, last) = behind.last.map_or((i64::MIN, Vec::new()), |(at, key)| (at, key.as_bytes().to_vec()));
     let transaction = lent.client().transaction().await?;
-    let forget = transaction
+    let select = transaction
         .prepare_cached(
-            "DELETE FROM tollhouse_entries WHERE forget_after < $1 AND key IN
-                 (SELECT key FROM tollhouse_entries WHERE forget_after < $1 ORDER BY forget_after LIMIT $2)
-             RETURNING key",
+            "SELECT entries.key, entries.forget_after, entries.version, entries.entry, evidence.body
+             FROM tollhouse_entries AS entries LEFT JOIN tollhouse_evidence AS evidence
+                 ON evidence.payment = entries.key AND evidence.version = entries.version
+             WHERE entries.forget_after < $1 AND entries.forget_after >= $2
+                 AND (entries.forget_after > $2 OR entries.key > $3)
+             ORDER BY entries.forget_after, entries.key LIMIT $4 FOR UPDATE OF entries",
         )
         .await?;
-    let forgotten = transaction.query(&forget, &[&before, &PRUNED_AT_ONCE.cast_signed()]).await?;
-    let keys: Vec<&[u8]> = forgotten.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let let_go = transaction.prepare_cached("DELETE FROM tollhouse_claims WHERE key = ANY($1)").await?;
-    transaction.execute(&let_go, &[&keys]).await?;
+    let page = transaction.query(&select, &[&moment(before), &at, &last, &PRUNED_AT_ONCE.cast_signed()]).await?;
+    let mut pruned = Pruned { seen: page.len() as u64, forgotten: 0, ..*behind };
+    let mut going = Vec::new();
+    for row in &page {
+        let key = key_of(row)?;
+        pruned.last = Some((row.try_get(1)?, key));
+        let (written, entry) = (version(row.try_get(2)?), row.try_get::<_, &str>(3)?);
+        let said = row.try_get::<_, Option<String>>(4)?.map(Content::Said);
+        if forgettable(entry, before) && said.is_some_and(|said| said.is_of(key, written, entry)) {
+            going.push(key);
+        } else {
+            pruned.withheld.add(key);
+        }
+    }
+    let keys: Vec<&[u8]> = going.iter().map(|key| &key.as_bytes()[..]).collect();
+    for forget in
+        ["DELETE FROM tollhouse_entries WHERE key = ANY($1)", "DELETE FROM tollhouse_claims WHERE key = ANY($1)"]
+    {
+        let forget = transaction.prepare_cached(forget).await?;
+        transaction.execute(&forget, &[&keys]).await?;
+    }
     evidence::forget(&transaction, &keys).await?;
     transaction.commit().await?;
-    Ok(keys.len() as u64)
+    pruned.forgotten = going.len() as u64;
+    Ok(pruned)
 }
 
 /// The payment key in the first column.

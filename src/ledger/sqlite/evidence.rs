@@ -6,9 +6,11 @@
 use alloy::primitives::B256;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::StoreError;
-use super::super::columns::version;
-use super::super::evidence::{ADOPTED, Author, Body, ChainId, Content, Extent, Head, Record, Standing, Step, sum};
+use super::super::columns::{Columns, version};
+use super::super::evidence::{
+    ADOPTED, Agreement, Author, Body, ChainId, Content, Extent, Head, Record, Standing, Step, sum,
+};
+use super::super::{StoreError, Version};
 use crate::payment::PaymentKey;
 use crate::primitives::Timestamp;
 
@@ -46,7 +48,7 @@ pub(super) fn begin(db: &Connection) -> rusqlite::Result<()> {
         let (key, entry) = (PaymentKey::from_bytes(row.get(0)?), row.get_ref(2)?.as_str()?);
         let at = Timestamp::from_millis(row.get::<_, i64>(3)?.unsigned_abs());
         let step = Step::named(ADOPTED, at, &author);
-        let content = Body::of(&step, key, version(row.get(1)?), entry).map_err(unwritable)?;
+        let content = Body::of(&step, key, version(row.get(1)?), entry, &[]).map_err(unwritable)?;
         let number = append(db, content, None)?;
         db.prepare_cached("UPDATE entries SET evidence = ?2 WHERE key = ?1")?
             .execute(params![key.as_bytes(), number])?;
@@ -109,6 +111,10 @@ pub(super) fn story(db: &Connection, key: PaymentKey) -> rusqlite::Result<Vec<Re
         let found =
             select.query_row([number], |row| Ok((record(chain, row)?, row.get::<_, Option<i64>>(4)?))).optional()?;
         let Some((record, prior)) = found else { break };
+        // A way that was bent leads to another payment, whose records are not this one's to tell, or to forget.
+        if record.content.body().is_ok_and(|body| body.is_none_or(|body| body.payment != Some(key))) {
+            break;
+        }
         records.push(record);
         // Whatever was done to the file, the way leads back and ends.
         next = prior.filter(|prior| *prior < number);
@@ -121,14 +127,58 @@ pub(super) fn story(db: &Connection, key: PaymentKey) -> rusqlite::Result<Vec<Re
 pub(super) fn standing(db: &Connection, after: Option<PaymentKey>, limit: usize) -> rusqlite::Result<Vec<Standing>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let after = after.map(|key| *key.as_bytes());
-    db.prepare_cached("SELECT key, version, entry FROM entries WHERE ?1 IS NULL OR key > ?1 ORDER BY key LIMIT ?2")?
-        .query_map(params![after, limit], |row| {
-            Ok(Standing {
-                key: PaymentKey::from_bytes(row.get(0)?),
-                version: version(row.get(1)?),
-                entry: sum(row.get_ref(2)?.as_bytes()?),
-            })
-        })?
+    db.prepare_cached(
+        "SELECT key, version, entry, state, route, payer, network, asset, amount, transaction_hash, created, updated, due,
+             forget_after
+         FROM entries WHERE ?1 IS NULL OR key > ?1 ORDER BY key LIMIT ?2",
+    )?
+    .query_map(params![after, limit], |row| {
+        Ok(Standing {
+            key: PaymentKey::from_bytes(row.get(0)?),
+            version: version(row.get(1)?),
+            entry: sum(row.get_ref(2)?.as_bytes()?),
+            columns: columns(row).map_or(Agreement::Unreadable, |columns| columns.agreement()),
+        })
+    })?
+    .collect()
+}
+
+/// From `entry` and the columns beside it, from the third on. Not everything that can stand there is text.
+fn columns(row: &Row<'_>) -> rusqlite::Result<Columns> {
+    Ok(Columns {
+        entry: row.get(2)?,
+        state: row.get::<_, String>(3)?.into(),
+        route: row.get(4)?,
+        payer: row.get(5)?,
+        network: row.get(6)?,
+        asset: row.get(7)?,
+        amount: row.get(8)?,
+        transaction: row.get(9)?,
+        created: row.get(10)?,
+        updated: row.get(11)?,
+        due: row.get(12)?,
+        forget_after: row.get(13)?,
+    })
+}
+
+/// Whether the latest record of a payment is the one of this writing of its entry.
+pub(super) fn stands(db: &Connection, key: PaymentKey, version: Version, entry: &str) -> rusqlite::Result<bool> {
+    let Some(number) = latest(db, key)? else { return Ok(false) };
+    let chain = extent(db)?.chain;
+    let mut select = db.prepare_cached("SELECT number, hash, body, digest FROM evidence WHERE number = ?1")?;
+    let record = select.query_row([number], |row| record(chain, row)).optional()?;
+    Ok(record.is_some_and(|record| record.content.is_of(key, version, entry)))
+}
+
+/// Facts that are claimed, in their order, and by whom.
+pub(super) fn claims(
+    db: &Connection,
+    after: Option<Vec<u8>>,
+    limit: usize,
+) -> rusqlite::Result<Vec<(Vec<u8>, PaymentKey)>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    db.prepare_cached("SELECT fact, key FROM claims WHERE ?1 IS NULL OR fact > ?1 ORDER BY fact LIMIT ?2")?
+        .query_map(params![after, limit], |row| Ok((row.get(0)?, PaymentKey::from_bytes(row.get(1)?))))?
         .collect()
 }
 

@@ -31,6 +31,7 @@ use crate::primitives::{Payer, Secret, Timestamp};
 pub use copies::{CopyError, Restored};
 use row::Row;
 use worker::Worker;
+use writing::Pruned;
 
 /// What a ledger file is for. Play money and real money never meet in one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -302,23 +303,24 @@ impl Store for Sqlite {
     }
 
     async fn prune(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let mut forgotten = 0;
-        // In steps, so that no request waits for all of it.
-        loop {
-            let step = self.writer.ask(move |db| writing::prune(db, before)).await?;
-            forgotten += step;
-            if step < writing::PRUNED_AT_ONCE {
-                break;
-            }
-        }
         let path = self.path.clone();
+        // First, so that the chain never begins behind its note: such a note could not be held against it.
         self.reader
             .ask(move |db| {
                 note(&path, db);
                 Ok(())
             })
             .await?;
-        Ok(forgotten)
+        let (mut forgotten, mut step) = (0, Pruned::nothing());
+        // In steps, so that no request waits for all of it.
+        loop {
+            step = self.writer.ask(move |db| writing::prune(db, before, step)).await?;
+            forgotten += step.forgotten;
+            if step.seen < writing::PRUNED_AT_ONCE {
+                step.withheld.tell();
+                return Ok(forgotten);
+            }
+        }
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<(PaymentKey, Versioned)>, StoreError> {
@@ -390,5 +392,9 @@ impl Archive for Sqlite {
 
     async fn standing(&self, after: Option<PaymentKey>, limit: usize) -> Result<Vec<Standing>, StoreError> {
         self.on_record()?.ask(move |db| evidence::standing(db, after, limit)).await
+    }
+
+    async fn claims(&self, after: Option<Vec<u8>>, limit: usize) -> Result<Vec<(Vec<u8>, PaymentKey)>, StoreError> {
+        self.on_record()?.ask(move |db| evidence::claims(db, after, limit)).await
     }
 }

@@ -88,6 +88,7 @@ const CELLS: &str = "
 /// Opens a ledger for writing, or makes it. Changes nothing about a file that is not a ledger.
 pub(super) fn open(path: &Path, purpose: Purpose) -> Result<Connection, OpenError> {
     create_file(path)?;
+    refuse_directory(path)?;
     let patience = Instant::now() + BUSY;
     loop {
         match prepare(path, purpose) {
@@ -127,6 +128,7 @@ fn prepare(path: &Path, purpose: Purpose) -> Result<Connection, OpenError> {
 
 /// Opens a ledger that exists, for reading only.
 pub(super) fn existing(path: &Path) -> Result<Connection, OpenError> {
+    refuse_directory(path)?;
     let db = connect(path).map_err(|error| sort(path, error))?;
     recognise(path, &db)?;
     // An empty file is recognised because `open` would fill it; there is nothing in it to look at.
@@ -174,6 +176,15 @@ fn create_file(path: &Path) -> Result<(), OpenError> {
             Err(OpenError::Unavailable { path: path.into(), source: error.into() })
         }
     }
+}
+
+/// Of a directory SQLite only says that it cannot be opened.
+fn refuse_directory(path: &Path) -> Result<(), OpenError> {
+    if path.is_dir() {
+        let why = "it is a directory; name a file in it";
+        return Err(OpenError::Unavailable { path: path.into(), source: why.into() });
+    }
+    Ok(())
 }
 
 /// Refuses what is neither empty nor ours.

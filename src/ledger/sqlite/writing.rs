@@ -1,8 +1,8 @@
 //! What the writing thread does inside its transaction.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
-use super::super::columns::{Columns, moment, payer, version};
+use super::super::columns::{Columns, Withheld, forgettable, moment, payer, version};
 use super::super::evidence::{Body, Content};
 use super::super::{CellSwap, Claimed, Day, Spending, StoreError, Swap, Version, Write};
 use super::evidence;
@@ -28,7 +28,7 @@ pub(super) struct Swapping {
 impl Swapping {
     pub(super) fn of(write: &Write<'_>) -> Result<Self, StoreError> {
         let next = Columns::of(write.next)?;
-        let said = Body::of(write.step, write.key, following(write.expected), &next.entry)?;
+        let said = Body::of(write.step, write.key, following(write.expected), &next.entry, write.claims)?;
         let Write { key, expected, claims, spending, .. } = *write;
         Ok(Self { key, expected, next, claims: claims.to_vec(), spending, said })
     }
@@ -149,20 +149,59 @@ pub(super) fn swap_cell(
     Ok(CellSwap::Applied(written))
 }
 
-/// One step of pruning.
-pub(super) fn prune(db: &Connection, before: Timestamp) -> rusqlite::Result<u64> {
-    let keys: Vec<[u8; 32]> = db
-        .prepare_cached("SELECT key FROM entries WHERE forget_after < ?1 LIMIT ?2")?
-        .query_map(params![moment(before), PRUNED_AT_ONCE.cast_signed()], |row| row.get(0))?
+/// Where a step of pruning ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pruned {
+    /// How many entries it looked at.
+    pub(super) seen: u64,
+    /// How many it forgot.
+    pub(super) forgotten: u64,
+    /// What stays, in this step and those before.
+    pub(super) withheld: Withheld,
+    /// The column and the row of the last one: the next step begins behind it.
+    pub(super) last: (i64, i64),
+}
+
+impl Pruned {
+    /// Before the first step.
+    pub(super) fn nothing() -> Self {
+        Self { seen: 0, forgotten: 0, withheld: Withheld::default(), last: (i64::MIN, i64::MIN) }
+    }
+}
+
+/// One step of pruning, behind the one before. An entry goes only if it says itself that it may, and its record says
+/// that it is the one that was written: the column `forget_after` only finds it.
+pub(super) fn prune(db: &Connection, before: Timestamp, behind: Pruned) -> rusqlite::Result<Pruned> {
+    let mut select = db.prepare_cached(
+        "SELECT forget_after, rowid, key, version, entry FROM entries
+         WHERE forget_after < ?1 AND (forget_after, rowid) > (?2, ?3) ORDER BY forget_after, rowid LIMIT ?4",
+    )?;
+    let (at, row) = behind.last;
+    let candidate = |row: &SqlRow<'_>| {
+        let (key, version) = (PaymentKey::from_bytes(row.get(2)?), version(row.get(3)?));
+        // What is no text is no entry either.
+        let entry = row.get_ref(4)?.as_str().unwrap_or_default();
+        let may_go = forgettable(entry, before) && evidence::stands(db, key, version, entry)?;
+        Ok(((row.get(0)?, row.get(1)?), key, may_go))
+    };
+    let candidates: Vec<_> = select
+        .query_map(params![moment(before), at, row, PRUNED_AT_ONCE.cast_signed()], candidate)?
         .collect::<rusqlite::Result<_>>()?;
-    for key in &keys {
-        evidence::forget(db, PaymentKey::from_bytes(*key))?;
-        db.prepare_cached("DELETE FROM claims WHERE key = ?1")?.execute([key])?;
-        db.prepare_cached("DELETE FROM entries WHERE key = ?1")?.execute([key])?;
+    let mut pruned = Pruned { seen: candidates.len() as u64, forgotten: 0, ..behind };
+    for (place, key, may_go) in candidates {
+        pruned.last = place;
+        if !may_go {
+            pruned.withheld.add(key);
+            continue;
+        }
+        evidence::forget(db, key)?;
+        db.prepare_cached("DELETE FROM claims WHERE key = ?1")?.execute([key.as_bytes()])?;
+        db.prepare_cached("DELETE FROM entries WHERE key = ?1")?.execute([key.as_bytes()])?;
+        pruned.forgotten += 1;
     }
     db.prepare_cached("DELETE FROM spent WHERE day < ?1")?.execute([Day::of(before).before().number()])?;
     evidence::cut(db)?;
-    Ok(keys.len() as u64)
+    Ok(pruned)
 }
 
 /// The secret of this name; `fresh` becomes it when there is none.

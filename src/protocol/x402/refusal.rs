@@ -29,6 +29,7 @@ pub(super) fn answer(problem: &Problem, resource: &Resource, offers: &[Quoted<'_
         Advice::Wait(Wait::InFlight) => trouble(StatusCode::CONFLICT, "Payment in flight", "wait"),
         Advice::Wait(Wait::Unresolved { .. }) => trouble(StatusCode::SERVICE_UNAVAILABLE, "Settlement pending", "wait"),
         Advice::Stop(_) => trouble(StatusCode::CONFLICT, "Payment spent", "stop"),
+        Advice::GiveUp => trouble(StatusCode::CONFLICT, "Payment exhausted", "stop"),
         Advice::Leave => trouble(StatusCode::FORBIDDEN, "Not sold to you", "stop"),
         Advice::TryLater => trouble(StatusCode::SERVICE_UNAVAILABLE, "Payment unavailable", "try later"),
     };
@@ -66,7 +67,12 @@ fn settlement(problem: &Problem, dialect: Dialect) -> Option<HeaderValue> {
             let network = network_name(dialect, &failed.network, failed.network_v1.as_deref());
             encoded(&Settlement::failure(&problem.reason, None, network, failed.payer))
         }),
-        Advice::Repeated | Advice::TooLarge | Advice::Wait(Wait::InFlight) | Advice::Leave | Advice::TryLater => None,
+        Advice::Repeated
+        | Advice::TooLarge
+        | Advice::Wait(Wait::InFlight)
+        | Advice::GiveUp
+        | Advice::Leave
+        | Advice::TryLater => None,
     }
 }
 
@@ -84,7 +90,13 @@ fn encoded(settlement: &Settlement<'_>) -> HeaderValue {
 fn retry_after(problem: &Problem) -> Option<HeaderValue> {
     let default = match problem.advice {
         Advice::Wait(_) | Advice::TryLater => Some(DEFAULT_RETRY),
-        Advice::Pay | Advice::Approve | Advice::Repeated | Advice::TooLarge | Advice::Stop(_) | Advice::Leave => None,
+        Advice::Pay
+        | Advice::Approve
+        | Advice::Repeated
+        | Advice::TooLarge
+        | Advice::Stop(_)
+        | Advice::GiveUp
+        | Advice::Leave => None,
     };
     let wait = problem.retry_after.or(default)?;
     Some(HeaderValue::from(wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)))

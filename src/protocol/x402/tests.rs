@@ -261,9 +261,12 @@ fn a_402_invites_both_dialects_each_in_its_place() {
 #[test]
 fn s49_s57_no_cache_keeps_a_refusal_and_every_page_can_read_it() {
     let advices = [Advice::Pay, Advice::Repeated, Advice::TooLarge, Advice::Wait(Wait::InFlight), unresolved(None)];
-    for advice in
-        advices.into_iter().chain([Advice::Stop(None), Advice::Stop(Some(receipt_of_base())), Advice::TryLater])
-    {
+    for advice in advices.into_iter().chain([
+        Advice::Stop(None),
+        Advice::Stop(Some(receipt_of_base())),
+        Advice::GiveUp,
+        Advice::TryLater,
+    ]) {
         let fields = refuse(&problem(advice)).fields;
         assert_eq!(fields["cache-control"], "no-store");
         assert_eq!(fields["access-control-allow-origin"], "*");
@@ -280,6 +283,7 @@ fn only_advice_to_pay_carries_offers() {
         (unresolved(None), 503, "wait", true),
         (Advice::Stop(None), 409, "stop", false),
         (Advice::Stop(Some(receipt_of_base())), 409, "stop", false),
+        (Advice::GiveUp, 409, "stop", false),
         (Advice::TryLater, 503, "try later", true),
     ];
     for (advice, status, word, retry) in expected {
@@ -295,6 +299,17 @@ fn only_advice_to_pay_carries_offers() {
         assert!(body["type"].as_str().is_some_and(|kind| kind.starts_with("urn:tollhouse:problem:")));
         assert!(body["title"].is_string() && body.get("accepts").is_none());
     }
+}
+
+#[test]
+fn s73_a_payment_that_was_never_charged_is_not_called_spent() {
+    let kind = |advice| {
+        let answer = refuse(&problem(advice));
+        assert!(!answer.fields.contains_key(PAYMENT_RESPONSE));
+        serde_json::from_slice::<Value>(&answer.body).expect("JSON")["type"].clone()
+    };
+    assert_eq!(kind(Advice::GiveUp), "urn:tollhouse:problem:payment-exhausted");
+    assert_eq!(kind(Advice::Stop(None)), "urn:tollhouse:problem:payment-spent");
 }
 
 #[test]
