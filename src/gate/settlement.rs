@@ -75,7 +75,11 @@ impl Gate {
         };
         let transaction = prepared.transaction;
         let begun = self.begin(payment, lease, &*facilitator, transaction, deadline).await?;
-        let submitted = within(deadline, facilitator.submit(payment, prepared)).await;
+        let submitted = match self.clock.now() < begun.since().after(deadline) {
+            true => within(deadline, facilitator.submit(payment, prepared)).await,
+            // Whoever stood still for so long asks nobody: others have looked by now, and may have asked elsewhere (S13).
+            false => Err(SettleError::NotSent("it was written down too long ago".into())),
+        };
         let ended = self.record(payment, begun, &*facilitator, submitted, attending).await;
         count_on(hold, &ended);
         ended

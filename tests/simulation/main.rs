@@ -74,6 +74,8 @@ fn seeds_that_found_a_bug_find_it_no_more() {
     explore(113_356, 1);
     // A payment that was settled could not be presented while another one hung whose client had left.
     explore(44_232, 1);
+    // A process wrote down a settlement, stood still for a minute, and asked while another facilitator was being asked.
+    explore(85_085, 1);
 }
 
 #[test]
