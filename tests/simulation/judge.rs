@@ -228,8 +228,14 @@ pub fn repeated(world: &World, request: &Request, _: &Receipt) {
 }
 
 /// A presented payment was answered with offers.
-pub fn challenged(world: &World, key: PaymentKey, refusal: &Refusal) {
-    let created = world.on_disk(key).map(|found| found.entry.created);
+pub fn challenged(pulse: &Pulse, key: PaymentKey, refusal: &Refusal) {
+    let world = &pulse.world;
+    let found = world.on_disk(key).map(|found| found.entry);
+    // Whoever stood still between looking and answering tells what was so when it looked.
+    if found.as_ref().is_some_and(|entry| pulse.troubled_since(entry.updated)) {
+        return;
+    }
+    let created = found.map(|entry| entry.created);
     let notes = &mut *lock(&world.notes);
     let spent = notes.of(key).signed.as_ref().and_then(|signed| lock(&world.chain).use_of(signed));
     // S18: somebody else submitted what had been reserved here, and the payee has the money.

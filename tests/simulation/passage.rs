@@ -251,7 +251,7 @@ impl Passage {
         let answer = self.process.gate.refuse(visit, said);
         let status = answer.status.as_u16();
         if let (402, Some(key)) = (status, self.request.key) {
-            judge::challenged(self.world(), key, refusal);
+            judge::challenged(self.pulse(), key, refusal);
         }
         Heard { status, fields: answer.fields, body: answer.body.to_vec(), ..Heard::default() }
     }
