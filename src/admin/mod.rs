@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest that a connection can be of use: its head, its body, the ledger and the answer. Whoever serves it ends it
 /// then.
 pub const LONGEST_VISIT: Duration = Duration::from_secs(20);
+/// How much of it is left when the process is told to stop: enough for an order that has arrived, and for its answer.
+pub const LAST_ORDER: Duration = Duration::from_secs(6);
 
 /// What operators may do.
 pub struct Admin {

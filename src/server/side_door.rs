@@ -9,7 +9,7 @@ use pingora::services::listening::Service;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::admin::{Admin, Config, LONGEST_VISIT, Peer, Place, Visit};
+use crate::admin::{Admin, Config, LAST_ORDER, LONGEST_VISIT, Peer, Place, Visit};
 
 use super::StartError;
 use super::listener::Connections;
@@ -66,9 +66,13 @@ impl SideDoor {
                 Ok((stream, peer)) => {
                     let (visit, told) = (admin.receive(peer), told.clone());
                     tokio::spawn(async move {
-                        let served = Service::<Visit>::handle_event(Box::new(stream), visit, told);
-                        // Whoever is cut off here dawdles over their head or our answer; all else has its own limit.
-                        let _ = tokio::time::timeout(LONGEST_VISIT, served).await;
+                        let served = Service::<Visit>::handle_event(Box::new(stream), visit, told.clone());
+                        // Whoever is cut off dawdles over their head or our answer; all else has limits of its own.
+                        tokio::select! {
+                            () = served => {}
+                            () = tokio::time::sleep(LONGEST_VISIT) => {}
+                            () = last_orders(told) => {}
+                        }
                         drop(permit);
                     });
                 }
@@ -79,6 +83,13 @@ impl SideDoor {
             }
         }
     }
+}
+
+/// Returns some time after the process was told to stop: whoever sits here and says nothing does not hold it up.
+async fn last_orders(mut closing: watch::Receiver<bool>) {
+    // Fails only when the server is gone, which is the end as well.
+    let _ = closing.wait_for(|closing| *closing).await;
+    tokio::time::sleep(LAST_ORDER).await;
 }
 
 impl Listener {

@@ -180,3 +180,6 @@ impl Gate {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
