@@ -193,13 +193,17 @@ impl Ledger {
         }
     }
 
-    /// What a claim that was written amounts to.
+    /// What a claim that was written amounts to. A process that stood still while it wrote comes too late: its hold
+    /// may have lapsed and be another's by now, so it is granted nothing and lets go of what is still its own.
     pub(super) fn granted(self: &Arc<Self>, key: PaymentKey, seen: Versioned) -> Claim {
+        let now = self.clock.now();
+        let late = Claim::InFlight { until: now.after(Duration::from_secs(1)) };
         match &seen.entry.state {
             State::Settled { receipt, delivery, .. } => {
                 let receipt = Arc::clone(receipt);
-                if matches!(delivery, Delivery::Leased { .. }) {
-                    return Claim::Redeem(Delivering::new(self.clone(), key, seen, receipt, false));
+                if let Delivery::Leased { until } = *delivery {
+                    let redeem = Delivering::new(self.clone(), key, seen, receipt, false);
+                    return if now < until { Claim::Redeem(redeem) } else { late };
                 }
                 self.front.notice(key, &seen.entry);
                 self.tell(key, &seen.entry);
@@ -209,6 +213,10 @@ impl Ledger {
                 self.front.notice(key, &seen.entry);
                 self.tell(key, &seen.entry);
                 Claim::Exhausted
+            }
+            State::Reserved { until } if *until <= now => {
+                drop(Lease::new(self.clone(), key, seen));
+                late
             }
             _ => Claim::Granted(Lease::new(self.clone(), key, seen)),
         }

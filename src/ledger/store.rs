@@ -160,7 +160,7 @@ impl Census {
     }
 }
 
-/// Atomic compare-and-swap. The only thing a store must get right; `tests/ledger_contract.rs` is this contract again.
+/// Atomic compare-and-swap. The only thing a store must get right; `tests/ledger_contract` is this contract again.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The entry, if there is one.

@@ -1,9 +1,6 @@
 //! `Local` on a chain of our own, with Circle's own token.
 
 #[expect(dead_code, reason = "the tests of `Local` alone need more of it")]
-#[path = "../facilitator_local/flaky.rs"]
-mod flaky;
-#[expect(dead_code, reason = "the tests of `Local` alone need more of it")]
 #[path = "../facilitator_local/world.rs"]
 mod world;
 
@@ -19,9 +16,9 @@ use tollhouse::facilitator::local::{Local, Setup};
 use tollhouse::payment::Payment;
 use tollhouse::primitives::{Caip2, Payee, SystemClock, Timestamp};
 use tollhouse::testing::anvil::{Anvil, CHAIN_ID};
+use tollhouse::testing::relay::{Fault, Relay};
 
 use crate::{Cut, Stage};
-use flaky::{Fault, Flaky};
 use world::{PAYEE, World, now, payer, payment_of, permit2_payment_of};
 
 /// Long enough to prepare and send on a busy machine; the test of a lost answer waits it out.
@@ -35,7 +32,7 @@ pub struct OnChain<const PERMIT2: bool> {
     setup: Setup,
     local: Arc<Local>,
     payable: Payment,
-    losing: Option<Flaky>,
+    losing: Option<Relay>,
 }
 
 impl<const PERMIT2: bool> OnChain<PERMIT2> {
@@ -77,7 +74,7 @@ impl<const PERMIT2: bool> Stage for OnChain<PERMIT2> {
 
     /// The same key at a node that takes transactions and never says what became of them.
     async fn lost(&mut self) -> Payment {
-        let losing = Flaky::start(self.anvil(), "eth_getTransactionReceipt", Fault::LoseTheAnswer).await;
+        let losing = Relay::failing(self.anvil(), "eth_getTransactionReceipt", Fault::LoseTheAnswer).await;
         let clock = Arc::new(SystemClock);
         let chain = Chain::connect(Caip2::evm(CHAIN_ID), &[losing.url()], clock.clone()).expect("the address is fine");
         let setup = Setup { chain: Arc::new(chain), settle_timeout: SETTLE_TIMEOUT, ..self.setup.clone() };

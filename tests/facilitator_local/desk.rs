@@ -9,8 +9,8 @@ use tollhouse::facilitator::local::Local;
 use tollhouse::facilitator::{Facilitator, Outcome, SettleError};
 use tollhouse::payment::{Payment, Receipt};
 use tollhouse::testing::anvil::Anvil;
+use tollhouse::testing::relay::{Fault, Relay};
 
-use super::flaky::{Fault, Flaky};
 use super::world::{PRICE, World, now, settle_at};
 
 /// How long a lease lives, and how long a transaction may be in no block before something is done.
@@ -106,7 +106,7 @@ async fn s34_a_process_that_ends_hands_the_key_over_at_once() {
 async fn s21_what_a_dead_process_had_written_down_is_sent_by_the_next_one() {
     let anvil = Anvil::start().await;
     let healthy = anvil.rpc_url();
-    let flaky = Flaky::start(&anvil, "eth_sendRawTransaction", Fault::LoseTheQuestion).await;
+    let flaky = Relay::failing(&anvil, "eth_sendRawTransaction", Fault::LoseTheQuestion).await;
     let world = World::on(anvil, &[flaky.url()], |setup| setup.settle_timeout = SOON).await;
     let payment = world.payment(1).await;
     let reserved_at = now();

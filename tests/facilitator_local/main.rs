@@ -1,7 +1,6 @@
 //! What our own node and key promise, against a real chain and Circle's own token.
 
 mod desk;
-mod flaky;
 mod nodes;
 mod permit2;
 mod reorg;
@@ -19,8 +18,8 @@ use tollhouse::payment::{Dialect, Payment};
 use tollhouse::primitives::{Caip2, Eip712Name, Payee, Secret, SystemClock};
 use tollhouse::server::{Server, StartError, system_clock};
 use tollhouse::testing::anvil::{Anvil, CHAIN_ID, USDC};
+use tollhouse::testing::relay::{Fault, Relay};
 
-use flaky::{Fault, Flaky};
 use world::{PAYEE, PRICE, World, code, now, usdc};
 
 // ---- settling -----------------------------------------------------------------------------------
@@ -138,7 +137,7 @@ async fn s30_a_payer_who_lets_three_transactions_revert_is_not_served_a_fourth_t
 #[tokio::test]
 async fn s32_an_empty_wallet_makes_no_second_question_for_a_moment() {
     let anvil = Anvil::start().await;
-    let flaky = Flaky::start(&anvil, "eth_call", Fault::LoseTheQuestion).await;
+    let flaky = Relay::failing(&anvil, "eth_call", Fault::LoseTheQuestion).await;
     flaky.heal();
     let world = World::on(anvil, &[flaky.url()], |_| ()).await;
     let payment = world.unfunded_payment(1);
@@ -237,7 +236,7 @@ async fn s18_a_transfer_from_before_the_reservation_is_not_ours() {
 async fn s18_a_settlement_is_found_however_many_blocks_ago_and_however_few_a_node_searches_at_once() {
     let anvil = Anvil::start().await;
     let refusal = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"query exceeds the range"}}"#;
-    let flaky = Flaky::start(&anvil, "eth_getLogs", Fault::AnswerOnce(refusal)).await;
+    let flaky = Relay::failing(&anvil, "eth_getLogs", Fault::AnswerOnce(refusal)).await;
     let world = World::on(anvil, &[flaky.url()], |_| ()).await;
     // 600 blocks, a minute apart, before and after.
     world.anvil.rpc::<Value>("anvil_mine", json!(["0x258", "0x3c"])).await;
@@ -324,7 +323,7 @@ async fn s28_what_lapsed_unused_is_proven_not_to_have_moved() {
 #[tokio::test]
 async fn s13_a_lost_answer_to_the_broadcast_does_not_lose_the_payment() {
     let anvil = Anvil::start().await;
-    let flaky = Flaky::start(&anvil, "eth_sendRawTransaction", Fault::LoseTheAnswer).await;
+    let flaky = Relay::failing(&anvil, "eth_sendRawTransaction", Fault::LoseTheAnswer).await;
     let world = World::on(anvil, &[flaky.url()], |_| ()).await;
     let payment = world.payment(1).await;
 
@@ -336,7 +335,7 @@ async fn s13_a_lost_answer_to_the_broadcast_does_not_lose_the_payment() {
 #[tokio::test]
 async fn s13_a_broadcast_that_may_have_been_lost_is_unknown_and_is_made_again() {
     let anvil = Anvil::start().await;
-    let flaky = Flaky::start(&anvil, "eth_sendRawTransaction", Fault::LoseTheQuestion).await;
+    let flaky = Relay::failing(&anvil, "eth_sendRawTransaction", Fault::LoseTheQuestion).await;
     let world = World::on(anvil, &[flaky.url()], |setup| setup.settle_timeout = Duration::from_secs(2)).await;
     let payment = world.payment(1).await;
 
@@ -359,7 +358,7 @@ async fn s14_an_answer_that_is_none_decides_nothing() {
         ["<html>busy</html>", "{\"jsonrpc\":\"2.0\",\"id\":1}", "{\"result\":", "{\"result\":{\"status\":\"0x1\"}}"]
     {
         let anvil = Anvil::start().await;
-        let flaky = Flaky::start(&anvil, "eth_getTransactionReceipt", Fault::Answer(body)).await;
+        let flaky = Relay::failing(&anvil, "eth_getTransactionReceipt", Fault::Answer(body)).await;
         let world = World::on(anvil, &[flaky.url()], |setup| setup.settle_timeout = Duration::from_millis(300)).await;
         let payment = world.payment(1).await;
 

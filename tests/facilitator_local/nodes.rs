@@ -5,8 +5,8 @@ use std::time::Duration;
 use tollhouse::facilitator::chain::Health;
 use tollhouse::facilitator::{Facilitator, VerifyError};
 use tollhouse::testing::anvil::Anvil;
+use tollhouse::testing::relay::{Fault, Relay};
 
-use super::flaky::{Fault, Flaky};
 use super::world::{World, code};
 
 const UP: Health = Health { up: true, behind: Duration::ZERO };
@@ -19,7 +19,7 @@ const OTHER_CHAIN: &str = r#"{"jsonrpc":"2.0","id":1,"result":"0x1"}"#;
 #[tokio::test]
 async fn s27_a_node_that_is_behind_is_asked_last() {
     let anvil = Anvil::start().await;
-    let behind = Flaky::start(&anvil, "eth_getBlockByNumber", Fault::Answer(OLD_HEAD)).await;
+    let behind = Relay::failing(&anvil, "eth_getBlockByNumber", Fault::Answer(OLD_HEAD)).await;
     let healthy = anvil.rpc_url();
     let world = World::on(anvil, &[behind.url(), healthy], |_| ()).await;
 
@@ -29,19 +29,19 @@ async fn s27_a_node_that_is_behind_is_asked_last() {
     assert_eq!(health[1], UP);
     behind.asked();
     world.settle(&world.payment(1).await).await.expect("the other node is up to date");
-    assert_eq!(behind.asked(), 0, "a node that is behind was asked first");
+    assert_eq!(behind.asked().len(), 0, "a node that is behind was asked first");
 
     behind.heal();
     world.chain.survey().await;
     behind.asked();
     world.settle(&world.payment(2).await).await.expect("it settles");
-    assert!(behind.asked() > 0, "the first node is preferred again");
+    assert!(!behind.asked().is_empty(), "the first node is preferred again");
 }
 
 #[tokio::test]
 async fn s27_a_node_that_moves_to_another_chain_is_noticed_within_a_minute() {
     let anvil = Anvil::start().await;
-    let moving = Flaky::start(&anvil, "eth_chainId", Fault::Answer(OTHER_CHAIN)).await;
+    let moving = Relay::failing(&anvil, "eth_chainId", Fault::Answer(OTHER_CHAIN)).await;
     moving.heal();
     let world = World::on(anvil, &[moving.url()], |_| ()).await;
     let payment = world.payment(1).await;
@@ -64,14 +64,14 @@ async fn s27_a_node_that_moves_to_another_chain_is_noticed_within_a_minute() {
 #[tokio::test]
 async fn s27_a_dead_node_is_asked_last_until_it_answers_again() {
     let anvil = Anvil::start().await;
-    let dying = Flaky::start(&anvil, "eth_call", Fault::LoseTheQuestion).await;
+    let dying = Relay::failing(&anvil, "eth_call", Fault::LoseTheQuestion).await;
     let healthy = anvil.rpc_url();
     let world = World::on(anvil, &[dying.url(), healthy], |_| ()).await;
     let payment = world.payment(1).await;
     world.local.verify(&payment).await.expect("the second node answers");
     dying.asked();
     world.local.verify(&payment).await.expect("the second node answers");
-    assert_eq!(dying.asked(), 0, "it has just failed");
+    assert_eq!(dying.asked().len(), 0, "it has just failed");
 
     // Nothing but `eth_call` fails there, so the survey finds it well.
     dying.heal();
@@ -79,13 +79,13 @@ async fn s27_a_dead_node_is_asked_last_until_it_answers_again() {
     assert_eq!(world.chain.health(), [UP, UP]);
     dying.asked();
     world.local.verify(&payment).await.expect("it has recovered");
-    assert!(dying.asked() > 0);
+    assert!(!dying.asked().is_empty());
 }
 
 #[tokio::test]
 async fn s29_what_has_lapsed_by_either_clock_is_not_sent() {
     let anvil = Anvil::start().await;
-    let ahead = Flaky::start(&anvil, "eth_getBlockByNumber", Fault::Answer(FUTURE_HEAD)).await;
+    let ahead = Relay::failing(&anvil, "eth_getBlockByNumber", Fault::Answer(FUTURE_HEAD)).await;
     let world = World::on(anvil, &[ahead.url()], |_| ()).await;
     let payment = world.payment(1).await;
     world.local.verify(&payment).await.expect("our clock is all that is known");
@@ -100,6 +100,7 @@ async fn s29_what_has_lapsed_by_either_clock_is_not_sent() {
     world.chain.survey().await;
     assert_eq!(world.chain.skew(), Duration::ZERO);
     world.local.verify(&payment).await.expect("the clocks agree");
-    world.clock.advance(Duration::from_secs(600));
+    // Ten minutes, and whatever this machine needed between starting the world and signing.
+    world.clock.advance(Duration::from_secs(1200));
     assert_eq!(code(world.local.verify(&payment).await), expected, "our own clock counts, too");
 }

@@ -76,6 +76,8 @@ fn seeds_that_found_a_bug_find_it_no_more() {
     explore(44_232, 1);
     // A process wrote down a settlement, stood still for a minute, and asked while another facilitator was being asked.
     explore(85_085, 1);
+    // A process stood still inside its claim until the hold it wrote had lapsed, and forwarded beside its successor.
+    explore(185_786, 1);
 }
 
 #[test]

@@ -19,9 +19,9 @@ async fn s32_i5_a_wallet_is_asked_only_where_the_operator_accepts_wallets() {
     for keys in ["wallets: refuse", "confirmations: {blocks: 1}"] {
         let world = World::of(Asked::Node, keys, "on_response").await;
         let payment = world.payment(&world.wallet().await, Form::Long).await;
-        world.node.questions();
+        world.node.asked();
         assert_refused(&world.pay(&payment).await, "invalid_exact_evm_signature");
-        assert_eq!(world.node.judgements(), 0);
+        assert_eq!(world.judgements(), 0);
     }
 }
 
@@ -37,7 +37,7 @@ async fn s32_a_flood_of_junk_asks_no_more_than_the_ration_and_stops_no_plain_acc
     for junk in 0..number {
         flood.push(junked(&sample, junk));
     }
-    world.node.questions();
+    world.node.asked();
 
     let began = std::time::Instant::now();
     let mut copies = JoinSet::new();
@@ -54,7 +54,7 @@ async fn s32_a_flood_of_junk_asks_no_more_than_the_ration_and_stops_no_plain_acc
     let replies = copies.join_all().await;
     let most = BURST + PER_SECOND * (1 + began.elapsed().as_secs() as usize);
 
-    let judged = world.node.judgements();
+    let judged = world.judgements();
     assert!(judged > 0 && judged <= most, "{judged} questions, {most} allowed");
     assert!(replies.iter().all(|reply| matches!(reply, (402, false) | (503, true))), "{replies:?}");
     assert!(replies.iter().filter(|(status, _)| *status == 503).count() >= number as usize - most);
@@ -65,11 +65,11 @@ async fn s32_a_flood_of_junk_asks_no_more_than_the_ration_and_stops_no_plain_acc
 async fn s32_the_same_junk_is_asked_about_once() {
     let world = World::new().await;
     let junk = junked(&world.payment(&world.wallet().await, Form::Long).await, 1);
-    world.node.questions();
+    world.node.asked();
     for _ in 0..20 {
         assert_refused(&world.pay(&junk).await, "invalid_exact_evm_signature");
     }
-    assert_eq!(world.node.judgements(), 1);
+    assert_eq!(world.judgements(), 1);
 }
 
 #[tokio::test]
@@ -79,16 +79,16 @@ async fn s30_a_factory_that_is_not_listed_is_never_called() {
     let wallet = world.coming_wallet().await;
     let unlisted = SmartWallet { creation: Creation { factory: trap, ..wallet.creation.clone() }, ..wallet.clone() };
     let payment = world.payment(&unlisted, Form::Wrapped).await;
-    world.node.questions();
+    world.node.asked();
     assert_refused(&world.pay(&payment).await, "eip6492_factory_not_allowed");
-    assert_eq!((world.node.judgements(), world.judged("factory")), (0, 1));
+    assert_eq!((world.judgements(), world.judged("factory")), (0, 1));
 
     let none_listed = World::of(Asked::Node, "wallets: accept", "on_response").await;
     let wallet = none_listed.coming_wallet().await;
     let payment = none_listed.payment(&wallet, Form::Wrapped).await;
-    none_listed.node.questions();
+    none_listed.node.asked();
     assert_refused(&none_listed.pay(&payment).await, "eip6492_factory_not_allowed");
-    assert_eq!(none_listed.node.judgements(), 0, "an empty list denies");
+    assert_eq!(none_listed.judgements(), 0, "an empty list denies");
 }
 
 #[tokio::test]
@@ -170,9 +170,9 @@ async fn s4_a_signature_that_is_too_long_or_empty_or_badly_wrapped_is_not_asked_
         (suffix, "invalid_exact_evm_signature"),
     ] {
         let payment = world.signed(with(bytes)).await;
-        world.node.questions();
+        world.node.asked();
         assert_refused(&world.pay(&payment).await, why);
-        assert_eq!(world.node.judgements(), 0);
+        assert_eq!(world.judgements(), 0);
     }
 }
 

@@ -2,7 +2,6 @@
 //! Circle's own token and real wallets.
 
 mod attacks;
-mod tap;
 mod world;
 
 use alloy::primitives::Address;
@@ -25,9 +24,9 @@ async fn a_contract_wallet_pays_with_whatever_it_accepts_for_a_signature() {
         for form in [Form::Plain, Form::Long] {
             let wallet = world.wallet().await;
             let payment = world.payment(&wallet, form).await;
-            world.node.questions();
+            world.node.asked();
             assert_paid(&world.pay(&payment).await);
-            assert_eq!(world.node.judgements(), 1, "{settle}, {form:?}");
+            assert_eq!(world.judgements(), 1, "{settle}, {form:?}");
             assert_eq!(world.paid_by(wallet.address).await, [PRICE]);
         }
         assert_eq!((world.backend.hits(), world.judged("accepted")), (2, 2));
@@ -66,9 +65,9 @@ async fn s32_what_a_plain_account_signs_is_proven_without_a_question() {
     let wallet = Wallet::random();
     world.anvil.fund_usdc(wallet.address(), PRICE).await;
     let payment = world.signed(|offer| wallet.accept(Dialect::V2, offer, now())).await;
-    world.node.questions();
+    world.node.asked();
     assert_paid(&world.pay(&payment).await);
-    assert_eq!(world.node.judgements(), 0);
+    assert_eq!(world.judgements(), 0);
 }
 
 // ---- accounts that have delegated themselves (EIP-7702) -----------------------------------------
@@ -81,10 +80,10 @@ async fn an_account_that_delegated_itself_pays_with_its_own_key_where_its_code_a
     world.anvil.delegate(wallet.key(), world.anvil.deploy("OwnKey").await).await;
 
     let payment = world.signed(|offer| wallet.accept(Dialect::V2, offer, now())).await;
-    world.node.questions();
+    world.node.asked();
     assert_paid(&world.pay(&payment).await);
 
-    assert_eq!(world.node.judgements(), 0, "its own key signed");
+    assert_eq!(world.judgements(), 0, "its own key signed");
     assert_eq!(world.paid_by(wallet.address()).await, [PRICE]);
 }
 
@@ -146,10 +145,10 @@ async fn i4_what_a_wallet_bought_stays_bought_when_its_owners_change() {
     let payment = world.payment(&wallet, Form::Long).await;
     assert_paid(&world.pay(&payment).await);
     world.anvil.replace_owner(&wallet, Address::repeat_byte(1)).await;
-    world.node.questions();
+    world.node.asked();
 
     let again = world.pay(&payment).await;
-    assert_eq!((again.status, world.node.judgements()), (409, 0), "{}", again.text());
+    assert_eq!((again.status, world.judgements()), (409, 0), "{}", again.text());
 
     let fresh = world.payment(&wallet, Form::Long).await;
     assert_refused(&world.pay(&fresh).await, "invalid_exact_evm_signature");
@@ -164,11 +163,11 @@ async fn i4_what_a_wallet_paid_for_and_did_not_get_is_redeemed_when_it_could_not
     assert_eq!(world.pay(&payment).await.status, 502, "settled, and the backend failed");
     world.pay_somebody_else().await;
     world.anvil.replace_owner(&wallet, Address::repeat_byte(1)).await;
-    world.node.questions();
+    world.node.asked();
 
     assert_paid(&world.pay(&payment).await);
 
-    assert_eq!((world.node.judgements(), world.paid_by(wallet.address).await), (0, vec![PRICE]));
+    assert_eq!((world.judgements(), world.paid_by(wallet.address).await), (0, vec![PRICE]));
 }
 
 // ---- where there is no node ---------------------------------------------------------------------

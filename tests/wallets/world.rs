@@ -11,9 +11,7 @@ use tollhouse::testing::anvil::Anvil;
 use tollhouse::testing::anvil::wallets::Factory;
 use tollhouse::testing::client::{Reply, Request};
 use tollhouse::testing::smart_wallet::Form;
-use tollhouse::testing::{Backend, Gateway, ScriptedFacilitator, SmartWallet, Wallet};
-
-use crate::tap::Tap;
+use tollhouse::testing::{Backend, Gateway, Relay, ScriptedFacilitator, SmartWallet, Wallet};
 
 pub const PAYEE: Address = address!("0x209693Bc6afc0C5328bA36FaF03C514EF312287C");
 /// A cent.
@@ -25,7 +23,7 @@ pub type Payment = (http::HeaderName, http::HeaderValue);
 
 pub struct World {
     pub anvil: Anvil,
-    pub node: Tap,
+    pub node: Relay,
     pub gateway: Gateway,
     /// Asked only where there is no node.
     pub facilitator: ScriptedFacilitator,
@@ -52,7 +50,7 @@ impl World {
     /// A gateway whose network has these keys and that charges at this moment.
     pub async fn of(asked: Asked, keys: &str, settle: &str) -> Self {
         let anvil = Anvil::start().await;
-        let (node, factory) = (Tap::into(&anvil).await, anvil.deploy_factory().await);
+        let (node, factory) = (Relay::before(&anvil).await, anvil.deploy_factory().await);
         let (facilitator, backend) = (ScriptedFacilitator::start().await, Backend::start().await);
         let home = tempfile::tempdir().expect("a directory can be made");
         let key = home.path().join("gas-key");
@@ -62,7 +60,7 @@ impl World {
 
         let (rpc, facilitators) = match asked {
             Asked::Node => {
-                let rpc = format!("rpc: [\"{}\"]", node.url());
+                let rpc = format!("rpc: [\"{}\"]", node.url().expose());
                 let local = format!("{{{rpc}, signer: {{file: {}}}}}", key.display());
                 (format!("{rpc}, "), format!("{{name: own, networks: [base-sepolia], local: {local}}}"))
             }
@@ -76,7 +74,7 @@ impl World {
             backend.url()
         );
         let gateway = Gateway::start(&file, Arc::new(SystemClock)).await;
-        node.questions();
+        node.asked();
         Self { anvil, node, gateway, facilitator, backend, factory, file, _home: home }
     }
 
@@ -106,6 +104,13 @@ impl World {
         self.anvil.set_mood(address, mood).await;
         self.anvil.fund_usdc(address, PRICE).await;
         SmartWallet { address, ..self.anvil.wallet_of(self.factory, Wallet::random()).await }
+    }
+
+    /// How many wallets the node was asked about since the last time somebody wanted to know what it was asked: programs
+    /// that ask a wallet, and no calls to a token.
+    pub fn judgements(&self) -> usize {
+        let asked = self.node.asked();
+        asked.iter().filter(|(method, params)| method == "eth_call" && params[0].get("to").is_none()).count()
     }
 
     pub async fn ask(&self) -> Reply {

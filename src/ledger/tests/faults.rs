@@ -106,6 +106,39 @@ async fn s65_a_store_that_fails_grants_nothing() {
 }
 
 #[tokio::test]
+async fn s2_a_claim_that_took_longer_to_write_than_it_holds_is_not_granted() {
+    let (store, desk) = moody();
+    store.turns(Mood::Stalls);
+    let (ledger, clock) = (desk.ledger.clone(), desk.clock.clone());
+    let late = tokio::spawn(async move { ledger.claim(Arc::new(sale(1)), HOLD, Replay::Redeliver).await });
+    tokio::task::yield_now().await;
+    clock.advance(HOLD);
+    store.turns(Mood::Good);
+    assert!(matches!(late.await.unwrap(), Ok(Claim::InFlight { .. })), "another request may hold it by now");
+    assert_eq!(desk.state(&sale(1)).await, "released");
+    let Claim::Granted(lease) = desk.claim(&sale(1)).await else { panic!("nobody holds it") };
+    assert!(lease.begin("cdp", None, desk.clock.now()).await.is_ok(), "what came late does not disturb it");
+}
+
+#[tokio::test]
+async fn s74_a_turn_at_collecting_that_lapsed_while_it_was_written_is_not_granted() {
+    let (store, desk) = moody();
+    desk.in_settlement(&sale(1)).await.settled(receipt(&sale(1), START), &[], false).await.expect("memory writes");
+    store.turns(Mood::Stalls);
+    let (ledger, clock) = (desk.ledger.clone(), desk.clock.clone());
+    let late = tokio::spawn(async move {
+        let fresh = Arc::new(sale(2)).into();
+        ledger.claim_earlier(&fresh, Replay::Redeliver).await
+    });
+    tokio::task::yield_now().await;
+    clock.advance(LEASE);
+    store.turns(Mood::Good);
+    assert!(matches!(late.await.unwrap(), Ok(Some(Claim::InFlight { .. }))), "another request may collect it by now");
+    assert_eq!(desk.state(&sale(1)).await, "undelivered");
+    assert!(matches!(desk.claim(&sale(1)).await, Claim::Redeem(_)));
+}
+
+#[tokio::test]
 async fn s66_a_settlement_that_cannot_be_written_does_not_begin() {
     for mood in [Mood::Refuses, Mood::Lies] {
         let (store, desk) = moody();
