@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tollhouse::ledger::{
     Answer, Claim, Claimed, Delivered, Delivering, Delivery, Entry, Event, FileError, InSettlement, LEASE, Lease,
-    Ledger, Limits, Memory, Postgres, PostgresUrl, Purpose, Sale, State, Store,
+    Ledger, Limits, Memory, Postgres, PostgresUrl, Purpose, Sale, State, Store, Undone,
 };
 use tollhouse::payment::{Receipt, Replay, SettleMode};
 use tollhouse::primitives::{Clock, Timestamp};
@@ -67,6 +67,8 @@ fn events() -> impl Strategy<Value = Event> {
             collect_by
         }),
         Just(Event::Decline { why: "refused".into(), max_releases: MAX_RELEASES }),
+        seconds().prop_map(|check_at| Event::Undo { transaction: receipt(&sale(1), check_at).transaction, check_at }),
+        seconds().prop_map(|check_at| Event::SendAgain { transaction: None, check_at }),
         seconds().prop_map(|until| Event::Redeem { until, max_redemptions: MAX_REDEMPTIONS }),
         (0_u32..4, seconds()).prop_map(|(turn, until)| Event::Renew { turn, until }),
         (0_u32..4, endings()).prop_map(|(turn, delivered)| Event::Deliver { turn, delivered, response: None }),
@@ -94,7 +96,12 @@ fn check_step(before: Option<&Entry>, event: &Event, after: &Entry, now: Timesta
         assert_eq!(before.sale, after.sale, "{event:?} changed what was sold");
     }
     match (&before.state, &after.state) {
-        (State::Settled { .. }, State::Settled { .. }) => check_delivery(before, event, after, now),
+        (State::Settled { undone: None, .. }, State::Settled { undone: None, .. }) => {
+            check_delivery(before, event, after, now);
+        }
+        (State::Settled { undone: was, .. }, State::Settled { undone: is, .. }) => {
+            check_undone(before, event, after, (*was, *is));
+        }
         (State::Settled { .. }, _) => panic!("{event:?} forgot a payment"),
         (State::Settling { .. }, State::Settling { .. }) => {
             assert!(matches!(event, Event::Look { .. } | Event::StillUnknown { .. }));
@@ -105,6 +112,22 @@ fn check_step(before: Option<&Entry>, event: &Event, after: &Entry, now: Timesta
         (_, State::Settled { .. }) => panic!("{event:?} settled what nobody had asked to settle"),
         (State::Reserved { until }, State::Reserved { .. }) => assert!(*until <= now, "a hold was broken"),
         _ => {}
+    }
+}
+
+/// Nothing is collected, owed or paid back for a payment that the chain took back, and what is lost stays lost.
+fn check_undone(before: &Entry, event: &Event, after: &Entry, turn: (Option<Undone>, Option<Undone>)) {
+    let ((receipt, was), (kept, is)) = (settled(before).unwrap(), settled(after).unwrap());
+    assert_eq!(before.redemptions, after.redemptions, "an answer nobody paid for was collected");
+    match turn {
+        (None, _) => assert!(matches!(event, Event::Undo { .. })),
+        (Some(Undone::Missed { .. }), None) => assert!(matches!(event, Event::Settle { .. })),
+        (Some(Undone::Missed { .. }), Some(Undone::Lost)) => assert!(matches!(event, Event::Decline { .. })),
+        (Some(Undone::Lost), None | Some(Undone::Missed { .. })) => panic!("{event:?} found what was proven lost"),
+        (Some(_), Some(_)) => assert_eq!(receipt, kept, "{event:?} changed a receipt"),
+    }
+    if !matches!(event, Event::Deliver { .. } | Event::Renew { .. }) {
+        assert_eq!(was, is, "{event:?} changed what became of the answer");
     }
 }
 

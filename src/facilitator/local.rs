@@ -36,10 +36,10 @@ use self::desk::Closed;
 use self::purse::{Purse, affords};
 use self::tend::Tending;
 use self::transaction::Fees;
-use self::trial::{HELD, Obstacle, PERMIT2, codes, decline};
+use self::trial::{Obstacle, PERMIT2, codes, decline};
 use self::voyage::Sent;
 use super::chain::{Chain, Found, Verdict};
-use super::{BoxError, Facilitator, Holds, Means, Outcome, Prepared, SettleError, Shed, Unresolved, VerifyError};
+use super::{BoxError, Facilitator, Means, Outcome, Prepared, SettleError, Shed, Unresolved, VerifyError};
 use crate::payment::{Dialect, Offer, Payment, Receipt, TransactionHash};
 use crate::primitives::{Clock, Payee};
 use crate::scheme::Scheme as _;
@@ -62,8 +62,6 @@ pub struct Setup {
     pub max_gas_price: Option<u128>,
     /// When the key holds less than this (wei), the alarm is raised; by default when it pays for a hundred settlements.
     pub alarm_below: Option<u128>,
-    /// Payers who are not served for now.
-    pub holds: Arc<Holds>,
     /// How long `verify` may take.
     pub verify_timeout: Duration,
     /// How long `prepare` may take, and `submit` again.
@@ -87,7 +85,6 @@ pub struct Local {
     chain: Arc<Chain>,
     desk: Arc<Desk>,
     max_gas_price: Option<u128>,
-    holds: Arc<Holds>,
     verify_timeout: Duration,
     settle_timeout: Duration,
     purse: Purse,
@@ -102,24 +99,12 @@ impl Local {
     /// # Errors
     /// When it is the key of one of the payees.
     pub fn new(setup: Setup, payees: &[Payee], clock: Arc<dyn Clock>) -> Result<Self, KeyError> {
-        let Setup { name, chain, desk, max_gas_price, alarm_below, holds, verify_timeout, settle_timeout } = setup;
+        let Setup { name, chain, desk, max_gas_price, alarm_below, verify_timeout, settle_timeout } = setup;
         if payees.contains(&Payee(desk.address())) {
             return Err(KeyError::IsPayee(desk.address()));
         }
         let (purse, barrier, tending) = (Purse::new(alarm_below), Barrier::default(), Tending::default());
-        Ok(Self {
-            name,
-            chain,
-            desk,
-            max_gas_price,
-            holds,
-            verify_timeout,
-            settle_timeout,
-            purse,
-            barrier,
-            tending,
-            clock,
-        })
+        Ok(Self { name, chain, desk, max_gas_price, verify_timeout, settle_timeout, purse, barrier, tending, clock })
     }
 
     /// The account that pays gas.
@@ -129,9 +114,6 @@ impl Local {
 
     /// Does what asks the node about a payment, for whom that may be done, and remembers what it showed of the payer.
     async fn ask<T>(&self, payment: &Payment, work: impl Future<Output = Result<T, Obstacle>>) -> Result<T, Obstacle> {
-        if self.holds.holds(payment.payer()) {
-            return Err(Obstacle::Declined(decline(HELD)));
-        }
         let (payer, token) = (payment.payer().0, payment.offer.asset.address);
         if self.barrier.has_closed_to_wallets(self.clock.now()) && !is_own_key(payment) {
             return Err(Obstacle::of(Turned::Wallets, payment));
@@ -161,6 +143,10 @@ impl Local {
     async fn sign(&self, payment: &Payment) -> Result<Prepared, Obstacle> {
         let (call, balance) = tokio::join!(self.call(payment), self.chain.coin_balance(self.address()));
         let (call, balance) = (call?, balance.map_err(|error| Obstacle::Unavailable(error.into()))?);
+        // What a reorganisation undid may be in the air already; another one would only revert.
+        if !self.desk.hashes(&payment.key()).is_empty() {
+            return Err(Obstacle::Unavailable("a transaction that settles it is on its way".into()));
+        }
         self.note_balance(balance, call.fees);
         let turn = self.desk.turn(&self.chain).await.map_err(|closed| {
             Obstacle::Unavailable(match closed {

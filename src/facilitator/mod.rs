@@ -5,7 +5,6 @@ mod budget;
 mod cdp;
 pub mod chain;
 mod guarded;
-mod holds;
 pub mod local;
 mod pool;
 mod remote;
@@ -14,7 +13,6 @@ pub mod wallets;
 
 pub use breaker::{BreakerConfig, BreakerState};
 pub use guarded::{Guarded, Notice, Tell};
-pub use holds::Holds;
 pub use pool::Pool;
 #[cfg(feature = "testing")]
 pub(crate) use remote::readers;

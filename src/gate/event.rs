@@ -127,6 +127,19 @@ pub enum Event {
         /// The fresh payment, which stays unused.
         key: PaymentKey,
     },
+    /// A settled payment was undone by its chain, or what became of it since (S26).
+    Reorganised {
+        /// The route it was for.
+        route: RouteKey,
+        /// The payment.
+        key: PaymentKey,
+        /// Whose.
+        payer: Payer,
+        /// What happened to it.
+        turn: Turn,
+        /// The transaction that is missed, was sent or is there.
+        transaction: Option<TransactionHash>,
+    },
     /// Something about a facilitator's word does not add up (S5, S15, S16), or a settled payment was undone (S26): an
     /// alarm.
     Alarm {
@@ -160,6 +173,31 @@ pub enum Event {
     },
     /// A request has been answered, whatever the answer.
     Answered(Box<Answered>),
+}
+
+/// What happens to a settled payment after a reorganisation (S26).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Its transfer is on the chain no more.
+    Undone,
+    /// It was sent again.
+    SentAgain,
+    /// It is on the chain again.
+    Restored,
+    /// It is proven that its money will never come.
+    Lost,
+}
+
+impl Turn {
+    /// A fixed word, for metrics and logs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Undone => "undone",
+            Self::SentAgain => "sent_again",
+            Self::Restored => "restored",
+            Self::Lost => "lost",
+        }
+    }
 }
 
 impl From<Notice> for Event {

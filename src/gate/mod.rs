@@ -13,6 +13,7 @@ pub mod rails;
 pub mod reconcile;
 pub mod refusal;
 mod settlement;
+mod undone;
 mod visit;
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Finds out how unknown settlements ended.
+//! Finds out how unknown settlements ended, and what became of those that the chain took back.
 //!
 //! `Settling` never expires, because money may have moved. Whatever a crash, a timeout or a lost answer left there is
 //! asked about again until it is known (S13). Only an answer changes the entry; silence never does.
@@ -22,9 +22,9 @@ const ROUND: usize = 64;
 /// The longest pause between two looks at the same settlement.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a facilitator or a chain may take over one question.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 /// How long a look belongs to whoever began it. One that is cut short is begun again this much later.
-const LOOK: Duration = DEADLINE.saturating_add(Duration::from_secs(5));
+pub(super) const LOOK: Duration = DEADLINE.saturating_add(Duration::from_secs(5));
 
 impl Gate {
     /// Asks about unknown settlements until dropped.
@@ -39,19 +39,22 @@ impl Gate {
         }
     }
 
-    /// One round: looks at every settlement that is due. Returns how many were looked at.
+    /// One round: looks at every settlement that is due, undone ones too. Returns how many were looked at.
     ///
     /// # Errors
     /// When the ledger does not answer.
     pub async fn reconcile_once(self: &Arc<Self>) -> Result<usize, crate::ledger::StoreError> {
         let due = self.ledger.overdue_settlements(ROUND).await?;
-        let looks: Vec<_> = due
-            .into_iter()
-            .map(|unsettled| {
-                let gate = Arc::clone(self);
-                tokio::spawn(async move { gate.look(unsettled).await })
-            })
-            .collect();
+        let undone = self.ledger.undone(self.clock.now(), ROUND).await?;
+        let mut looks = Vec::new();
+        for unsettled in due {
+            let gate = Arc::clone(self);
+            looks.push(tokio::spawn(async move { gate.look(unsettled).await }));
+        }
+        for missed in undone {
+            let gate = Arc::clone(self);
+            looks.push(tokio::spawn(async move { gate.mend(missed).await }));
+        }
         let looked = looks.len();
         for look in looks {
             if let Err(error) = look.await {
@@ -133,7 +136,7 @@ impl Gate {
         }
     }
 
-    async fn look_again(&self, unsettled: Unsettled, transaction: Option<TransactionHash>, checks: u32) {
+    pub(super) async fn look_again(&self, unsettled: Unsettled, transaction: Option<TransactionHash>, checks: u32) {
         let key = unsettled.key;
         let check_at = self.clock.now().after(pause(checks));
         if let Err(error) = self.ledger.still_unknown(unsettled, transaction, check_at).await {
@@ -142,7 +145,7 @@ impl Gate {
     }
 }
 
-fn unknown(transaction: Option<TransactionHash>, source: BoxError) -> Outcome {
+pub(super) fn unknown(transaction: Option<TransactionHash>, source: BoxError) -> Outcome {
     Outcome::Unknown { transaction, source }
 }
 

@@ -57,6 +57,8 @@ pub enum Refusal {
         /// What is known.
         wait: Wait,
     },
+    /// A payment of the same payer was undone, and nobody knows yet what becomes of it (S26).
+    PayerHeld(Dialect),
     /// The payment bought its answer, or its seller owes it back.
     Spent {
         /// The dialect that paid.
@@ -101,7 +103,9 @@ impl Refusal {
     pub(super) fn unresolved(dialect: Dialect, entry: &Entry) -> Self {
         let transaction = match &entry.state {
             State::Settling { transaction, .. } => *transaction,
-            _ => None,
+            // It is about the one that vanished, too.
+            State::Settled { receipt, .. } => Some(receipt.transaction),
+            State::Reserved { .. } | State::Released | State::Exhausted => None,
         };
         Self::pending(dialect, &entry.sale.payment, transaction)
     }
@@ -133,6 +137,7 @@ impl Refusal {
             Self::Declined { .. } => "declined",
             Self::InFlight { .. } => "in_flight",
             Self::Unresolved { .. } => "unresolved",
+            Self::PayerHeld(_) => "payer_held",
             Self::Spent { .. } => "spent",
             Self::Exhausted(_) => "exhausted",
             Self::FacilitatorUnavailable(_) => "facilitator_unavailable",
@@ -171,6 +176,7 @@ impl Refusal {
             | Self::LedgerUnavailable(_)
             | Self::ListStale
             | Self::Paused(_)
+            | Self::PayerHeld(_)
             | Self::Capped(..)
             | Self::Overspent { .. } => Advice::TryLater,
         }
@@ -212,6 +218,9 @@ impl Refusal {
             Self::Screened(_, screened) => screened.code().into(),
             Self::ListStale => "payments cannot be screened right now; nobody is charged".into(),
             Self::Paused(_) => "this route is paused; nobody is charged".into(),
+            Self::PayerHeld(_) => {
+                "an earlier payment of this payer was undone by its network; nobody is charged until it is back".into()
+            }
             Self::Capped(_, Cap::Total) => "too many payments are not settled yet; nobody is charged".into(),
             Self::Capped(_, Cap::Payer) => {
                 "too many payments of this payer are not settled yet; nobody is charged".into()
@@ -231,6 +240,7 @@ impl Refusal {
             | Self::Unresolved { dialect, .. }
             | Self::Spent { dialect, .. }
             | Self::Unvouched(dialect)
+            | Self::PayerHeld(dialect)
             | Self::Exhausted(dialect)
             | Self::Overspent { dialect, .. } => Some(*dialect),
             Self::FacilitatorUnavailable(dialect)
@@ -251,7 +261,7 @@ impl Refusal {
             Self::FacilitatorUnavailable(_) | Self::Unvouched(_) | Self::LedgerUnavailable(_) | Self::Capped(..) => {
                 Some(LATER)
             }
-            Self::Paused(_) | Self::ListStale => Some(MUCH_LATER),
+            Self::Paused(_) | Self::PayerHeld(_) | Self::ListStale => Some(MUCH_LATER),
             _ => None,
         }
     }

@@ -19,9 +19,9 @@ use super::overdraft::Hold;
 use super::{Confirmed, Event, Gate, Refusal, Settled};
 
 /// How long after a facilitator's own deadline we stop waiting for it.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// How soon reconciliation asks about a settlement that ended unknown.
-const FIRST_CHECK: Duration = Duration::from_secs(1);
+pub(super) const FIRST_CHECK: Duration = Duration::from_secs(1);
 
 /// What a settlement task does.
 type Work = dyn Future<Output = Result<Settled, Refusal>> + Send;
@@ -303,7 +303,10 @@ fn route_of(begun: &InSettlement) -> RouteKey {
 }
 
 /// A net under the facilitator's own deadlines. What did not answer is unknown, never declined.
-async fn within<T>(deadline: Duration, call: impl Future<Output = Result<T, SettleError>>) -> Result<T, SettleError> {
+pub(super) async fn within<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<T, SettleError>>,
+) -> Result<T, SettleError> {
     match tokio::time::timeout(deadline, call).await {
         Ok(ended) => ended,
         Err(elapsed) => Err(SettleError::Unknown { transaction: None, source: BoxError::from(elapsed) }),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Answer, Day, Delivering, Delivery, Entry, Event, LEASE, Lease, Ledger, Sale, State, StoreError, Swap, Versioned,
+    Answer, Day, Delivering, Delivery, Entry, Event, LEASE, Lease, Ledger, Sale, State, StoreError, Swap, Undone,
+    Versioned,
 };
 use crate::payment::{PaymentKey, Receipt, Replay};
 use crate::primitives::{Dollars, Timestamp};
@@ -166,7 +167,11 @@ impl Ledger {
                 Found::Say(Claim::InFlight { until: *check_at })
             }
             State::Settling { .. } => Found::Say(Claim::Unresolved { entry: entry.clone() }),
-            State::Settled { receipt, collect_by, delivery, .. } => {
+            State::Settled { undone: Some(Undone::Missed { .. }), .. } => {
+                Found::Say(Claim::Unresolved { entry: entry.clone() })
+            }
+            State::Settled { undone: Some(Undone::Lost), .. } => Found::Say(Claim::Spent { receipt: None }),
+            State::Settled { receipt, collect_by, delivery, undone: None, .. } => {
                 let spent = || Found::Say(Claim::Spent { receipt: Some(Receipt::clone(receipt)) });
                 if replay == Replay::Refuse || !same_buyer(&entry.sale, presented) {
                     return spent();

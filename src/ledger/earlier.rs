@@ -74,7 +74,9 @@ impl Ledger {
 
     /// Whether it is paid for and its answer can be collected now.
     fn owed(&self, entry: &Entry, replay: Replay, now: Timestamp) -> bool {
-        let State::Settled { delivery: Delivery::Pending, collect_by, .. } = &entry.state else { return false };
+        let State::Settled { delivery: Delivery::Pending, collect_by, undone: None, .. } = &entry.state else {
+            return false;
+        };
         replay != Replay::Refuse && now < *collect_by && entry.redemptions < self.limits.max_redemptions
     }
 

@@ -1,6 +1,7 @@
 //! What is remembered of one payment. How it changes is one pure function, [`Entry::apply`].
 
 mod life;
+mod undone;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::payment::{Payment, QuoteDigest, Receipt, TransactionHash};
 use crate::primitives::Timestamp;
 
 pub use life::{Conflict, Delivered, Event, Response};
+pub use undone::Undone;
 
 /// How long an entry outlives the authorization it stands for (S67).
 pub const MARGIN: Duration = Duration::from_secs(3600);
@@ -109,6 +111,9 @@ pub enum State {
         collect_by: Timestamp,
         /// What became of the answer.
         delivery: Delivery,
+        /// Whether the chain has taken the transfer back since (S26).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        undone: Option<Undone>,
     },
 }
 
@@ -158,12 +163,13 @@ pub struct Answer {
 impl Entry {
     /// When somebody has to look at it next; `None` when it waits for nothing.
     ///
-    /// A settlement is looked at by reconciliation; a delivery that lapsed, was not collected in time, or keeps an
+    /// A settlement is looked at by reconciliation, and so is one that was undone; a delivery that lapsed, was not collected in time, or keeps an
     /// answer that has served its time, by the ledger itself.
     pub fn due(&self) -> Option<Timestamp> {
         match &self.state {
             State::Reserved { .. } | State::Released | State::Exhausted => None,
             State::Settling { check_at, .. } => Some(*check_at),
+            State::Settled { undone: Some(undone), .. } => undone.check_at(),
             State::Settled { delivery, collect_by, .. } => match delivery {
                 Delivery::Pending => Some(*collect_by),
                 Delivery::Leased { until } => Some(*until),
@@ -180,7 +186,8 @@ impl Entry {
         match &self.state {
             State::Reserved { until } => Some(harmless.max(*until)),
             State::Released | State::Exhausted => Some(harmless),
-            State::Settling { .. } => None,
+            State::Settling { .. } | State::Settled { undone: Some(Undone::Missed { .. }), .. } => None,
+            State::Settled { undone: Some(Undone::Lost), .. } => Some(harmless.max(self.updated.after(RECORD))),
             State::Settled { delivery, .. } => match delivery {
                 Delivery::Pending | Delivery::Leased { .. } => None,
                 Delivery::Partial | Delivery::Done { .. } | Delivery::RefundDue | Delivery::Refunded { .. } => {
@@ -193,7 +200,7 @@ impl Entry {
     /// Whether its payer waits for something that is nobody's work just now: to learn how it ended, or to collect
     /// what it bought.
     pub fn left_open(&self) -> bool {
-        matches!(self.state, State::Settling { .. } | State::Settled { delivery: Delivery::Pending, .. })
+        matches!(self.state, State::Settling { .. } | State::Settled { delivery: Delivery::Pending, undone: None, .. })
     }
 
     /// The transaction it settled in, or is thought to settle in.
@@ -208,7 +215,7 @@ impl Entry {
 
 impl State {
     /// Every word that `name` can say.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 12] = [
         "reserved",
         "released",
         "exhausted",
@@ -219,15 +226,19 @@ impl State {
         "delivered",
         "refund_due",
         "refunded",
+        "undone",
+        "lost",
     ];
 
-    /// The word for `ledger list --state` and for metrics. A settled payment is called by what became of its answer.
+    /// The word for `ledger list --state` and for metrics. A settled payment is called by what became of its answer,
+    /// unless the chain took the payment back.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Reserved { .. } => "reserved",
             Self::Released => "released",
             Self::Exhausted => "exhausted",
             Self::Settling { .. } => "settling",
+            Self::Settled { undone: Some(undone), .. } => undone.name(),
             Self::Settled { delivery, .. } => match delivery {
                 Delivery::Pending => "undelivered",
                 Delivery::Leased { .. } => "delivering",

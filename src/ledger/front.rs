@@ -68,7 +68,12 @@ impl Front {
     pub(super) fn notice(&self, key: PaymentKey, entry: &Entry) {
         let bought = match &entry.state {
             State::Exhausted => None,
-            State::Settled { receipt, delivery, .. } => match delivery {
+            // Other processes go on saying that it is spent, which grants nothing either.
+            State::Settled { undone: Some(_), .. } => {
+                self.known.remove(&key);
+                return;
+            }
+            State::Settled { receipt, delivery, undone: None, .. } => match delivery {
                 Delivery::Partial
                 | Delivery::Done { answer: None }
                 | Delivery::RefundDue

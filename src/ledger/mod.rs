@@ -26,6 +26,7 @@ mod spending;
 mod sqlite;
 mod store;
 mod tend;
+mod undone;
 mod write;
 
 #[cfg(test)]
@@ -40,7 +41,7 @@ use dashmap::DashMap;
 pub use archive::Archive;
 pub use claim::{Claim, Keyed};
 pub use delivering::Delivering;
-pub use entry::{Answer, Conflict, Delivered, Delivery, Entry, Event, Response, Sale, State};
+pub use entry::{Answer, Conflict, Delivered, Delivery, Entry, Event, Response, Sale, State, Undone};
 pub use evidence::{Author, Step};
 pub use front::Remembered;
 pub use lease::{BeginError, FileError, InSettlement, Lapsed, Lease};

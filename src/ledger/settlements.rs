@@ -6,14 +6,14 @@ use super::{Chore, Claimed, Entry, Event, FileError, Ledger, State, StoreError, 
 use crate::payment::{PaymentKey, Receipt, TransactionHash};
 use crate::primitives::Timestamp;
 
-/// A settlement whose end is not known.
+/// A settlement whose end is not known, or not any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unsettled {
     /// The payment.
     pub key: PaymentKey,
     /// Which writing of it was read.
     pub version: Version,
-    /// What is remembered; its state is `Settling`.
+    /// What is remembered: it is `Settling`, or was settled and is undone.
     pub entry: Entry,
 }
 

@@ -116,6 +116,8 @@ pub struct Filter {
 pub enum Chore {
     /// Settlements that reconciliation has to find out about.
     Settlements,
+    /// Settled payments that the chain took back (S26).
+    Undone,
     /// Everything else: leases that lapsed, answers nobody collected, kept answers that have served their time.
     Deliveries,
 }
@@ -125,6 +127,7 @@ impl Chore {
     pub(super) const fn of(entry: &Entry) -> Self {
         match entry.state {
             super::State::Settling { .. } => Self::Settlements,
+            super::State::Settled { undone: Some(super::Undone::Missed { .. }), .. } => Self::Undone,
             _ => Self::Deliveries,
         }
     }

@@ -14,7 +14,7 @@ use crate::facilitator::local::{Desk, Held, Local, Notes, Setup, Signer as _};
 use crate::facilitator::sandbox::{Behaviour, Sandbox};
 use crate::facilitator::wallets::Accepted;
 use crate::facilitator::{
-    self, BoxError, BreakerConfig, Facilitator, Guarded, Holds, Kind, Means, Remote, Tell, Witness, Witnessed,
+    self, BoxError, BreakerConfig, Facilitator, Guarded, Kind, Means, Remote, Tell, Witness, Witnessed,
 };
 use crate::payment::{Payment, TransactionHash};
 use crate::primitives::{Address, Asset, Caip2, Clock, Payee, Timestamp};
@@ -30,7 +30,6 @@ pub(super) struct Facilitators {
     members: Vec<Member>,
     desks: Desks,
     chains: Chains,
-    holds: Arc<Holds>,
     tell: Tell,
 }
 
@@ -82,12 +81,7 @@ impl Facilitators {
     /// None yet. Gas keys take down what they send in these notes; `tell` hears what happens to those to come.
     pub(super) fn over(notes: Arc<dyn Notes>, tell: Tell) -> Self {
         let desks = Desks { notes, open: HashMap::new() };
-        Self { members: Vec::new(), desks, chains: Chains::default(), holds: Arc::default(), tell }
-    }
-
-    /// Payers whom nobody here settles for at present.
-    pub(super) fn holds(&self) -> Arc<Holds> {
-        Arc::clone(&self.holds)
+        Self { members: Vec::new(), desks, chains: Chains::default(), tell }
     }
 
     /// The chains of the configuration in force.
@@ -140,7 +134,7 @@ impl Facilitators {
                     facilitator: self.guarded(&member.bare, config, live.breaker, clock),
                     ..member
                 },
-                None => match make(config, live, &witness, &mut self.desks, &self.holds, clock) {
+                None => match make(config, live, &witness, &mut self.desks, clock) {
                     Ok((bare, chain)) => {
                         let facilitator = self.guarded(&bare, config, live.breaker, clock);
                         let (config, breaker) = (config.clone(), live.breaker);
@@ -224,7 +218,6 @@ fn make(
     live: &config::Live,
     witness: &Arc<Nodes>,
     desks: &mut Desks,
-    holds: &Arc<Holds>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Made, BoxError> {
     Ok(match &config.kind {
@@ -242,7 +235,6 @@ fn make(
                 desk: desks.of(network, Held::new(signer)?, clock),
                 max_gas_price: *max_gas_price,
                 alarm_below: *alarm_below,
-                holds: Arc::clone(holds),
                 verify_timeout: config.verify_timeout,
                 settle_timeout: config.settle_timeout,
             };

@@ -211,9 +211,8 @@ impl Server {
         let closed = server.gate.look_at_rails().await;
         closed.map_err(|error| StartError::Ledger(error.into()))?;
         server.tend();
-        let (store, chains, holds) =
-            (Arc::clone(server.ledger.store()), server.facilitators.chains(), server.facilitators.holds());
-        server.background.spawn("the watch for reorganisations", reorg::watch(lookout, store, chains, holds));
+        let watch = reorg::watch(lookout, Arc::clone(&server.gate), server.facilitators.chains());
+        server.background.spawn("the watch for reorganisations", watch);
         server.open_side_door().await?;
         server.open_doors().await?;
         server.readiness.set(true);

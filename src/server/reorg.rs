@@ -1,13 +1,13 @@
-//! Watches what has settled until it is final, and raises the alarm when a block with a payment vanishes (S26).
+//! Watches what has settled until it is final, and tells the gate when a block with a payment vanishes (S26).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::facilitator::Holds;
 use crate::facilitator::chain::{Sighting, Watch, Watched};
-use crate::gate::{Event, Observer};
-use crate::ledger::{Filter, State, Store};
+use crate::gate::event::Turn;
+use crate::gate::{Event, Gate, Observer};
+use crate::ledger::{Filter, State, Store, Undone};
 use crate::payment::PaymentKey;
 
 use super::facilitators::Chains;
@@ -45,7 +45,7 @@ impl Lookout {
 
 impl Observer for Lookout {
     fn observe(&self, event: &Event) {
-        if let Event::Settled { key, .. } = event {
+        if let Event::Settled { key, .. } | Event::Reorganised { key, turn: Turn::Restored, .. } = event {
             self.note(*key);
         }
         self.telemetry.observe(event);
@@ -53,7 +53,8 @@ impl Observer for Lookout {
 }
 
 /// Watches until dropped.
-pub(super) async fn watch(lookout: Arc<Lookout>, store: Arc<dyn Store>, chains: Chains, holds: Arc<Holds>) {
+pub(super) async fn watch(lookout: Arc<Lookout>, gate: Arc<Gate>, chains: Chains) {
+    let store = Arc::clone(gate.ledger.store());
     let latest = Filter { limit: AFTER_RESTART, ..Filter::default() };
     match store.list(&latest).await {
         Ok(entries) => entries.iter().rev().for_each(|(key, _)| lookout.note(*key)),
@@ -64,7 +65,11 @@ pub(super) async fn watch(lookout: Arc<Lookout>, store: Arc<dyn Store>, chains: 
         take_up(&lookout, &*store, &chains, &mut watches).await;
         for watch in watches.iter_mut().filter(|watch| !watch.is_empty()) {
             match watch.look().await {
-                Ok(sightings) => sightings.iter().for_each(|sighting| tell(&lookout, &holds, sighting)),
+                Ok(sightings) => {
+                    for sighting in sightings {
+                        tell(&lookout, &gate, sighting).await;
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(network = %watch.chain().network(), %error, "settled payments could not be looked at");
                 }
@@ -88,7 +93,10 @@ async fn take_up(lookout: &Lookout, store: &dyn Store, chains: &Chains, watches:
                 continue;
             }
         };
-        let State::Settled { receipt, .. } = &entry.state else { continue };
+        let State::Settled { receipt, undone, .. } = &entry.state else { continue };
+        if *undone == Some(Undone::Lost) {
+            continue;
+        }
         let watched = Watched { payment: Arc::new(entry.sale.payment.clone()), transaction: receipt.transaction };
         if let Some(watch) = watches.iter_mut().find(|watch| *watch.chain().network() == receipt.network) {
             watch.add(watched);
@@ -100,20 +108,21 @@ async fn take_up(lookout: &Lookout, store: &dyn Store, chains: &Chains, watches:
     }
 }
 
-fn tell(lookout: &Lookout, holds: &Holds, sighting: &Sighting) {
-    match sighting {
+/// What the gate cannot write down now is watched anew, and told again.
+async fn tell(lookout: &Lookout, gate: &Gate, sighting: Sighting) {
+    let (key, told) = match sighting {
         Sighting::Gone(Watched { payment, transaction }) => {
-            holds.hold(payment.payer());
-            let what = format!(
-                "REORGED: transaction {transaction} settled {} and is on the chain no more; its payer is on hold",
-                payment.offer.price()
-            );
-            lookout.observe(&Event::Alarm { key: Some(payment.key()), what });
+            let key = payment.key();
+            (key, gate.undo(key, transaction).await)
         }
-        Sighting::Back(Watched { payment, transaction }) => {
-            holds.release(payment.payer());
-            tracing::info!(payment = %payment.key(), %transaction, "a payment that was undone is on the chain again");
+        Sighting::Back(Watched { payment, transaction }, block) => {
+            let key = payment.key();
+            (key, gate.found_again(key, transaction, block).await)
         }
+    };
+    if let Err(error) = told {
+        tracing::warn!(payment = %key, %error, "what the chain shows of a settled payment could not be written down");
+        lookout.note(key);
     }
 }
 
@@ -125,34 +134,10 @@ mod tests {
     use crate::primitives::{SystemClock, Timestamp};
     use crate::testing::sales::{receipt, sale};
 
-    #[derive(Default)]
-    struct Heard(Mutex<Vec<String>>);
+    struct Deaf;
 
-    impl Observer for Heard {
-        fn observe(&self, event: &Event) {
-            if let Event::Alarm { what, .. } = event {
-                self.0.lock().expect("nobody panics here").push(what.clone());
-            }
-        }
-    }
-
-    #[test]
-    fn s26_a_payment_that_is_gone_raises_the_alarm_and_holds_its_payer_until_it_is_back() {
-        let heard = Arc::new(Heard::default());
-        let lookout = Lookout::before(Arc::clone(&heard) as Arc<dyn Observer>);
-        let holds = Holds::default();
-        let sale = sale(1);
-        let payment = Arc::new(sale.payment.clone());
-        let watched =
-            Watched { payment: Arc::clone(&payment), transaction: receipt(&sale, Timestamp::EPOCH).transaction };
-
-        tell(&lookout, &holds, &Sighting::Gone(watched.clone()));
-        assert!(holds.holds(payment.payer()));
-        let alarms = heard.0.lock().expect("nobody panics here").clone();
-        assert!(matches!(&alarms[..], [alarm] if alarm.starts_with("REORGED")), "{alarms:?}");
-
-        tell(&lookout, &holds, &Sighting::Back(watched));
-        assert!(!holds.holds(payment.payer()));
+    impl Observer for Deaf {
+        fn observe(&self, _event: &Event) {}
     }
 
     #[tokio::test]
@@ -167,7 +152,7 @@ mod tests {
         let receipt = receipt(&sale, Timestamp::EPOCH);
         let begun = lease.begin("own", None, Timestamp::EPOCH).await.expect("the lease is fresh");
         let _delivering = begun.settled(receipt.clone(), &[], true).await.expect("it can be filed");
-        let lookout = Lookout::before(Arc::new(Heard::default()));
+        let lookout = Lookout::before(Arc::new(Deaf));
         lookout.note(sale.payment.key());
 
         let mut watches = Vec::new();

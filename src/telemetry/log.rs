@@ -13,7 +13,7 @@ use super::filter::{Directives, asked, may_be_written};
 use super::{Config, Format, PayerInLog};
 use crate::facilitator::{BreakerState, Notice};
 use crate::gate::Event;
-use crate::gate::event::Answered;
+use crate::gate::event::{Answered, Turn};
 use crate::primitives::{Payer, Secret};
 
 /// Sends log lines to standard error. `directives` (`--log`, `TOLLHOUSE_LOG`) go before the level of the file; neither
@@ -111,6 +111,17 @@ impl Lines {
             Event::Delivered { route, key, outcome } => tracing::debug!(%key, route = &*route.0, outcome, "delivered"),
             Event::SignedAgain { route, key } => {
                 tracing::info!(%key, route = &*route.0, "signed again: not charged, an earlier payment is open");
+            }
+            Event::Reorganised { route, key, payer, turn, transaction } => {
+                let (payer, transaction) = (self.payer(*payer), transaction.map(tracing::field::display));
+                match turn {
+                    Turn::Undone | Turn::Lost => {
+                        tracing::warn!(%key, route = &*route.0, payer, transaction, "{}", turn.word());
+                    }
+                    Turn::SentAgain | Turn::Restored => {
+                        tracing::info!(%key, route = &*route.0, payer, transaction, "{}", turn.word());
+                    }
+                }
             }
             Event::Redeemed { route, key } => tracing::info!(%key, route = &*route.0, "redeemed"),
             Event::Facilitator(Notice::Asked { facilitator, call, outcome, took }) => {

@@ -345,6 +345,7 @@ impl Metrics {
             }
             Event::Redeemed { route, .. } => step(route, "redeemed"),
             Event::SignedAgain { route, .. } => step(route, "signed_again"),
+            Event::Reorganised { route, turn, .. } => step(route, turn.word()),
             Event::Alarm { .. } => {
                 self.alarms.inc();
             }

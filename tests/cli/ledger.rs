@@ -59,7 +59,7 @@ async fn a_list_is_filtered_by_state_route_payer_and_time() {
     assert_eq!(listed(&["--from", "2030-03-17T17:46:41Z"]), 2);
     assert_eq!(listed(&["--from", "2030-03-17T17:46:41Z", "--to", "2030-03-17T17:46:42Z"]), 1);
     assert_eq!(listed(&["--limit", "2"]), 2);
-    book.run(&["list", "--state", "lost"]).exits(2);
+    book.run(&["list", "--state", "gone"]).exits(2);
     book.run(&["list", "--from", "yesterday"]).exits(2);
 }
 
@@ -214,5 +214,25 @@ async fn s14_what_nobody_can_look_up_is_recorded_only_on_a_persons_word() {
     let shown = book.run(&["show", &open]).exits(0).stdout;
     assert!(shown.contains("[person alice: the issuer says so]"), "{shown}");
     resolve(&open, &["--not-settled", "--unchecked"]).exits(1);
+    book.run(&["verify"]).exits(0);
+}
+
+#[tokio::test]
+async fn s26_what_the_chain_took_back_is_named_and_ended_on_a_persons_word() {
+    let book = Book::of_three().await;
+    let (payment, settled) = (key(&sale(1)), receipt(&sale(1), NOW));
+    let ledger = book.open(Arc::new(ManualClock::at(NOW)));
+    let undone = ledger.undo(payment, settled.transaction, NOW).await.expect("the disk works");
+    assert!(undone.is_some(), "it had settled in this transaction");
+
+    let listed = book.run(&["list", "--state", "undone"]).exits(0).stdout;
+    assert_eq!(listed.lines().filter(|line| line.contains(" undone ")).count(), 1, "{listed}");
+    let payment = payment.to_string();
+    let shown = book.run(&["show", &payment]).exits(0).stdout;
+    assert!(shown.contains("its payer is on hold") && shown.contains("sent again"), "{shown}");
+    let hand = ["--unchecked", "--why", "the issuer says so", "--by", "alice"];
+    book.run(&[&["resolve", &payment, "--not-settled"], &hand[..]].concat()).exits(0);
+    let shown = book.run(&["show", &payment]).exits(0).stdout;
+    assert!(shown.contains("state        lost") && shown.contains("[person alice: the issuer says so]"), "{shown}");
     book.run(&["verify"]).exits(0);
 }

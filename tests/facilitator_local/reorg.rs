@@ -7,12 +7,18 @@ use std::time::Duration;
 use alloy::primitives::{Bytes, U256};
 use serde_json::{Value, json};
 use tollhouse::facilitator::chain::{Confirmations, Found, Sighting, Watch, Watched};
-use tollhouse::facilitator::{Facilitator, Outcome, SettleError};
-use tollhouse::payment::{Payment, TransactionHash};
-use tollhouse::primitives::AtomicAmount;
+use tollhouse::facilitator::{Facilitator, Outcome, Pool, SettleError};
+use tollhouse::gate::{Event, Gate, Observer, Parts};
+use tollhouse::ledger::{Claim, Ledger, Limits, Memory, Sale};
+use tollhouse::payment::{Payment, QuoteKey, Receipt, Replay, TransactionHash};
+use tollhouse::primitives::{AtomicAmount, Clock};
+use tollhouse::protocol::x402::X402;
+use tollhouse::scheme::exact::Exact;
+use tollhouse::tariff::{Board, Tariff};
 use tollhouse::testing::anvil::USDC;
+use tollhouse::testing::sales;
 
-use super::world::{PRICE, World, code, now};
+use super::world::{PRICE, World, now};
 
 const SOON: Duration = Duration::from_secs(2);
 
@@ -87,7 +93,7 @@ async fn s26_a_payment_whose_block_vanished_is_missed_and_found_again() {
     world.anvil.rpc::<Value>("eth_sendRawTransaction", json!([raw])).await;
     world.anvil.receipt(hash).await;
     let back = watch.look().await.expect("the chain answers");
-    assert!(matches!(&back[..], [Sighting::Back(watched)] if watched.transaction == hash), "{back:?}");
+    assert!(matches!(&back[..], [Sighting::Back(watched, _)] if watched.transaction == hash), "{back:?}");
 }
 
 #[tokio::test]
@@ -120,14 +126,88 @@ async fn s26_a_payment_is_watched_until_its_block_is_final() {
     assert!(watch.is_empty());
 }
 
-#[tokio::test]
-async fn s26_a_payer_on_hold_is_not_settled_for() {
-    let world = World::new().await;
-    let payment = world.payment(1).await;
-    world.setup.holds.hold(payment.payer());
-    assert_eq!(code(world.local.verify(&payment).await), "payer_held");
-    assert!(matches!(world.local.prepare(&payment).await, Err(SettleError::Declined(_))));
+// ---- sent again ---------------------------------------------------------------------------------
 
-    world.setup.holds.release(payment.payer());
-    world.settle(&payment).await.expect("the payer is served again");
+struct Nobody;
+
+impl Observer for Nobody {
+    fn observe(&self, _: &Event) {}
+}
+
+/// A gateway that settles through the world's facilitator, and has settled this payment.
+async fn gateway(world: &World, payment: &Payment) -> (Arc<Gate>, Receipt) {
+    let clock: Arc<dyn Clock> = Arc::new(world.clock.clone());
+    let ledger = Ledger::new(Arc::new(Memory::new()), Arc::clone(&clock), Limits::default());
+    let gate = Gate::new(Parts {
+        protocol: Arc::new(X402),
+        scheme: Arc::new(Exact),
+        ledger: Arc::clone(&ledger),
+        pool: Arc::new(Pool::new(vec![world.local.clone()])),
+        board: Arc::new(Board::new(Arc::new(Tariff::new(Vec::new()).expect("nothing collides")))),
+        quotes: QuoteKey::new(&[7; 32]),
+        clock,
+        observer: Arc::new(Nobody),
+    });
+    let sale = Arc::new(Sale { payment: payment.clone(), ..sales::sale(1) });
+    let Ok(Claim::Granted(lease)) = ledger.claim(sale, SOON, Replay::Redeliver).await else { panic!("it is new") };
+    let begun = lease.begin(world.local.name(), None, world.clock.now()).await.expect("the lease is fresh");
+    let receipt = world.settle(payment).await.expect("it settles");
+    begun.settled(receipt.clone(), &[], false).await.expect("it is filed");
+    (gate, receipt)
+}
+
+async fn state(gate: &Gate, payment: &Payment) -> (&'static str, Option<TransactionHash>) {
+    let found = gate.ledger.store().load(payment.key()).await.expect("memory does not fail");
+    let entry = found.expect("it is remembered").entry;
+    (entry.state.name(), entry.transaction())
+}
+
+/// Reconciliation looks as often as it does in this time, while the gas key is looked after.
+async fn pass(world: &World, gate: &Arc<Gate>, seconds: u64) {
+    for _ in 0..seconds {
+        world.clock.advance(Duration::from_secs(1));
+        gate.reconcile_once().await.expect("memory does not fail");
+        world.local.tend().await.expect("the chain answers");
+    }
+}
+
+#[tokio::test]
+async fn s26_what_the_chain_undid_our_own_key_sends_again_and_it_settles_once() {
+    let world = World::with(|setup| setup.settle_timeout = SOON).await;
+    let payment = world.payment(1).await;
+    let (gate, first) = gateway(&world, &payment).await;
+    world.local.tend().await.expect("it has landed");
+    let mut watch = watching(&world, &payment, first.transaction).await;
+    undo(&world, 1).await;
+    let gone = watch.look().await.expect("the chain answers");
+    assert!(matches!(&gone[..], [Sighting::Gone(_)]), "{gone:?}");
+    gate.undo(payment.key(), first.transaction).await.expect("memory does not fail");
+    assert_eq!(state(&gate, &payment).await.0, "undone");
+
+    pass(&world, &gate, 40).await;
+
+    let (state, transaction) = state(&gate, &payment).await;
+    assert_eq!(state, "undelivered", "it has settled, and its answer waits as before");
+    let transfers = world.transfers().await;
+    assert_eq!(transfers.iter().map(|(hash, _)| Some(*hash)).collect::<Vec<_>>(), [transaction], "once");
+    assert_ne!(transaction, Some(first.transaction), "another nonce of the key makes another transaction");
+}
+
+#[tokio::test]
+async fn s26_what_a_payer_spends_elsewhere_after_a_reorganisation_is_not_sent_again_and_is_lost() {
+    let world = World::with(|setup| setup.settle_timeout = SOON).await;
+    let payment = world.payment(1).await;
+    let (gate, first) = gateway(&world, &payment).await;
+    world.local.tend().await.expect("it has landed");
+    undo(&world, 1).await;
+    gate.undo(payment.key(), first.transaction).await.expect("memory does not fail");
+    world.cancel(&payment).await;
+
+    pass(&world, &gate, 20).await;
+    assert_eq!(state(&gate, &payment).await.0, "undone", "the block that cancelled it may be undone, too");
+    world.anvil.pass(10).await;
+    pass(&world, &gate, 61).await;
+
+    assert_eq!(state(&gate, &payment).await.0, "lost");
+    assert!(world.transfers().await.is_empty());
 }

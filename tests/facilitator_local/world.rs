@@ -232,7 +232,6 @@ fn setup(chain: Arc<Chain>, notes: &Arc<dyn Notes>, clock: &ManualClock) -> Setu
         chain,
         max_gas_price: None,
         alarm_below: None,
-        holds: Arc::default(),
         verify_timeout: Duration::from_secs(10),
         settle_timeout: Duration::from_secs(20),
     }

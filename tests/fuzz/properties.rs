@@ -321,6 +321,7 @@ fn record(data: &[u8]) {
         Event::Look { until: later },
         Event::StillUnknown { transaction: None, check_at: later },
         Event::Decline { why: "refused".into(), max_releases: 3 },
+        Event::SendAgain { transaction: None, check_at: later },
         Event::Redeem { until: later, max_redemptions: 3 },
         Event::Renew { turn: entry.redemptions, until: later },
         Event::Deliver { turn: entry.redemptions, delivered: Delivered::Nothing { untouched: true }, response: None },

@@ -9,6 +9,7 @@ mod paid;
 mod permit2;
 mod rails;
 mod reload;
+mod reorg;
 mod replay;
 mod screening;
 mod shutdown;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use alloy::primitives::B256;
 use tempfile::TempDir;
-use tollhouse::ledger::{Delivery, Entry, Memory, Postgres, PostgresUrl, Purpose, Sqlite, State, Store};
+use tollhouse::ledger::{Delivery, Entry, Memory, Postgres, PostgresUrl, Purpose, Sqlite, State, Store, Undone};
 use tollhouse::payment::PaymentKey;
 use tollhouse::primitives::Timestamp;
 use tollhouse::testing;
@@ -119,9 +119,17 @@ fn settling(check_at: Timestamp, transaction: Option<B256>) -> State {
     State::Settling { since: NOW, facilitator: "cdp".into(), transaction, check_at, checks: 0 }
 }
 
+fn undone(number: u64, how: Undone) -> State {
+    let State::Settled { receipt, facilitator, collect_by, delivery, .. } = settled(number, Delivery::Pending).state
+    else {
+        unreachable!("it is settled");
+    };
+    State::Settled { receipt, facilitator, collect_by, delivery, undone: Some(how) }
+}
+
 fn settled(number: u64, delivery: Delivery) -> Entry {
     let receipt = receipt(&sale(number), NOW);
-    let state =
-        State::Settled { receipt: receipt.into(), facilitator: "cdp".into(), collect_by: NOW.after(HOLD), delivery };
+    let (receipt, collect_by) = (receipt.into(), NOW.after(HOLD));
+    let state = State::Settled { receipt, facilitator: "cdp".into(), collect_by, delivery, undone: None };
     Entry { state, ..reserved(number) }
 }

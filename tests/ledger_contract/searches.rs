@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U256};
 use tollhouse::ledger::entry::{MARGIN, RECORD};
-use tollhouse::ledger::{Census, Chore, Claimed, Delivery, Entry, Filter, Sale, State, Swap, Versioned};
+use tollhouse::ledger::{Census, Chore, Claimed, Delivery, Entry, Filter, Sale, State, Swap, Undone, Versioned};
 use tollhouse::payment::{Authorization, PaymentKey};
 use tollhouse::primitives::{AtomicAmount, Payer, Timestamp};
 use tollhouse::testing::sales::{sale, write};
 
-use super::{HOLD, House, NOW, key, reserved, settled, settling};
+use super::{HOLD, House, NOW, key, reserved, settled, settling, undone};
 
 pub async fn the_longest_overdue_comes_first_and_settlements_stand_apart(House { one, other, .. }: House) {
     let minute = |minutes: u64| NOW.after(Duration::from_secs(60 * minutes));
@@ -21,6 +21,9 @@ pub async fn the_longest_overdue_comes_first_and_settlements_stand_apart(House {
         (4, settled(4, Delivery::Leased { until: minute(2) }).state),
         (5, settled(5, Delivery::RefundDue).state),
         (6, State::Reserved { until: minute(0) }),
+        (7, undone(7, Undone::Missed { since: NOW, check_at: minute(2), checks: 0, sent: 0, transaction: None })),
+        (8, undone(8, Undone::Missed { since: NOW, check_at: minute(1), checks: 0, sent: 0, transaction: None })),
+        (9, undone(9, Undone::Lost)),
     ];
     for (number, state) in entries {
         one.swap(write(key(number), None, &Entry { state, ..reserved(number) }, &[])).await.unwrap();
@@ -32,6 +35,8 @@ pub async fn the_longest_overdue_comes_first_and_settlements_stand_apart(House {
     assert_eq!(due(Chore::Settlements, minute(3), 1).await, [key(2)]);
     assert_eq!(due(Chore::Settlements, NOW, 9).await, []);
     assert_eq!(due(Chore::Deliveries, minute(3), 9).await, [key(4)]);
+    assert_eq!(due(Chore::Undone, minute(3), 9).await, [key(8), key(7)]);
+    assert_eq!(due(Chore::Undone, minute(1), 9).await, [key(8)]);
 }
 
 pub async fn s67_nothing_is_forgotten_before_its_authorization_lapsed(House { one, other, .. }: House) {

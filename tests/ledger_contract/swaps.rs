@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use alloy::primitives::B256;
 use tokio::task::JoinSet;
-use tollhouse::ledger::{Answer, CellSwap, Delivery, Entry, Filter, State, Swap, Versioned};
+use tollhouse::ledger::{Answer, CellSwap, Delivery, Entry, Filter, State, Swap, Undone, Versioned};
 use tollhouse::primitives::Timestamp;
 use tollhouse::testing::sales::write;
 
-use super::{House, NOW, key, reserved, settled, settling};
+use super::{House, NOW, key, reserved, settled, settling, undone};
 
 pub async fn a_swap_applies_only_to_what_it_expects(House { one, other, .. }: House) {
     let (key, first) = (key(1), reserved(1));
@@ -59,6 +59,8 @@ pub async fn every_state_is_read_as_it_was_written(House { one, other, .. }: Hou
         settled(1, Delivery::Done { answer: None }).state,
         settled(1, Delivery::Done { answer: Some(answer.into()) }).state,
         settled(1, Delivery::RefundDue).state,
+        undone(1, Undone::Missed { since: NOW, check_at: NOW, checks: 1, sent: 2, transaction: None }),
+        undone(1, Undone::Lost),
     ];
     for (number, state) in (1..).zip(states) {
         let entry = Entry { state, releases: 2, redemptions: 1, ..reserved(number) };

@@ -174,6 +174,7 @@ fn words(event: &Event) -> String {
         Event::Settled { key, reconciled, .. } => {
             format!("{} settled{}", crate::world::short(key), if *reconciled { ", as was found out" } else { "" })
         }
+        Event::Reorganised { key, turn, .. } => format!("{} {}", crate::world::short(key), turn.word()),
         Event::Alarm { what, .. } => format!("alarm: {what}"),
         Event::Delivered { key, outcome, .. } => format!("{} delivered: {outcome}", crate::world::short(key)),
         Event::Redeemed { key, .. } => format!("{} comes back", crate::world::short(key)),

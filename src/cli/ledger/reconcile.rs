@@ -144,7 +144,8 @@ impl Look<'_> {
     ) -> Result<u64, String> {
         let mut settled: HashMap<Sight, Vec<(PaymentKey, &Entry, Timestamp)>> = HashMap::new();
         for (key, entry) in books {
-            if let State::Settled { receipt, .. } = &entry.state {
+            // What the chain took back is named by its state.
+            if let State::Settled { receipt, undone: None, .. } = &entry.state {
                 let sight = (receipt.transaction, receipt.payer.0, receipt.amount);
                 settled.entry(sight).or_default().push((*key, entry, receipt.settled_at));
             }

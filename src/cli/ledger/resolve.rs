@@ -8,7 +8,7 @@ use super::payment::Payment;
 use super::{Ended, Hand, Place, chain, known};
 use crate::facilitator::chain::{Chain, Found, Verdict as OnChain};
 use crate::gate::claims_of;
-use crate::ledger::{Entry, FileError, State, Unsettled};
+use crate::ledger::{Entry, FileError, State, Undone, Unsettled};
 use crate::payment::{Receipt, TransactionHash};
 use crate::primitives::{Clock, SystemClock};
 
@@ -47,7 +47,8 @@ impl Resolve {
         let Some(key) = self.payment.find(&self.place).await? else { return Ok(Verdict::No) };
         let ledger = self.place.amend(self.hand.author()).await?;
         let Some(found) = known(key, ledger.store().load(key).await)? else { return Ok(Verdict::No) };
-        if !matches!(found.entry.state, State::Settling { .. }) {
+        let is_missed = matches!(found.entry.state, State::Settled { undone: Some(Undone::Missed { .. }), .. });
+        if !is_missed && !matches!(found.entry.state, State::Settling { .. }) {
             talk!("nothing is unknown about this payment: it is {}", found.entry.state.name());
             return Ok(Verdict::No);
         }

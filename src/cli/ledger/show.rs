@@ -9,7 +9,7 @@ use super::list::json;
 use super::payment::Payment;
 use super::{Ended, Place, known};
 use crate::ledger::evidence::{Body, Record};
-use crate::ledger::{Delivery, Entry, State};
+use crate::ledger::{Delivery, Entry, State, Undone};
 use crate::payment::PaymentKey;
 
 #[derive(Debug, Args)]
@@ -92,7 +92,16 @@ fn page(key: PaymentKey, entry: &Entry) -> String {
             rows.push(("transaction", transaction.map_or("not known".to_owned(), |hash| hash.to_string())));
             rows.push(("next look", format!("{} (looked {checks} times)", moment(*check_at))));
         }
-        State::Settled { receipt, facilitator, delivery, .. } => {
+        State::Settled { receipt, facilitator, delivery, undone, .. } => {
+            match undone {
+                Some(Undone::Missed { since, check_at, checks, sent, .. }) => {
+                    rows.push(("undone", format!("{}: on the chain no more; its payer is on hold", moment(*since))));
+                    rows.push(("sent again", format!("{sent} times")));
+                    rows.push(("next look", format!("{} (looked {checks} times)", moment(*check_at))));
+                }
+                Some(Undone::Lost) => rows.push(("lost", "on the chain no more, and it never will be".to_owned())),
+                None => {}
+            }
             rows.push(("settled", format!("{} by {facilitator}", moment(receipt.settled_at))));
             rows.push(("transaction", receipt.transaction.to_string()));
             if let Some(block) = receipt.block {
@@ -147,7 +156,7 @@ fn words(body: &Body) -> String {
         "reserved" => [text("request_line"), named("amount", "for "), text("symbol")],
         "released" => [(details["counted"] == true).then(|| "counted".to_owned()), None, None],
         "settling" => [named("facilitator", "asked of "), named("transaction", "tx "), None],
-        "still_unknown" => [named("transaction", "tx "), None, None],
+        "still_unknown" | "undone" | "sent_again" => [named("transaction", "tx "), None, None],
         "settled" => [named("transaction", "tx "), named("block", "in block "), None],
         "delivered" => [text("reached_the_client"), named("status", "status "), named("bytes", "bytes ")],
         "declined" => [text("why"), None, None],

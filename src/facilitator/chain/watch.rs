@@ -37,8 +37,8 @@ pub struct Watched {
 pub enum Sighting {
     /// Its transfer is no longer on the chain.
     Gone(Watched),
-    /// It is there again.
-    Back(Watched),
+    /// It is there again, in this block.
+    Back(Watched, u64),
 }
 
 /// The payments of one chain that could still be undone.
@@ -73,6 +73,8 @@ impl Watch {
 
     /// Watches a payment that has settled.
     pub fn add(&mut self, watched: Watched) {
+        // One that was missed has settled in another transaction.
+        self.loose.retain(|loose| loose.watched.payment != watched.payment);
         self.loose.push(Loose { watched, misses: 0, told: false });
         while self.len() > MOST_WATCHED {
             if self.blocks.pop_first().is_none() {
@@ -104,7 +106,7 @@ impl Watch {
             match found {
                 Ok(Found::Yes { block, hash, .. } | Found::Shallow { block, hash }) => {
                     if loose.told {
-                        sightings.push(Sighting::Back(loose.watched.clone()));
+                        sightings.push(Sighting::Back(loose.watched.clone(), block));
                     }
                     let held = self.blocks.entry(block).or_insert_with(|| Held { hash, payments: Vec::new() });
                     // Should the block have changed just now, the next look finds out.

@@ -41,8 +41,6 @@ pub(super) static PERMIT2: Codes = Codes {
 const NO_PROXY: &str = "permit2_proxy_not_deployed";
 /// No code of the SDKs: none of them pays for gas that others waste.
 const SUSPENDED: &str = "payer_suspended";
-/// Likewise: a payment of the payer was undone.
-pub(super) const HELD: &str = "payer_held";
 
 /// The tip on nodes that suggest none, in wei.
 const DEFAULT_TIP: u128 = 1_000_000;

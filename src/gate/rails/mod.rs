@@ -5,6 +5,7 @@
 //! the same is turned back before it is reserved. What was already paid is still served, and what is under way ends.
 
 mod exposure;
+mod holds;
 mod pauses;
 pub mod screening;
 
@@ -23,6 +24,7 @@ pub use pauses::{ChangeError, MOST_ROUTES, MOST_WORDS, NotSold, Pause, Pauses, S
 pub use screening::{Screened, Screening};
 
 use exposure::{Exposure, price};
+use holds::{Holds, MOST_UNDONE};
 
 /// How often the ledger is asked what is closed: a pause reaches every process on it this soon.
 const EVERY: Duration = Duration::from_secs(1);
@@ -35,11 +37,12 @@ const HORIZON: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub struct Rails {
     pauses: ArcSwap<Pauses>,
-    /// Whoever asks the ledger about pauses, or writes one, does so alone: an answer that was on its way while somebody
-    /// paused must not end that pause here until the next look.
+    /// Whoever asks the ledger about pauses or holds, or writes a pause, does so alone: an answer that was on its way while
+    /// somebody paused must not end that pause here until the next look.
     turn: tokio::sync::Mutex<()>,
     caps: ArcSwap<Caps>,
     exposure: Mutex<Exposure>,
+    holds: ArcSwap<Holds>,
 }
 
 impl Rails {
@@ -61,12 +64,20 @@ impl Rails {
         if self.pauses.load().of(&visit.route.key).is_some() {
             return Some(Refusal::Paused(dialect));
         }
+        if self.is_on_hold(payment) {
+            return Some(Refusal::PayerHeld(payment.dialect));
+        }
         let caps = self.caps.load();
         if caps.is_none() {
             return None;
         }
         let full = self.exposure().full(&caps, Some(payment.payer()), price(&payment.offer)?);
         full.map(|cap| Refusal::Capped(dialect, cap))
+    }
+
+    /// Whether a payment of this payer was undone on this network (S26).
+    pub(super) fn is_on_hold(&self, payment: &Payment) -> bool {
+        self.holds.load().holds(payment)
     }
 
     /// Payments that end no longer count.
@@ -157,11 +168,23 @@ impl Gate {
         }
     }
 
-    /// Asks the ledger what is paused and, where there are caps, what is open; tells the observer what has changed.
+    /// Asks the ledger whose payments were undone: they are on hold from now on, and nobody else.
+    ///
+    /// # Errors
+    /// When the ledger does not answer; then those are on hold who were.
+    pub(super) async fn look_at_holds(&self) -> Result<(), StoreError> {
+        let _turn = self.rails.turn.lock().await;
+        let undone = self.ledger.undone(self.clock.now().after(HORIZON), MOST_UNDONE).await?;
+        self.rails.holds.store(Holds::of(&undone).into());
+        Ok(())
+    }
+
+    /// Asks the ledger who is on hold, what is paused and, where there are caps, what is open; tells the observer what has changed.
     ///
     /// # Errors
     /// When the ledger does not answer; then what it did not tell is as it was.
     pub async fn look_at_rails(&self) -> Result<(), StoreError> {
+        self.look_at_holds().await?;
         {
             let _turn = self.rails.turn.lock().await;
             let found = Pauses::read(&**self.ledger.store()).await?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Day, Delivery, Entry, Sale, State};
+use super::{Answer, Day, Delivery, Entry, Sale, State, Undone, undone};
 use crate::payment::{Receipt, SettleMode, TransactionHash};
 use crate::primitives::{AtomicAmount, Timestamp};
 
@@ -64,6 +64,20 @@ pub enum Event {
         why: String,
         /// How many counted releases exhaust it.
         max_releases: u32,
+    },
+    /// The transfer that settled it is on the chain no more (S26).
+    Undo {
+        /// The transaction that is missed.
+        transaction: TransactionHash,
+        /// When somebody may look for it.
+        check_at: Timestamp,
+    },
+    /// What was undone is about to be sent again, by whoever settled it.
+    SendAgain {
+        /// In this transaction, when it is known before.
+        transaction: Option<TransactionHash>,
+        /// When somebody may look for it.
+        check_at: Timestamp,
     },
     /// A request wants to collect a settled, undelivered answer. This begins a new turn.
     Redeem {
@@ -189,19 +203,30 @@ impl Entry {
                     // Settled before it was to be forwarded, so whoever asked for it never reached the backend.
                     None => undelivered(&entry.sale, entry.sale.payment.offer.settle == SettleMode::BeforeForward),
                 };
-                State::Settled { receipt, facilitator, collect_by, delivery }
+                State::Settled { receipt, facilitator, collect_by, delivery, undone: None }
             }
-            (State::Settled { receipt, facilitator, collect_by, delivery }, event) => {
+            (was @ State::Settled { undone: Some(_), .. }, event) => {
+                undone::apply(was, event, &entry.sale, &mut entry.redemptions, now)?
+            }
+            (
+                State::Settled { receipt, facilitator, collect_by, delivery, undone: None },
+                Event::Undo { transaction, check_at },
+            ) if receipt.transaction == transaction => {
+                let missed = Undone::Missed { since: now, check_at, checks: 0, sent: 0, transaction: None };
+                State::Settled { receipt, facilitator, collect_by, delivery, undone: Some(missed) }
+            }
+            (State::Settled { receipt, facilitator, collect_by, delivery, undone: None }, event) => {
                 if matches!(event, Event::Redeem { .. }) && collect_by <= now {
                     return Err(Conflict);
                 }
                 let delivery = deliver(delivery, event, &entry.sale, &mut entry.redemptions, now)?;
-                State::Settled { receipt, facilitator, collect_by, delivery }
+                State::Settled { receipt, facilitator, collect_by, delivery, undone: None }
             }
             _ => return Err(Conflict),
         };
         // Nobody was charged.
-        if matches!(entry.state, State::Released | State::Exhausted) {
+        let lost = matches!(entry.state, State::Settled { undone: Some(Undone::Lost), .. });
+        if lost || matches!(entry.state, State::Released | State::Exhausted) {
             entry.day = None;
         }
         entry.updated = now;
@@ -211,7 +236,7 @@ impl Entry {
 
 /// What becomes of a paid answer. `turns` counts the holders: only the latest may say that nothing was delivered or
 /// hold on longer, but any holder's word that bytes went out is the end of it.
-fn deliver(
+pub(super) fn deliver(
     delivery: Delivery,
     event: Event,
     sale: &Sale,

@@ -80,6 +80,8 @@ const fn name(event: &Event) -> &'static str {
         Event::StillUnknown { .. } => "still_unknown",
         Event::Settle { .. } => "settled",
         Event::Decline { .. } => "declined",
+        Event::Undo { .. } => "undone",
+        Event::SendAgain { .. } => "sent_again",
         Event::Redeem { .. } => "redeemed",
         Event::Renew { .. } => "renewed",
         Event::Deliver { .. } => "delivered",
@@ -97,7 +99,10 @@ fn details(event: &Event) -> Value {
             json!({ "facilitator": facilitator, "transaction": transaction, "check_at": check_at })
         }
         Event::Look { until } => json!({ "until": until }),
-        Event::StillUnknown { transaction, check_at } => json!({ "transaction": transaction, "check_at": check_at }),
+        Event::StillUnknown { transaction, check_at } | Event::SendAgain { transaction, check_at } => {
+            json!({ "transaction": transaction, "check_at": check_at })
+        }
+        Event::Undo { transaction, check_at } => json!({ "transaction": transaction, "check_at": check_at }),
         Event::Settle { receipt, delivering, collect_by } => json!({
             "transaction": receipt.transaction,
             "block": receipt.block,

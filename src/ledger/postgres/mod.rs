@@ -180,9 +180,14 @@ impl Store for Postgres {
                 "SELECT key, version, entry FROM tollhouse_entries
                  WHERE due <= $1 AND state = 'settling' ORDER BY due LIMIT $2"
             }
+            Chore::Undone => {
+                "SELECT key, version, entry FROM tollhouse_entries
+                 WHERE due <= $1 AND state = 'undone' ORDER BY due LIMIT $2"
+            }
             Chore::Deliveries => {
                 "SELECT key, version, entry FROM tollhouse_entries
-                 WHERE due <= $1 AND due IS NOT NULL AND state <> 'settling' ORDER BY due LIMIT $2"
+                 WHERE due <= $1 AND due IS NOT NULL AND state <> 'settling' AND state <> 'undone'
+                 ORDER BY due LIMIT $2"
             }
         };
         Ok(page(&self.0.query(select, &[&moment(now), &at_most(limit)]).await?)?)
