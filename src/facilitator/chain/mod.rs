@@ -5,7 +5,9 @@
 
 mod confirm;
 mod node;
+mod nonces;
 mod permit2;
+mod program;
 mod proof;
 mod search;
 mod survey;
@@ -30,6 +32,7 @@ use crate::scheme::exact::eip3009;
 use crate::scheme::exact::permit2::{PROXY, place};
 pub use confirm::Confirmations;
 pub use node::{InvalidAddress, RpcError};
+pub use nonces::Unused;
 pub use proof::{Found, NotThere};
 pub use search::{Never, Verdict};
 pub use survey::Health;

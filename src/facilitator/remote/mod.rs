@@ -10,6 +10,7 @@ mod kinds;
 mod reach;
 #[cfg(feature = "testing")]
 pub(crate) mod readers;
+mod recheck;
 mod wire;
 mod witness;
 
@@ -29,7 +30,8 @@ pub use witness::{Witness, Witnessed};
 use super::cdp::InvalidKey;
 use super::chain::Verdict;
 use super::{
-    BoxError, Config, Decline, Facilitator, Kind, Means, Outcome, Prepared, SettleError, Trust, Unresolved, VerifyError,
+    BoxError, Config, Decline, Facilitator, Kind, Means, Outcome, Prepared, SettleError, Standing, Trust, Unresolved,
+    VerifyError,
 };
 use crate::payment::{Dialect, Offer, Payment, Receipt, TransactionHash};
 use crate::primitives::{Caip2, Clock, TransferMethod};
@@ -260,6 +262,15 @@ impl Facilitator for Remote {
             }
         };
         tokio::time::timeout(self.settle_timeout, look).await.ok().flatten()
+    }
+
+    /// By the nonces first: nearly all of them are unused, and that is one question. Only what may have been used is
+    /// looked for by its transfer.
+    async fn recheck(&self, declined: &[Unresolved]) -> Vec<Standing> {
+        match self.witness.as_deref() {
+            Some(witness) => recheck::recheck(witness, declined, |payment, at| self.receipt(payment, at)).await,
+            None => declined.iter().map(|_| Standing::Stands).collect(),
+        }
     }
 
     /// What our own node shows, where there is one.
