@@ -301,11 +301,16 @@ async fn s16_only_success_ends_an_unknown_settlement() {
     }
 }
 
+/// How a search of the chain ends.
+type Search = fn() -> Verdict;
+/// What a look at a nonce shows.
+type Look = fn() -> Result<Unused, BoxError>;
+
 /// A node that makes up its mind at the n-th question: an error at first, then "not yet".
 struct Node {
     says: Witnessed,
-    found: fn() -> Verdict,
-    unused: fn() -> Result<Unused, BoxError>,
+    found: Search,
+    unused: Look,
     after: usize,
     asked: Arc<AtomicUsize>,
     watches: bool,
@@ -423,7 +428,7 @@ async fn s16_a_refusal_is_worth_what_our_own_node_makes_of_it() {
     let facilitator = ScriptedFacilitator::start().await;
     let settled = || Verdict::Settled { transaction: hash(), block: 7, at: SystemClock.now() };
     let unsure = || Verdict::CannotTell("the nonce is used, but no log says what for".into());
-    let rows: [(&str, fn() -> Result<Unused, BoxError>, fn() -> Verdict, &str); 6] = [
+    let rows: [(&str, Look, Search, &str); 6] = [
         ("unused: the search would find it, and is not asked", || Ok(Unused::Yet), settled, "open"),
         ("lapsed: the search would find it, and is not asked", || Ok(Unused::ForGood), settled, "dead"),
         ("used, and the transfer is there", || Ok(Unused::Perhaps), settled, "moved"),
@@ -448,7 +453,13 @@ fn word(standing: &Standing) -> &'static str {
         Standing::Stands => "stands",
         Standing::Open => "open",
         Standing::Dead(_) => "dead",
-        Standing::Moved(receipt) => if receipt.block == Some(7) { "moved" } else { "moved, nobody knows where" },
+        Standing::Moved(receipt) => {
+            if receipt.block == Some(7) {
+                "moved"
+            } else {
+                "moved, nobody knows where"
+            }
+        }
         Standing::Unclear(_) => "unclear",
     }
 }

@@ -81,7 +81,8 @@ impl Gate {
         }
         let looked = taken.len();
         while let Some(name) = taken.first().and_then(|declined| asked(&declined.entry)) {
-            let (of_one, others) = taken.into_iter().partition(|declined| asked(&declined.entry).as_ref() == Some(&name));
+            let (of_one, others) =
+                taken.into_iter().partition(|declined| asked(&declined.entry).as_ref() == Some(&name));
             taken = others;
             self.recheck_at(&name, of_one).await;
         }
@@ -92,7 +93,9 @@ impl Gate {
     async fn recheck_at(&self, name: &str, declined: Vec<Unsettled>) {
         let unresolved: Vec<Unresolved> = declined.iter().map(|declined| unresolved(&declined.entry)).collect();
         let standings = match self.pool.named(name) {
-            Some(facilitator) => tokio::time::timeout(DEADLINE, facilitator.recheck(&unresolved)).await.unwrap_or_default(),
+            Some(facilitator) => {
+                tokio::time::timeout(DEADLINE, facilitator.recheck(&unresolved)).await.unwrap_or_default()
+            }
             None => Vec::new(),
         };
         let mut standings = standings.into_iter();
@@ -111,7 +114,8 @@ impl Gate {
             }
             Standing::Dead(decline) => self.ledger.end_watch(declined, &decline.code).await,
             Standing::Stands | Standing::Open | Standing::Unclear(_) if over => {
-                let what = format!("{name} declined to settle it, and whether that is so could not be found out in time");
+                let what =
+                    format!("{name} declined to settle it, and whether that is so could not be found out in time");
                 self.observe(&Event::Alarm { key: Some(key), what: what.clone() });
                 self.ledger.end_watch(declined, &what).await
             }

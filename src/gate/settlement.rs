@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::facilitator::chain::Disagreement;
 use crate::facilitator::{BoxError, Contradiction, Facilitator, Outcome, SettleError, Standing, Unresolved};
 use crate::ledger::{BeginError, Claimed, FileError, InSettlement, Lease};
 use crate::payment::{FailedSettlement, Payment, PaymentKey, Receipt, TransactionHash};
@@ -239,9 +240,10 @@ impl Gate {
         }
     }
 
-    /// Raises an alarm when a facilitator's word contradicts itself or the chain (S5, S15, S16).
+    /// Raises an alarm when a facilitator's word contradicts itself or the chain (S5, S15, S16), or our own nodes
+    /// contradict each other (S27).
     pub(super) fn doubt(&self, key: PaymentKey, cause: &BoxError) {
-        if Contradiction::is_behind(&**cause) {
+        if Contradiction::is_behind(&**cause) || Disagreement::is_behind(&**cause) {
             self.observe(&Event::Alarm { key: Some(key), what: chain(&**cause) });
         }
     }

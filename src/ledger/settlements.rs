@@ -37,7 +37,10 @@ impl Ledger {
     /// When the store fails.
     pub async fn overdue_declined(&self, limit: usize) -> Result<Vec<Unsettled>, StoreError> {
         let overdue = self.store.overdue(Chore::Declined, self.clock.now(), limit).await?;
-        Ok(overdue.into_iter().map(|(key, found)| Unsettled { key, version: found.version, entry: found.entry }).collect())
+        Ok(overdue
+            .into_iter()
+            .map(|(key, found)| Unsettled { key, version: found.version, entry: found.entry })
+            .collect())
     }
 
     /// Sets out to look at the chain for what was declined; nobody else does before `check_at`. `None` when somebody was

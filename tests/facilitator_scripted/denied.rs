@@ -32,27 +32,26 @@ struct House {
 
 impl House {
     async fn charging(settle: &str) -> Self {
-        Self::with_node(settle, None).await
+        Self::with_network(settle, |own| format!("rpc: [\"{own}\"]")).await
     }
 
-    /// As above, where the node is somewhere else.
-    async fn with_node(settle: &str, node: Option<&str>) -> Self {
+    /// As above, with these words about the network, of which a node listens there.
+    async fn with_network(settle: &str, network: impl FnOnce(&str) -> String) -> Self {
         let (anvil, facilitator, backend) =
             (Anvil::start().await, ScriptedFacilitator::start().await, Backend::start().await);
         let home = tempfile::tempdir().expect("a directory can be made");
         let (wallet, clock) = (Wallet::random(), ManualClock::at(SystemClock.now()));
         anvil.fund_usdc(wallet.address(), PRICE).await;
-        let own = anvil.rpc_url();
+        let network = network(anvil.rpc_url().expose());
         let file = format!(
             "version: 1\npublic_url: http://api.test\nlisten: 127.0.0.1:0\nstatus: none\n\
              ledger: sqlite:{}\nupstream: {}\n\
              pay_to: {{base-sepolia: \"0x1111111111111111111111111111111111111111\"}}\n\
-             networks: {{base-sepolia: {{rpc: [\"{}\"]}}}}\n\
+             networks: {{base-sepolia: {{{network}}}}}\n\
              facilitators: [{{name: scripted, url: \"{}\", timeout: {{verify: 5s, settle: 5s}}}}]\n\
              routes:\n  GET /weather: {{price: $0.01, settle: {settle}}}\n",
             home.path().join("ledger.db").display(),
             backend.url(),
-            node.unwrap_or(own.expose()),
             facilitator.url(),
         );
         let gateway = Gateway::start(&file, Arc::new(clock.clone())).await;
@@ -140,10 +139,11 @@ async fn s16_who_says_no_and_sends_it_later_leaves_a_debt_that_is_found_also_aft
     house.facilitator.on_settle([Behaviour::Decline(CODE)]);
     let payment = house.payment().await;
     assert_invited("declined", &house.pay(&payment).await, CODE);
-    house.watched_until("somebody has looked", |entry| {
-        entry.declined.as_ref().is_some_and(|declined| declined.checks > 0)
-    })
-    .await;
+    house
+        .watched_until("somebody has looked", |entry| {
+            entry.declined.as_ref().is_some_and(|declined| declined.checks > 0)
+        })
+        .await;
     assert!(matches!(house.entry().await.state, State::Released), "there is nothing to see");
     assert_eq!(house.alarms(), 0);
 
@@ -199,7 +199,7 @@ async fn s16_a_declined_payment_may_be_presented_again_and_is_watched_until_it_l
 async fn s16_a_refusal_that_nobody_can_look_into_is_no_refusal() {
     // Nobody listens there any more.
     let gone = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port").local_addr().expect("it is bound");
-    let house = House::with_node("on_response", Some(&format!("http://{gone}"))).await;
+    let house = House::with_network("on_response", |_| format!("rpc: [\"http://{gone}\"]")).await;
     house.facilitator.on_settle([Behaviour::Decline(CODE)]);
 
     let reply = house.pay(&house.payment().await).await;
@@ -207,4 +207,33 @@ async fn s16_a_refusal_that_nobody_can_look_into_is_no_refusal() {
     assert_pending("declined", &reply);
     let entry = house.entry().await;
     assert!(matches!(entry.state, State::Settling { .. }) && entry.declined.is_none(), "{:?}", entry.state);
+}
+
+#[tokio::test]
+async fn s27_nodes_that_contradict_each_other_about_a_large_payment_leave_it_open_and_raise_the_alarm() {
+    // On a branch of its own, which has come further.
+    let branch = Anvil::start().await;
+    branch.rpc::<serde_json::Value>("anvil_mine", serde_json::json!(["0x40"])).await;
+    let other = branch.rpc_url().expose().clone();
+    let house = House::with_network("on_response", |own| {
+        format!("rpc: [\"{own}\", \"{other}\"], confirmations: {{two_nodes_from: $0.01}}")
+    })
+    .await;
+    let said = Latch::closed();
+    house.facilitator.on_settle([Behaviour::DeclineWhen(said.clone(), CODE)]);
+    let payment = house.payment().await;
+    let mut connection = house.gateway.connect().await;
+    connection.send(&Request::get("/weather").paying(&payment)).await;
+    eventually("it is asked to settle", || house.facilitator.count("/settle") == 1).await;
+    house.broadcast().await;
+    said.open();
+
+    assert_pending("nobody knows which of them is right", &connection.reply().await);
+
+    assert!(matches!(house.entry().await.state, State::Settling { .. }));
+    assert!(house.alarms() > 0);
+    house.clock.advance(Duration::from_secs(60));
+    house.gate().reconcile_once().await.expect("the ledger answers");
+    assert!(matches!(house.entry().await.state, State::Settling { .. }), "it is asked about again");
+    assert_eq!(house.facilitator.count("/settle"), 1, "the facilitator could not tell which of them is right");
 }

@@ -112,7 +112,10 @@ fn page(key: PaymentKey, entry: &Entry) -> String {
         State::Released | State::Exhausted => {}
     }
     if let Some(Declined { facilitator, check_at, checks }) = &entry.declined {
-        rows.push(("declined by", format!("{facilitator}, watched: next look {} (looked {checks} times)", moment(*check_at))));
+        rows.push((
+            "declined by",
+            format!("{facilitator}, watched: next look {} (looked {checks} times)", moment(*check_at)),
+        ));
     }
     rows.iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect()
 }

@@ -9,11 +9,11 @@ use alloy::primitives::{Address, Bytes, U64, U256};
 use alloy::sol_types::SolCall;
 use serde_json::json;
 
+use super::Chain;
 use super::node::{Node, RpcError};
 use super::program::{Code, op};
 use super::search::{block, safe_block};
 use super::token::{self, Token};
-use super::Chain;
 use crate::payment::{Authorization, Payment};
 use crate::primitives::PERMIT2;
 use crate::scheme::exact::permit2::place;
@@ -48,7 +48,21 @@ impl Chain {
     pub async fn unused(&self, payments: &[&Payment]) -> Result<Vec<Unused>, RpcError> {
         let now = self.now().as_secs();
         let over = payments.iter().any(|payment| payment.authorization.valid_before() <= now);
-        self.on_some_node(|node| unused(node, payments, over)).await
+        let look = |node| unused(node, payments, over);
+        let (first, mut all) = self.on_a_node_but(None, look).await?;
+        let wants_two: Vec<bool> =
+            payments.iter().map(|payment| self.confirmations.wants_two(&payment.offer)).collect();
+        // What two nodes see differently has to be looked into.
+        if wants_two.contains(&true) {
+            let second = self.on_a_node_but(Some(first), look).await;
+            let (_, second) = second.map_err(|error| RpcError::Alone(error.into()))?;
+            for ((one, other), wants_two) in all.iter_mut().zip(second).zip(wants_two) {
+                if wants_two && *one != other {
+                    *one = Unused::Perhaps;
+                }
+            }
+        }
+        Ok(all)
     }
 }
 

@@ -28,7 +28,7 @@ pub use wire::check_url;
 pub use witness::{Witness, Witnessed};
 
 use super::cdp::InvalidKey;
-use super::chain::Verdict;
+use super::chain::{Disagreement, Verdict};
 use super::{
     BoxError, Config, Decline, Facilitator, Kind, Means, Outcome, Prepared, SettleError, Standing, Trust, Unresolved,
     VerifyError,
@@ -257,6 +257,10 @@ impl Facilitator for Remote {
                 }
                 Verdict::Never(never) => {
                     Some(Outcome::NotSettled(Decline { code: never.code(payment.authorization.method()).to_owned() }))
+                }
+                // Asking the facilitator would not tell which of our nodes is right.
+                Verdict::CannotTell(source) if Disagreement::is_behind(&*source) => {
+                    Some(Outcome::Unknown { transaction: *transaction, source })
                 }
                 Verdict::CannotTell(_) => None,
             }

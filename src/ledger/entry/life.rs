@@ -202,8 +202,7 @@ impl Entry {
             }
             (was, Event::Recheck { check_at }) if is_idle(&was, now) => {
                 let declined = entry.declined.as_mut().ok_or(Conflict)?;
-                *declined =
-                    Declined { check_at, checks: declined.checks.saturating_add(1), ..declined.clone() };
+                *declined = Declined { check_at, checks: declined.checks.saturating_add(1), ..declined.clone() };
                 was
             }
             (was, Event::EndWatch { .. }) if is_idle(&was, now) => {
