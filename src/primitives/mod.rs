@@ -3,6 +3,7 @@
 mod account;
 mod amount;
 mod asset;
+pub mod calendar;
 mod clock;
 mod dollars;
 mod explain;
