@@ -1,16 +1,14 @@
 //! The way home: from a confirmed payment to a settled one.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
 use crate::facilitator::{BoxError, Contradiction, Facilitator, Outcome, SettleError, Unresolved};
 use crate::ledger::{BeginError, Claimed, FileError, InSettlement, Lease};
 use crate::payment::{FailedSettlement, Payment, PaymentKey, Receipt, TransactionHash};
-use crate::primitives::TransferMethod;
+use crate::primitives::{TransferMethod, at_once};
 use crate::tariff::RouteKey;
 
 use super::attendance::Attending;
@@ -49,7 +47,7 @@ impl Gate {
         let under_way = UnderWay(Arc::clone(self));
         // A sandbox over a ledger in memory waits for nothing. Nobody can leave in the middle of one poll, and work that
         // is not done after it goes on in its task before this function waits for anything.
-        if let Poll::Ready(ended) = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+        if let Some(ended) = at_once(&mut work).await {
             return ended;
         }
         let task = tokio::spawn(async move {
