@@ -222,36 +222,36 @@ impl Gate {
         attending: Arc<Attending>,
     ) -> Result<Settled, Refusal> {
         let (key, route, dialect) = (begun.key(), route_of(&begun), payment.dialect);
-        let pending = Refusal::pending(dialect, payment, Some(receipt.transaction));
-        let settled = Event::Settled {
-            route: route.clone(),
-            key,
-            payer: receipt.payer,
-            amount: receipt.amount,
-            asset: Arc::clone(&payment.offer.asset),
-            network: receipt.network.clone(),
-            transaction: receipt.transaction,
-            dialect,
-            reconciled: false,
-        };
-        let claims = claims_of(payment, &receipt);
+        let (transaction, claims) = (receipt.transaction, claims_of(payment, &receipt));
+        let pending = || Refusal::pending(dialect, payment, Some(transaction));
         match begun.settled(receipt, &claims, true).await {
             Ok(Some(delivering)) => {
-                self.observe(&settled);
+                let receipt = delivering.receipt();
+                self.observe(&Event::Settled {
+                    route,
+                    key,
+                    payer: receipt.payer,
+                    amount: receipt.amount,
+                    asset: Arc::clone(&payment.offer.asset),
+                    network: receipt.network.clone(),
+                    transaction,
+                    dialect,
+                    reconciled: false,
+                });
                 Ok(Settled { delivering, dialect, _attending: Some(attending) })
             }
             // Reconciliation has ended it meanwhile; the same payment hears how.
-            Ok(None) | Err(FileError::Overtaken) => Err(pending),
+            Ok(None) | Err(FileError::Overtaken) => Err(pending()),
             Err(FileError::ClaimedBy(other)) => {
                 let what = format!("the transaction that is said to settle {key} has already settled {other}");
                 self.observe(&Event::Alarm { key: Some(key), what });
-                Err(pending)
+                Err(pending())
             }
             // The money moved and could not be written down. No byte of the answer leaves without the record (I2);
             // the entry stays `Settling`, reconciliation files the receipt and the same payment redeems it.
             Err(FileError::Store(error)) => {
                 self.observe(&Event::Unknown { route, key, transaction: None, cause: chain(&error) });
-                Err(pending)
+                Err(pending())
             }
         }
     }
