@@ -22,6 +22,7 @@ pub mod gate;
 pub mod proxy;
 pub mod telemetry;
 
+pub mod admin;
 pub mod status;
 
 pub mod config;

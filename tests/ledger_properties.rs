@@ -286,7 +286,8 @@ impl House {
             Step::Present { stranger, replay } => self.present(stranger, replay).await,
             Step::Forward(which) => {
                 if let Some(lease) = self.leases.get_mut(which) {
-                    lease.mark_forwarded();
+                    // Whoever comes too late does not forward, and ends its request in one of the steps below.
+                    lease.mark_forwarded().ok();
                 } else if let Some((delivering, _)) = self.delivering.get_mut(which) {
                     delivering.mark_forwarded();
                 }

@@ -6,9 +6,8 @@ use serde_json::json;
 use super::ledger::{Ended, Hand, Place, told};
 use super::words::{explain, iso, moment, printable};
 use super::{Shape, Verdict, block_on};
-use crate::gate::rails::{self, MOST_WORDS, Pauses, Scope};
+use crate::gate::rails::{self, MOST_WORDS, NotSold, Pauses, Scope};
 use crate::primitives::{Clock, SystemClock};
-use crate::tariff::{Charge, Tariff};
 
 #[derive(Debug, Args)]
 pub(super) struct Pause {
@@ -47,13 +46,13 @@ impl Pause {
     }
 
     async fn run(self) -> Ended {
-        let scope = Scope::from(&*self.route);
-        if let (Scope::Route(_), Some(live)) = (&scope, self.place.live()?)
-            && let Err(why) = is_sold(&live.tariff, &self.route)
-        {
-            talk!("not paused: {why}");
-            return Ok(Verdict::No);
-        }
+        let scope = match self.meant()? {
+            Ok(scope) => scope,
+            Err(why) => {
+                talk!("not paused: {why}");
+                return Ok(Verdict::No);
+            }
+        };
         let ledger = self.place.amend(self.hand.author()).await?;
         match Pauses::pause(&**ledger.store(), &scope, said(&self.hand)).await {
             Ok(_) => {
@@ -67,6 +66,15 @@ impl Pause {
             Err(error) => Err(explain(&error)),
         }
     }
+
+    /// What is to be paused. Where there is no file, a route is taken as it is written.
+    fn meant(&self) -> Result<Result<Scope, NotSold>, String> {
+        let scope = Scope::from(&*self.route);
+        match (&scope, self.place.live()?) {
+            (Scope::Route(_), Some(live)) => Ok(Scope::sold(&self.route, &live.tariff)),
+            _ => Ok(Ok(scope)),
+        }
+    }
 }
 
 impl Resume {
@@ -77,23 +85,20 @@ impl Resume {
     async fn run(self) -> Ended {
         let scope = Scope::from(&*self.route);
         let ledger = self.place.amend(self.hand.author()).await?;
-        let store = &**ledger.store();
-        let before = Pauses::read(store).await.map_err(|error| explain(&error))?;
-        let paused = match &scope {
-            Scope::All => before.each().next().is_some(),
-            Scope::Route(_) => before.at(&scope).is_some(),
-        };
-        if !paused {
-            let all = if before.at(&Scope::All).is_some() { "; `all` is" } else { "" };
-            talk!("{scope} is not paused{all}");
-            return Ok(Verdict::No);
+        match Pauses::resume(&**ledger.store(), &scope, said(&self.hand)).await {
+            Ok(after) => {
+                put!("{scope} is resumed");
+                if after.at(&Scope::All).is_some() {
+                    talk!("nothing is sold yet: `all` is paused as well");
+                }
+                Ok(Verdict::Yes)
+            }
+            Err(error @ rails::ChangeError::NotPaused { .. }) => {
+                talk!("{error}");
+                Ok(Verdict::No)
+            }
+            Err(error) => Err(explain(&error)),
         }
-        let after = Pauses::resume(store, &scope, said(&self.hand)).await.map_err(|error| explain(&error))?;
-        put!("{scope} is resumed");
-        if after.at(&Scope::All).is_some() {
-            talk!("nothing is sold yet: `all` is paused as well");
-        }
-        Ok(Verdict::Yes)
     }
 }
 
@@ -127,15 +132,4 @@ impl Paused {
 /// Who says so now, and why.
 fn said(hand: &Hand) -> rails::Pause {
     rails::Pause::new(SystemClock.now(), &hand.by, &hand.why)
-}
-
-/// A pause that was mistyped would pause nothing, and nobody would notice.
-fn is_sold(tariff: &Tariff, route: &str) -> Result<(), String> {
-    let priced = || tariff.routes().filter(|one| matches!(one.charge, Charge::Toll(_))).map(|one| &*one.key.0);
-    if priced().any(|key| key == route) {
-        return Ok(());
-    }
-    let nearest = priced().min_by_key(|key| strsim::damerau_levenshtein(key, route));
-    let meant = nearest.map(|key| format!("; did you mean `{key}`?")).unwrap_or_default();
-    Err(format!("the file sells no route `{}`{meant}", printable(route, 100)))
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::primitives::calendar::civil;
+pub(super) use crate::primitives::calendar::{instant, iso, moment};
 pub(super) use crate::primitives::explain;
 use crate::primitives::{Address, Clock, SystemClock, Timestamp};
 
@@ -19,25 +21,6 @@ pub(super) fn printable(text: &str, most: usize) -> String {
 pub(super) fn short(account: Address) -> String {
     let text = account.to_string();
     format!("{}…{}", &text[..6], &text[text.len() - 4..])
-}
-
-/// `2026-11-22 13:05:09Z`
-pub(super) fn moment(at: Timestamp) -> String {
-    let seconds = at.as_secs();
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z", rest / 3600, rest % 3600 / 60, rest % 60)
-}
-
-/// `2026-11-22 13:05:09.123Z`
-pub(super) fn instant(at: Timestamp) -> String {
-    let seconds = moment(at);
-    format!("{}.{:03}Z", seconds.trim_end_matches('Z'), at.as_millis() % 1000)
-}
-
-/// `2026-11-22T13:05:09.123Z`, of milliseconds since the epoch.
-pub(super) fn iso(millis: u64) -> String {
-    instant(Timestamp::from_millis(millis)).replacen(' ', "T", 1)
 }
 
 /// A moment as people write it: a date, a date with a time in UTC, or how long ago.
@@ -85,29 +68,9 @@ fn days_of(year: u64, month: u64, day: u64) -> Option<u64> {
     (era * 146_097 + day_of_era).checked_sub(719_468)
 }
 
-/// Days since the epoch as a date of the Gregorian calendar.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn moments_are_written_as_people_read_them() {
-        assert_eq!(moment(Timestamp::EPOCH), "1970-01-01 00:00:00Z");
-        assert_eq!(moment(Timestamp::from_secs(1_767_225_600)), "2026-01-01 00:00:00Z");
-        assert_eq!(moment(Timestamp::from_secs(1_709_208_000)), "2024-02-29 12:00:00Z");
-    }
 
     #[test]
     fn s63_a_text_of_somebody_else_cannot_steer_the_terminal() {

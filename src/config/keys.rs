@@ -22,6 +22,7 @@ pub(super) static FILE: Section = section(
         "public_url",
         "listen",
         "status",
+        "admin",
         "upstream",
         "upstreams",
         "pay_to",
@@ -36,9 +37,10 @@ pub(super) static FILE: Section = section(
         "hosts",
         "log",
     ],
-    &["mode", "include", "effective_at", "trusted_proxies", "admin", "retention", "traces", "metrics"],
+    &["mode", "include", "effective_at", "trusted_proxies", "retention", "traces", "metrics"],
 );
 pub(super) static LISTENER: Section = section("a listener", &["address"], &["tls"]);
+pub(super) static ADMIN: Section = section("`admin`", &["address", "token"], &[]);
 pub(super) static UPSTREAM: Section = section(
     "an upstream",
     &["targets", "timeouts"],
@@ -94,9 +96,10 @@ pub(super) static COMPUTED_PRICE: [&str; 4] = ["cel", "up_to", "min", "max"];
 
 /// All of them, for the tests that keep reader and schema together.
 #[cfg(test)]
-pub(super) static ALL: [&Section; 29] = [
+pub(super) static ALL: [&Section; 30] = [
     &FILE,
     &LISTENER,
+    &ADMIN,
     &UPSTREAM,
     &UPSTREAM_TIMEOUTS,
     &PAYEE,

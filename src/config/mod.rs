@@ -25,7 +25,7 @@ use std::sync::Arc;
 use alloy::primitives::hex;
 
 use crate::tariff::Tariff;
-use crate::{facilitator, gate, ledger, proxy, telemetry};
+use crate::{admin, facilitator, gate, ledger, proxy, telemetry};
 pub use lists::ListFile;
 use mistake::Mistakes;
 pub use mistake::{Mistake, Severity};
@@ -52,6 +52,8 @@ pub struct Boot {
     pub listen: Vec<SocketAddr>,
     /// Where kubelet and Prometheus look.
     pub status: Option<SocketAddr>,
+    /// Where operators look.
+    pub admin: Option<admin::Config>,
     /// Where payments are remembered.
     pub ledger: ledger::Config,
 }

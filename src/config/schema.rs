@@ -17,6 +17,14 @@ pub fn schema() -> Value {
             "public_url": described("#/$defs/reference", "What clients call the gateway: a scheme and a host."),
             "listen": listen(),
             "status": described("#/$defs/socket", "Where /livez, /readyz and /metrics answer, or `none`."),
+            "admin": object(
+                &keys::ADMIN,
+                &["address"],
+                json!({
+                    "address": {"type": "string", "examples": ["unix:/run/tollhouse/admin.sock", "127.0.0.1:9403"]},
+                    "token": described("#/$defs/secret", "What operators show. A port needs one."),
+                }),
+            ),
             "upstream": described("#/$defs/upstream_name", "Where requests go, unless a route says otherwise."),
             "upstreams": mapping_of(upstream()),
             "pay_to": pay_to(),

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::facilitator::Facilitator;
-use crate::ledger::{self, Answer, Claim, Delivering, Keyed, Lease, Sale};
+use crate::ledger::{self, Answer, Claim, Delivering, Keyed, Lapsed, Lease, Sale};
 use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, PaymentKey, Quote, Receipt, Replay};
 use crate::primitives::{AtomicAmount, Timestamp};
 use crate::scheme::{self, Mismatch, WalletSignature};
@@ -362,8 +362,12 @@ impl Confirmed {
     }
 
     /// The backend is about to see the request: from now on, letting go counts (S73).
-    pub fn mark_forwarded(&mut self) {
-        self.lease.mark_forwarded();
+    ///
+    /// # Errors
+    /// When the payment is no longer held, as after a process stood still. Then the backend must not see it (S2).
+    pub fn mark_forwarded(&mut self) -> Result<(), Refusal> {
+        let dialect = self.payment().dialect;
+        self.lease.mark_forwarded().map_err(|Lapsed { again }| Refusal::InFlight { dialect, until: again })
     }
 
     /// Nobody is charged: the backend did not give a good answer.

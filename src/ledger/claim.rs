@@ -12,6 +12,9 @@ use crate::primitives::{Dollars, Timestamp};
 /// How often a claim looks again because somebody was faster.
 const RACES: usize = 8;
 
+/// When to ask again about a payment that may be somebody else's by now.
+pub(super) const SOON: Duration = Duration::from_secs(1);
+
 /// What a presented payment gets.
 #[must_use]
 #[derive(Debug)]
@@ -127,7 +130,7 @@ impl Ledger {
             }
         }
         // As many others were served meanwhile; whoever is last holds it now.
-        Ok(Claim::InFlight { until: self.clock.now().after(Duration::from_secs(1)) })
+        Ok(Claim::InFlight { until: self.clock.now().after(SOON) })
     }
 
     fn reserve(&self, sale: &Arc<Sale>, until: Timestamp) -> Event {
@@ -197,7 +200,7 @@ impl Ledger {
     /// may have lapsed and be another's by now, so it is granted nothing and lets go of what is still its own.
     pub(super) fn granted(self: &Arc<Self>, key: PaymentKey, seen: Versioned) -> Claim {
         let now = self.clock.now();
-        let late = Claim::InFlight { until: now.after(Duration::from_secs(1)) };
+        let late = Claim::InFlight { until: now.after(SOON) };
         match &seen.entry.state {
             State::Settled { receipt, delivery, .. } => {
                 let receipt = Arc::clone(receipt);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::claim::SOON;
 use super::outbox::{Errand, What};
 use super::write::Written;
 use super::{Claimed, Delivering, Entry, Event, LEASE, Ledger, Sale, State, StoreError, Swap, Version, Versioned};
@@ -18,6 +19,14 @@ pub enum BeginError {
     /// It could not be written down beforehand (S21, S66).
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// The hold lapsed before it was used, so another request may be at work under the payment by now (S2).
+#[derive(Debug, thiserror::Error)]
+#[error("the reservation lapsed before the request was forwarded")]
+pub struct Lapsed {
+    /// When the payment may be presented again.
+    pub again: Timestamp,
 }
 
 /// Why a receipt is not on file. The money has moved all the same.
@@ -69,8 +78,18 @@ impl Lease {
     }
 
     /// A byte of the request is about to reach the backend: from now on a release counts.
-    pub fn mark_forwarded(&mut self) {
+    ///
+    /// # Errors
+    /// When its process stood still for so long that the hold has lapsed. Then the request must not be forwarded.
+    pub fn mark_forwarded(&mut self) -> Result<(), Lapsed> {
+        let now = self.ledger.clock.now();
+        if let State::Reserved { until } = self.seen.entry.state
+            && until <= now
+        {
+            return Err(Lapsed { again: now.after(SOON) });
+        }
         self.forwarded = true;
+        Ok(())
     }
 
     /// Lets go; nobody was charged. If the store fails, the release is queued.

@@ -43,7 +43,7 @@ pub use delivering::Delivering;
 pub use entry::{Answer, Conflict, Delivered, Delivery, Entry, Event, Response, Sale, State};
 pub use evidence::{Author, Step};
 pub use front::Remembered;
-pub use lease::{BeginError, FileError, InSettlement, Lease};
+pub use lease::{BeginError, FileError, InSettlement, Lapsed, Lease};
 pub use memory::Memory;
 pub use postgres::{Postgres, PostgresError, PostgresUrl, UrlError};
 pub use refund::{Refund, RefundError};

@@ -107,6 +107,19 @@ async fn a_dropped_lease_is_released_and_the_payment_is_good_again() {
 }
 
 #[tokio::test]
+async fn s2_a_request_whose_hold_has_lapsed_is_not_forwarded() {
+    let desk = Desk::new();
+    let mut late = desk.lease(&sale(1)).await;
+    desk.clock.advance(HOLD);
+    let mut next = desk.lease(&sale(1)).await;
+    assert!(late.mark_forwarded().is_err(), "another request holds it");
+    next.mark_forwarded().expect("it is held");
+    drop(late);
+    desk.ledger.flush().await;
+    assert!(next.begin("cdp", None, desk.clock.now()).await.is_ok(), "what came late lets go of nothing but its own");
+}
+
+#[tokio::test]
 async fn s73_a_payment_that_made_the_backend_work_three_times_is_exhausted() {
     let desk = Desk::new();
     for _ in 0..5 {
@@ -114,7 +127,7 @@ async fn s73_a_payment_that_made_the_backend_work_three_times_is_exhausted() {
     }
     for _ in 0..3 {
         let mut lease = desk.lease(&sale(1)).await;
-        lease.mark_forwarded();
+        lease.mark_forwarded().expect("it is held");
         drop(lease);
         desk.ledger.flush().await;
     }
@@ -152,7 +165,7 @@ async fn s73_a_third_hold_that_lapses_exhausts_a_payment() {
     let desk = Desk::new();
     for _ in 0..2 {
         let mut lease = desk.lease(&sale(1)).await;
-        lease.mark_forwarded();
+        lease.mark_forwarded().expect("it is held");
         drop(lease);
         desk.ledger.flush().await;
     }
@@ -381,7 +394,7 @@ async fn s25_what_may_not_be_sent_twice_is_redeemed_only_if_it_was_never_sent() 
     assert_eq!(desk.state(&post(2)).await, "refund_due");
 
     let mut lease = desk.lease(&post(3)).await;
-    lease.mark_forwarded();
+    lease.mark_forwarded().expect("it is held");
     let settling = lease.begin("cdp", None, desk.clock.now()).await.unwrap();
     drop(settling.settled(receipt(&post(3), desk.clock.now()), &[], true).await.unwrap());
     assert_eq!(desk.state(&post(3)).await, "refund_due", "it was forwarded before it was settled");

@@ -4,6 +4,7 @@ mod account;
 mod amount;
 mod asset;
 mod at_once;
+pub mod calendar;
 mod clock;
 mod dollars;
 mod explain;

@@ -38,7 +38,10 @@ pub(super) fn prepare(request: &mut RequestHeader, passage: &mut Passage) -> Res
     match &mut passage.stage {
         Stage::Admitted(confirmed) => {
             fields::tell_backend(request, &route, confirmed.payment(), confirmed.key());
-            confirmed.mark_forwarded();
+            if let Err(refusal) = confirmed.mark_forwarded() {
+                passage.stage = Stage::Refused(refusal);
+                return Err(Error::explain(ErrorType::InternalError, "the payment is no longer held"));
+            }
         }
         Stage::Settled(settled) => {
             fields::tell_backend(request, &route, settled.payment(), settled.key());

@@ -39,7 +39,13 @@ pub(crate) struct Connections {
 
 impl Default for Connections {
     fn default() -> Self {
-        let most = most_connections(getrlimit(Resource::Nofile).current);
+        Self::most(most_connections(getrlimit(Resource::Nofile).current))
+    }
+}
+
+impl Connections {
+    /// None yet, and never more than these at once.
+    pub(super) fn most(most: usize) -> Self {
         Self { open: Arc::new(Semaphore::new(most)), most }
     }
 }
@@ -52,7 +58,7 @@ fn most_connections(descriptors: Option<u64>) -> usize {
 }
 
 impl Connections {
-    async fn admit(&self) -> Option<OwnedSemaphorePermit> {
+    pub(super) async fn admit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.open).acquire_owned().await.ok()
     }
 

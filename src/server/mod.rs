@@ -10,6 +10,8 @@ pub mod reload;
 mod reorg;
 mod run;
 mod serving;
+mod side_door;
+mod socket_file;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -21,6 +23,7 @@ use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
 
+use crate::admin::{self, Admin};
 use crate::config;
 use crate::facilitator::{Pool, Tell};
 use crate::gate::{Gate, Observer, Parts};
@@ -39,6 +42,7 @@ use background::Background;
 use facilitators::Facilitators;
 pub(crate) use listener::{Connections, Door};
 use reorg::Lookout;
+use side_door::{MOST_VISITS, SideDoor};
 
 pub use background::Lost;
 pub use notes::Cells;
@@ -66,6 +70,9 @@ pub struct Server {
     connections: Connections,
     doors: Vec<SocketAddr>,
     status: Option<SocketAddr>,
+    admin: Option<admin::Place>,
+    /// Connections of operators: apart from those of clients, who may use up all of theirs.
+    visits: Connections,
     /// What the process was started with; a reload cannot change it.
     boot: config::Boot,
     /// Whether the ledger was opened for play money; nor can it change this.
@@ -92,6 +99,15 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The admin API cannot be opened.
+    #[error("the admin API cannot listen on {place}")]
+    Admin {
+        /// The place.
+        place: admin::Place,
         /// Why not.
         #[source]
         source: std::io::Error,
@@ -180,6 +196,8 @@ impl Server {
             connections: Connections::default(),
             doors: Vec::new(),
             status,
+            admin: None,
+            visits: Connections::most(MOST_VISITS),
             boot,
             sandbox: live.sandbox,
             log: live.log,
@@ -196,6 +214,7 @@ impl Server {
         let (store, chains, holds) =
             (Arc::clone(server.ledger.store()), server.facilitators.chains(), server.facilitators.holds());
         server.background.spawn("the watch for reorganisations", reorg::watch(lookout, store, chains, holds));
+        server.open_side_door().await?;
         server.open_doors().await?;
         server.readiness.set(true);
         Ok(server)
@@ -209,6 +228,11 @@ impl Server {
     /// Where the status listener is.
     pub fn status_address(&self) -> Option<SocketAddr> {
         self.status
+    }
+
+    /// Where the admin API is.
+    pub fn admin(&self) -> Option<&admin::Place> {
+        self.admin.as_ref()
     }
 
     /// The gate, for a look inside.
@@ -244,6 +268,16 @@ impl Server {
         });
     }
 
+    async fn open_side_door(&mut self) -> Result<(), StartError> {
+        let Some(config) = &self.boot.admin else { return Ok(()) };
+        let door = SideDoor::open(config).await?;
+        self.admin = Some(door.place().clone());
+        let admin = Admin::new(Arc::clone(&self.gate), config);
+        let (visits, closing) = (self.visits.clone(), self.closing.subscribe());
+        self.background.spawn("the admin listener", door.serve(admin, visits, closing));
+        Ok(())
+    }
+
     async fn open_doors(&mut self) -> Result<(), StartError> {
         let conf = ServerConf { max_retries: MOST_TRIES, ..ServerConf::default() };
         let proxy = Proxy::new(Arc::clone(&self.gate), Arc::clone(&self.live));
@@ -276,6 +310,7 @@ impl Server {
         self.closing.send_replace(true);
         let quiet = async {
             self.connections.all_closed().await;
+            self.visits.all_closed().await;
             while self.gate.settling() > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

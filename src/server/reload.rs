@@ -73,6 +73,7 @@ impl Server {
             ("log.level", self.log.level != live.log.level),
             ("listen", self.boot.listen != boot.listen),
             ("status", self.boot.status != boot.status),
+            ("admin", self.boot.admin != boot.admin),
             ("ledger", self.boot.ledger != boot.ledger),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

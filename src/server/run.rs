@@ -127,8 +127,9 @@ impl Summary {
     fn tell(&self, server: &Server) {
         let doors: Vec<_> = server.addresses().iter().map(|address| format!("http://{address}")).collect();
         let status = server.status_address().map(|address| format!("  status http://{address}")).unwrap_or_default();
+        let admin = server.admin().map(|place| format!("  admin {place}")).unwrap_or_default();
         tracing::info!(
-            "tollhouse {}  {}  {} routes ({} priced)  {} → {}{status}",
+            "tollhouse {}  {}  {} routes ({} priced)  {} → {}{status}{admin}",
             env!("CARGO_PKG_VERSION"),
             self.money,
             self.routes,

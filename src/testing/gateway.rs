@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admin::Place;
 use crate::config::{self, Format};
 use crate::gate::Gate;
 use crate::ledger::{Entry, Filter};
@@ -41,6 +42,11 @@ impl Gateway {
     /// Where the status listener is, if its file has one.
     pub fn status_address(&self) -> Option<SocketAddr> {
         self.server.status_address()
+    }
+
+    /// Where its admin API is, if its file has one.
+    pub fn admin(&self) -> Option<&Place> {
+        self.server.admin()
     }
 
     /// The gate, for a look inside.

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Ended, Gateway, file, run};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::support::{Ended, Gateway, file, run, soon};
 
 /// Nothing that is waited for takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,6 +47,30 @@ fn s62_a_person_who_may_write_to_the_ledger_pauses_and_resumes_a_running_gateway
     let nothing = on(&gateway, &["paused"]).exits(0);
     assert_eq!(nothing.stdout, "");
     assert_eq!(gateway.served(), 0);
+}
+
+#[test]
+fn s62_the_admin_api_and_the_command_line_are_two_doors_to_one_ledger() {
+    let mut gateway = Gateway::start();
+    let (route, words) = ("GET /v1/weather", ["--by", "ann", "--why", "it is right again"]);
+    let (status, paused) = gateway.order("/pause", &json!({"route": route, "why": "the oracle is wrong"}));
+    assert_eq!((&*status, &paused["pauses"][0]["route"]), ("200", &route.into()), "{paused}");
+    let by = format!("uid {}", rustix::process::geteuid().as_raw());
+    let listed = on(&gateway, &["paused", "--format", "json"]).exits(0).json();
+    assert_eq!(listed, paused["pauses"][0]);
+    assert_eq!((&listed["by"], &listed["why"]), (&by.as_str().into(), &"the oracle is wrong".into()));
+    until(&gateway, 503);
+    soon("it is in the log", || gateway.log().lines().any(|line| line.contains("\"paused\"") && line.contains(&by)));
+    on(&gateway, &[&["resume", route], &words[..]].concat()).exits(0);
+    let (status, again) = gateway.order("/resume", &json!({"route": "all", "why": "twice"}));
+    assert_eq!((&*status, &again["error"]), ("404", &"not_paused".into()), "{again}");
+    until(&gateway, 402);
+
+    let socket = gateway.admin_socket();
+    assert!(socket.exists());
+    kill_process(Pid::from_child(gateway.process()), Signal::TERM).expect("the process is ours");
+    assert!(gateway.process().wait().expect("it is ours").success());
+    assert!(!socket.exists(), "it goes with its process");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -115,6 +116,7 @@ status: none
 upstream: http://{backend}
 pay_to: sandbox
 ledger: sqlite:ledger.db
+admin: {{address: unix:admin.sock}}
 log: {{format: json}}
 routes:
   GET /v1/weather: $0.01
@@ -151,6 +153,28 @@ routes:
 
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// Sends this to its admin API, over the Unix socket, and returns the status and the JSON that came back.
+    pub fn order(&self, path: &str, body: &Value) -> (String, Value) {
+        let mut stream = UnixStream::connect(self.admin_socket()).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout that is not zero");
+        let body = body.to_string();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(format!("{head}{body}").as_bytes()).expect("it reads");
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).expect("it closes after one answer");
+        let (head, body) = heard.split_once("\r\n\r\n").expect("an answer has a head");
+        let status = head.split(' ').nth(1).expect("a status").to_owned();
+        (status, serde_json::from_str(body).expect("it answers in JSON"))
+    }
+
+    /// Where operators reach it.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.ledger.with_file_name("admin.sock")
     }
 
     /// How many requests have reached the API.

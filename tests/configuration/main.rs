@@ -21,6 +21,7 @@ impl Directory {
         let directory = Self(tempfile::tempdir().expect("a directory for the test"));
         directory.secret("good", "s3cret\n", 0o600);
         directory.secret("group", "s3cret\n", 0o440);
+        directory.secret("admin-token", &"0f".repeat(16), 0o600);
         directory.secret("open", "s3cret\n", 0o644);
         directory.secret("empty", "\n", 0o600);
         directory.secret("long", &"x".repeat(70_000), 0o600);

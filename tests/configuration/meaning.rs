@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use alloy::primitives::{U256, address};
+use tollhouse::admin::{self, Place};
 use tollhouse::config::Config;
 use tollhouse::facilitator::chain::Confirmations;
 use tollhouse::facilitator::{self, Auth, Kind, Trust};
@@ -193,6 +194,18 @@ fn facilitators_keep_their_order_and_their_secrets() {
 fn s30_contract_wallets_and_their_factories_are_accepted_where_the_file_says_so_and_nowhere_else() {
     let factory = address!("0x0BA5ED0c6AA8c49038F819E587E2633c4A9F428a");
     assert_eq!(everything().live.wallets, [(Caip2::evm(8453), vec![factory])].into());
+}
+
+#[test]
+fn the_admin_api_is_off_unless_it_is_asked_for() {
+    assert_eq!(meaning_of(include_str!("../fixtures/config/valid/ten-lines.yaml")).boot.admin, None);
+    let place = |config: &Config| config.boot.admin.as_ref().map(admin::Config::place);
+    let port = "127.0.0.1:9403".parse().expect("an address");
+    assert_eq!(place(&everything()), Some(Place::Port(port)));
+    let socket = meaning_of(include_str!("../fixtures/config/valid/admin-socket.yaml"));
+    assert!(
+        matches!(place(&socket), Some(Place::Socket(path)) if path.is_absolute() && path.ends_with("run/admin.sock"))
+    );
 }
 
 #[test]

@@ -473,17 +473,17 @@ async fn s65_a_facilitator_that_fails_to_verify_costs_the_payer_nothing() {
 }
 
 /// A ledger that refuses writes for as long as this trigger stands.
-struct Refusing(rusqlite::Connection);
+pub struct Refusing(rusqlite::Connection);
 
 impl Refusing {
-    fn at(path: &std::path::Path, writes: &str) -> Self {
+    pub fn at(path: &std::path::Path, writes: &str) -> Self {
         let db = rusqlite::Connection::open(path).expect("the ledger's file");
         let trigger = format!("CREATE TRIGGER refuse BEFORE {writes} BEGIN SELECT RAISE(ABORT, 'disk full'); END");
         db.execute_batch(&trigger).expect("a trigger");
         Self(db)
     }
 
-    fn relent(self) {
+    pub fn relent(self) {
         self.0.execute_batch("DROP TRIGGER refuse").expect("the trigger is there");
     }
 }

@@ -1,5 +1,6 @@
 //! Promises about money, held against a whole gateway through its sockets. The S-numbers are rows of SAFETY.
 
+mod admin;
 mod challenge;
 mod failure;
 mod fields;

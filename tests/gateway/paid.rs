@@ -120,6 +120,27 @@ async fn s11_no_byte_of_a_priced_answer_leaves_before_it_is_settled() {
 }
 
 #[tokio::test]
+async fn s2_a_request_that_stood_still_until_its_hold_lapsed_is_not_forwarded() {
+    let world = World::selling(WEATHER).await;
+    let verifying = Latch::closed();
+    world.facilitator.on_verify([facilitator::Behaviour::HonestWhen(verifying.clone())]);
+    let payment = world.payment("/weather").await;
+    let mut client = world.send(&Request::get("/weather").paying(&payment)).await;
+    eventually("verify was asked for", || world.facilitator.count("/verify") == 1).await;
+    world.clock.advance(Duration::from_secs(600));
+    verifying.open();
+    let reply = client.reply().await;
+    assert_eq!(
+        (reply.status, reply.field("retry-after").is_some()),
+        (409, true),
+        "another may hold it: {}",
+        reply.text()
+    );
+    world.until("released").await;
+    world.assert_counts(0, 0);
+}
+
+#[tokio::test]
 async fn s11_a_settlement_that_is_declined_gives_nothing_of_the_answer_away() {
     let world = World::selling(WEATHER).await;
     world.backend.on("/weather", [Behaviour::answer(200, &[("x-secret", "1")], "the secret answer")]);

@@ -54,7 +54,7 @@ impl Death {
 }
 
 /// Every step of a payment, before and after it is on disk, and the moments in between that the world can see.
-pub const DEATHS: [Death; 19] = [
+pub const DEATHS: [Death; 20] = [
     Death::by(&[End::At("before:reserved")]),
     Death::by(&[End::At("after:reserved")]),
     Death::by(&[End::BackendWorks]),
@@ -72,6 +72,7 @@ pub const DEATHS: [Death; 19] = [
     Death::by(&[End::At("after:delivered")]),
     // And again, while the next process makes good what the first one left.
     Death::by(&[End::At("after:settling"), End::At("before:looked")]),
+    Death::by(&[End::At("after:settling"), End::At("after:looked")]),
     Death::by(&[End::MoneyMoved, End::At("after:settled")]),
     Death::by(&[End::MoneyMoved, End::At("before:redeemed")]),
     Death::by(&[End::MoneyMoved, End::At("after:redeemed")]),

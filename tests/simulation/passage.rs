@@ -154,8 +154,10 @@ impl Passage {
             confirmed.release().await;
             return Err(plain(502));
         }
-        if !self.world().mutated(Mutation::ForwardsUncounted) {
-            confirmed.mark_forwarded();
+        if !self.world().mutated(Mutation::ForwardsUncounted)
+            && let Err(refusal) = confirmed.mark_forwarded()
+        {
+            return Err(self.refused(visit, &refusal));
         }
         let _working = judge::working(confirmed.key(), self.pulse());
         let work = backend::work(self.world(), confirmed.key(), false, limit).await;

@@ -109,7 +109,9 @@ async fn audit(world: &Arc<World>, order: Request) {
         heard = send(world, "the auditor", order.clone(), false).await;
     }
     let got = heard.as_ref().is_some_and(|heard| heard.status == 200 && heard.pieces == PIECES);
-    if owed && !got {
+    // Copies that stood still and whose clients have left may have used up the turns (S24); then it is refunded.
+    let over = || world.on_disk(key).is_some_and(|found| is_used_up(&found.entry));
+    if owed && !got && !over() {
         let status = heard.map(|heard| heard.status);
         lock(&world.notes)
             .accuse([format!("{}: I3: paid, not delivered, and redeeming it gave {status:?}", short(&key))]);
@@ -119,6 +121,12 @@ async fn audit(world: &Arc<World>, order: Request) {
 /// Whether the same request may be answered otherwise in a moment.
 fn is_told_to_wait(heard: &Heard) -> bool {
     heard.fields.contains_key(http::header::RETRY_AFTER)
+}
+
+/// Whether it was fetched as often as it may be, in vain, and is marked as owed.
+fn is_used_up(entry: &Entry) -> bool {
+    let refund = matches!(&entry.state, State::Settled { delivery: Delivery::RefundDue, .. });
+    refund && entry.redemptions == Limits::default().max_redemptions
 }
 
 /// Whether this request must get the answer that was paid for. Another one with the same payment need not.

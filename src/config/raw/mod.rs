@@ -27,6 +27,7 @@ pub(super) struct File {
     pub public_url: Option<Reference>,
     pub listen: Option<Vec<Text>>,
     pub status: Option<Text>,
+    pub admin: Option<Admin>,
     pub upstream: Option<Text>,
     pub upstreams: Vec<Upstream>,
     pub pay_to: Option<PayTo>,
@@ -42,6 +43,9 @@ pub(super) struct File {
     pub hosts: Vec<Host>,
     pub log: Log,
 }
+
+/// In front of the path of a Unix socket.
+pub(super) const SOCKET: &str = "unix:";
 
 /// A value that may stand outside of the file.
 #[derive(Debug, Clone)]
@@ -59,6 +63,12 @@ impl Reference {
             Self::Literal(text) | Self::Variable(text) | Self::File(text) => text.span,
         }
     }
+}
+
+pub(super) struct Admin {
+    /// An address, or `unix:PATH`.
+    pub address: Text,
+    pub token: Option<Reference>,
 }
 
 pub(super) struct Upstream {
@@ -98,6 +108,7 @@ pub(super) fn read(root: &Node, mistakes: &mut Mistakes) -> Option<File> {
         public_url: file.node("public_url", mistakes).and_then(|node| reference(node, mistakes)),
         listen: file.node("listen", mistakes).and_then(|node| listeners(node, mistakes)),
         status: file.text("status", mistakes),
+        admin: admin(&file, mistakes),
         upstream: file.text("upstream", mistakes),
         upstreams: upstreams(&file, mistakes),
         pay_to: file.node("pay_to", mistakes).and_then(|node| networks::pay_to(node, mistakes)),
@@ -179,6 +190,29 @@ fn listeners(node: &Node, mistakes: &mut Mistakes) -> Option<Vec<Text>> {
         _ => text(item, mistakes),
     };
     Some(items.iter().filter_map(|item| listener(item, mistakes)).collect())
+}
+
+fn admin(file: &Fields<'_>, mistakes: &mut Mistakes) -> Option<Admin> {
+    let fields = file.fields("admin", &keys::ADMIN, mistakes)?;
+    if fields.key_span("address").is_none() && fields.all_known() {
+        mistakes.add(
+            missing("address", "`admin`", file.key_span("admin"))
+                .help("write address: unix:/run/tollhouse/admin.sock, or 127.0.0.1:9403 and a token"),
+        );
+    }
+    let address = fields.text("address", mistakes)?;
+    if fields.key_span("token").is_some() {
+        let token = fields.node("token", mistakes).and_then(|node| reference(node, mistakes))?;
+        return Some(Admin { address, token: Some(token) });
+    }
+    if !address.text.starts_with(SOCKET) && fields.all_known() {
+        mistakes.add(
+            missing("token", "an admin API on a port", address.span)
+                .note("every process that reaches it could stop your sales, and the API behind this gateway is one of them")
+                .help("write token: {file: /run/secrets/tollhouse-admin}, or address: unix:/run/tollhouse/admin.sock"),
+        );
+    }
+    Some(Admin { address, token: None })
 }
 
 fn upstreams(file: &Fields<'_>, mistakes: &mut Mistakes) -> Vec<Upstream> {

@@ -1,9 +1,10 @@
-//! What takes effect at start: listeners, the status address, the ledger.
+//! What takes effect at start: listeners, the status address, the admin API, the ledger.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use super::admin;
 use super::payees::Payees;
 use super::reference::secret;
 use super::scalar::{flag, shown};
@@ -29,8 +30,9 @@ pub(super) fn resolve(
     let mut seen = HashMap::new();
     let listen = listen(file.listen.as_deref(), &mut seen, mistakes);
     let status = status(file.status.as_ref(), &mut seen, mistakes);
+    let admin = admin::resolve(file.admin.as_ref(), &mut seen, around, mistakes);
     let ledger = ledger(file.ledger.as_ref(), payees, around, mistakes);
-    Some(Boot { listen: listen?, status: status?, ledger: ledger? })
+    Some(Boot { listen: listen?, status: status?, admin: admin?, ledger: ledger? })
 }
 
 fn listen(
@@ -39,7 +41,7 @@ fn listen(
     mistakes: &mut Mistakes,
 ) -> Option<Vec<SocketAddr>> {
     let Some(raw) = raw else { return Some(vec![LISTEN.parse().expect("the constant is an address")]) };
-    let addresses: Vec<_> = raw.iter().filter_map(|text| address(text, seen, mistakes)).collect();
+    let addresses: Vec<_> = raw.iter().filter_map(|text| address(text, LISTEN, seen, mistakes)).collect();
     (!addresses.is_empty() && addresses.len() == raw.len()).then_some(addresses)
 }
 
@@ -52,17 +54,23 @@ fn status(
     match raw {
         None => Some(Some(STATUS.parse().expect("the constant is an address"))),
         Some(text) if &*text.text == "none" => Some(None),
-        Some(text) => address(text, seen, mistakes).map(Some),
+        Some(text) => address(text, STATUS, seen, mistakes).map(Some),
     }
 }
 
-fn address(text: &Text, seen: &mut HashMap<SocketAddr, Span>, mistakes: &mut Mistakes) -> Option<SocketAddr> {
+/// Reads an address; `example` is one that fits.
+pub(super) fn address(
+    text: &Text,
+    example: &str,
+    seen: &mut HashMap<SocketAddr, Span>,
+    mistakes: &mut Mistakes,
+) -> Option<SocketAddr> {
     let Ok(address) = text.text.parse::<SocketAddr>() else {
         let message = format!("`{}` is not an address to listen at", shown(&text.text));
         let mistake = Mistake::error(&codes::LISTEN, text.span, message);
         mistakes.add(match text.text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()) {
             Some(port) => mistake.help(format!("write 0.0.0.0:{port}, or 127.0.0.1:{port} for this machine only")),
-            None => mistake.help("write an IP address and a port: 0.0.0.0:8402"),
+            None => mistake.help(format!("write an IP address and a port: {example}")),
         });
         return None;
     };

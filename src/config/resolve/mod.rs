@@ -1,5 +1,6 @@
 //! What a file means: defaults filled in, names looked up, every mistake noted with its place and its remedy.
 
+mod admin;
 mod boot;
 mod caps;
 mod facilitator_url;

@@ -19,7 +19,7 @@ use crate::payment::{Dialect, Payment};
 use super::{Admission, Event, Gate, Refusal, Visit};
 
 pub use exposure::{Cap, Caps};
-pub use pauses::{ChangeError, MOST_ROUTES, MOST_WORDS, Pause, Pauses, Scope};
+pub use pauses::{ChangeError, MOST_ROUTES, MOST_WORDS, NotSold, Pause, Pauses, Scope};
 pub use screening::{Screened, Screening};
 
 use exposure::{Exposure, price};
@@ -35,6 +35,9 @@ const HORIZON: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub struct Rails {
     pauses: ArcSwap<Pauses>,
+    /// Whoever asks the ledger about pauses, or writes one, does so alone: an answer that was on its way while somebody
+    /// paused must not end that pause here until the next look.
+    turn: tokio::sync::Mutex<()>,
     caps: ArcSwap<Caps>,
     exposure: Mutex<Exposure>,
 }
@@ -108,6 +111,39 @@ impl Gate {
         }
     }
 
+    /// Pauses: here at once, and wherever else the ledger is read within a second.
+    ///
+    /// # Errors
+    /// As [`Pauses::pause`].
+    pub async fn pause(&self, scope: &Scope, pause: Pause) -> Result<Pauses, ChangeError> {
+        let _turn = self.rails.turn.lock().await;
+        let pauses = Pauses::pause(&**self.ledger.store(), scope, pause).await?;
+        self.follow(&pauses);
+        Ok(pauses)
+    }
+
+    /// Ends a pause: here at once, and wherever else the ledger is read within a second.
+    ///
+    /// # Errors
+    /// As [`Pauses::resume`].
+    pub async fn resume(&self, scope: &Scope, resumed: Pause) -> Result<Pauses, ChangeError> {
+        let _turn = self.rails.turn.lock().await;
+        let pauses = Pauses::resume(&**self.ledger.store(), scope, resumed).await?;
+        self.follow(&pauses);
+        Ok(pauses)
+    }
+
+    /// Holds to these pauses from now on, and tells the observer what has changed.
+    fn follow(&self, found: &Pauses) {
+        let before = self.rails.pauses.swap(found.clone().into());
+        for (scope, pause) in found.each().filter(|(scope, pause)| before.at(scope) != Some(pause)) {
+            self.observe(&Event::Paused { scope, pause: pause.clone() });
+        }
+        for (scope, _) in before.each().filter(|(scope, _)| found.at(scope).is_none()) {
+            self.observe(&Event::Resumed { scope, by: found.resumed().cloned() });
+        }
+    }
+
     /// Keeps what is known of the rails fresh, until dropped. What was known stays while the ledger does not answer.
     pub async fn watch_rails(self: Arc<Self>) {
         let mut silent = false;
@@ -126,13 +162,10 @@ impl Gate {
     /// # Errors
     /// When the ledger does not answer; then what it did not tell is as it was.
     pub async fn look_at_rails(&self) -> Result<(), StoreError> {
-        let found = Pauses::read(&**self.ledger.store()).await?;
-        let before = self.rails.pauses.swap(found.clone().into());
-        for (scope, pause) in found.each().filter(|(scope, pause)| before.at(scope) != Some(pause)) {
-            self.observe(&Event::Paused { scope, pause: pause.clone() });
-        }
-        for (scope, _) in before.each().filter(|(scope, _)| found.at(scope).is_none()) {
-            self.observe(&Event::Resumed { scope, by: found.resumed().cloned() });
+        {
+            let _turn = self.rails.turn.lock().await;
+            let found = Pauses::read(&**self.ledger.store()).await?;
+            self.follow(&found);
         }
         let capped = !self.rails.caps.load().is_none();
         if capped || self.overdraft.is_used() {
@@ -147,3 +180,6 @@ impl Gate {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! What people have paused: one cell of the ledger, which every process on it reads.
 //!
-//! The ledger is also what protects it (S62): whoever may write to the ledger may pause, and there is no port that
-//! anybody else could reach.
+//! The ledger is also what protects it (S62): whoever may write to the ledger may pause. The admin API is a door to the
+//! same cell, for those who hold its key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::{CellSwap, Store, StoreError};
 use crate::primitives::Timestamp;
-use crate::tariff::RouteKey;
+use crate::tariff::{Charge, RouteKey, Tariff};
 
 /// The cell they stand in.
 const CELL: &str = "pauses";
@@ -53,15 +53,33 @@ pub enum Scope {
     Route(RouteKey),
 }
 
-/// Why a pause cannot be written.
+/// Why a pause cannot be written or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// There are too many already.
     #[error("{MOST_ROUTES} routes are paused one by one; pause `all`")]
     TooMany,
+    /// There is no such pause to end.
+    #[error("{scope} is not paused{}", if *.all { "; `all` is" } else { "" })]
+    NotPaused {
+        /// What was to be resumed.
+        scope: Scope,
+        /// Whether everything is paused.
+        all: bool,
+    },
     /// The ledger does not answer. Whether it was written is not known.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A route that nobody sells.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the file sells no route `{route}`{}", .meant.as_ref().map(|key| format!("; did you mean `{}`?", key.0)).unwrap_or_default())]
+pub struct NotSold {
+    /// As it was written, shortened, without what could steer a terminal (S63).
+    pub route: String,
+    /// The route that was probably meant.
+    pub meant: Option<RouteKey>,
 }
 
 impl fmt::Display for Scope {
@@ -76,6 +94,24 @@ impl Scope {
         match self {
             Self::All => "all",
             Self::Route(route) => &route.0,
+        }
+    }
+
+    /// What a text means where these prices hold: a pause that was mistyped would pause nothing, and nobody would notice.
+    ///
+    /// # Errors
+    /// When it is no route with a price.
+    pub fn sold(text: &str, tariff: &Tariff) -> Result<Self, NotSold> {
+        let scope = Self::from(text);
+        let priced = || tariff.routes().filter(|one| matches!(one.charge, Charge::Toll(_))).map(|one| &one.key);
+        match &scope {
+            Self::Route(route) if !priced().any(|key| key == route) => {
+                let visible = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
+                let route: String = text.chars().take(MOST_WORDS).map(visible).collect();
+                let meant = priced().min_by_key(|key| strsim::damerau_levenshtein(&key.0, &route)).cloned();
+                Err(NotSold { route, meant })
+            }
+            _ => Ok(scope),
         }
     }
 }
@@ -124,12 +160,15 @@ impl Pauses {
     /// Ends the pause of a route, or with [`Scope::All`] every pause. A route stays paused while all are.
     ///
     /// # Errors
-    /// When the ledger does not answer.
+    /// When there is no such pause, or the ledger does not answer.
     pub async fn resume(store: &dyn Store, scope: &Scope, resumed: Pause) -> Result<Self, ChangeError> {
         change(store, |pauses| {
-            match scope {
-                Scope::All => *pauses = Self::default(),
-                Scope::Route(route) => drop(pauses.routes.remove(route)),
+            let paused = match scope {
+                Scope::All => std::mem::take(pauses).each().next().is_some(),
+                Scope::Route(route) => pauses.routes.remove(route).is_some(),
+            };
+            if !paused {
+                return Err(ChangeError::NotPaused { scope: scope.clone(), all: pauses.all.is_some() });
             }
             pauses.resumed = Some(resumed.clone());
             Ok(())
@@ -246,6 +285,19 @@ mod tests {
             let pauses = Pauses::resume(&store, &Scope::All, pause("cleared")).await.expect("it works");
             assert_eq!(pauses.each().count(), 0, "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_paused_is_not_resumed() {
+        let store = Memory::new();
+        let weather = Scope::from("GET /weather");
+        let refused = Pauses::resume(&store, &Scope::All, pause("fixed")).await.expect_err("nothing is paused");
+        assert_eq!(refused.to_string(), "all is not paused");
+        Pauses::pause(&store, &Scope::All, pause("chain")).await.expect("it works");
+        let refused = Pauses::resume(&store, &weather, pause("fixed")).await.expect_err("it is not paused by itself");
+        assert_eq!(refused.to_string(), "GET /weather is not paused; `all` is");
+        let pauses = Pauses::read(&store).await.expect("it works");
+        assert_eq!((pauses.each().count(), pauses.resumed()), (1, None), "nothing was written");
     }
 
     #[tokio::test]

@@ -143,7 +143,7 @@ async fn s66_a_settlement_that_cannot_be_written_does_not_begin() {
     for mood in [Mood::Refuses, Mood::Lies] {
         let (store, desk) = moody();
         let mut lease = desk.lease(&sale(1)).await;
-        lease.mark_forwarded();
+        lease.mark_forwarded().expect("it is held");
         store.turns(mood);
         let begun = lease.begin("cdp", None, desk.clock.now()).await;
         assert!(matches!(begun, Err(BeginError::Store(_))));

@@ -1,0 +1,111 @@
+//! The side door: where operators reach the admin API. Beside the doors for clients, because it must open when those are
+//! overrun, and because it has to know who comes in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::protocols::l4::stream::Stream;
+use pingora::services::listening::Service;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::admin::{Admin, Config, LAST_ORDER, LONGEST_VISIT, Peer, Place, Visit};
+
+use super::StartError;
+use super::listener::Connections;
+use super::socket_file::SocketFile;
+
+/// How many may be at the side door at once. Fewer than the descriptors that clients leave.
+pub(super) const MOST_VISITS: usize = 16;
+/// How long accepting pauses when the process is out of file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A place that is listened at.
+pub(super) struct SideDoor {
+    listener: Listener,
+    place: Place,
+}
+
+enum Listener {
+    Port(TcpListener),
+    Socket(SocketFile),
+}
+
+impl SideDoor {
+    /// Opens the place that the file names.
+    pub(super) async fn open(config: &Config) -> Result<Self, StartError> {
+        let failed = |source| StartError::Admin { place: config.place(), source };
+        match config {
+            Config::Port { address, .. } => {
+                let listener = TcpListener::bind(address).await.map_err(failed)?;
+                let place = Place::Port(listener.local_addr().map_err(failed)?);
+                Ok(Self { listener: Listener::Port(listener), place })
+            }
+            Config::Socket { path, .. } => {
+                let listener = Listener::Socket(SocketFile::bind(path).await.map_err(failed)?);
+                Ok(Self { listener, place: Place::Socket(path.clone()) })
+            }
+        }
+    }
+
+    /// Where it is, with the port that was given for port 0.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Lets operators in until told to close.
+    pub(super) async fn serve(self, admin: Arc<Admin>, connections: Connections, closing: watch::Receiver<bool>) {
+        let (told, mut closed) = (closing.clone(), closing);
+        loop {
+            let (permit, accepted) = tokio::select! {
+                biased;
+                _ = closed.wait_for(|closing| *closing) => return,
+                next = async { (connections.admit().await, self.listener.accept().await) } => next,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let (visit, told) = (admin.receive(peer), told.clone());
+                    tokio::spawn(async move {
+                        let served = Service::<Visit>::handle_event(Box::new(stream), visit, told.clone());
+                        // Whoever is cut off dawdles over their head or our answer; all else has limits of its own.
+                        tokio::select! {
+                            () = served => {}
+                            () = tokio::time::sleep(LONGEST_VISIT) => {}
+                            () = last_orders(told) => {}
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, place = %self.place, "a connection could not be accepted");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Returns some time after the process was told to stop: whoever sits here and says nothing does not hold it up.
+async fn last_orders(mut closing: watch::Receiver<bool>) {
+    // Fails only when the server is gone, which is the end as well.
+    let _ = closing.wait_for(|closing| *closing).await;
+    tokio::time::sleep(LAST_ORDER).await;
+}
+
+impl Listener {
+    /// The next connection, and who makes it. Of a Unix socket the system says which user that is.
+    async fn accept(&self) -> std::io::Result<(Stream, Peer)> {
+        match self {
+            Self::Port(listener) => {
+                let (stream, address) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((stream.into(), Peer::Address(address)))
+            }
+            Self::Socket(socket) => {
+                let (stream, _) = socket.listener().accept().await?;
+                let user = stream.peer_cred()?.uid();
+                Ok((stream.into(), Peer::User(user)))
+            }
+        }
+    }
+}

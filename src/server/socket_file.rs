@@ -1,0 +1,164 @@
+//! The file of a Unix socket: for its owner only from the first moment, never put in the place of one that lives, and
+//! gone with its process.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, Mode, fchmod, flock};
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 16;
+/// How often, and how far apart, the folder is tried for while another process looks at it.
+const TRIES: usize = 40;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A socket that is listened at, and its file.
+pub(super) struct SocketFile {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the file that was made. Another one in its place is somebody else's.
+    made: (u64, u64),
+}
+
+impl SocketFile {
+    /// Makes the file and listens. The file of a process that died is replaced.
+    ///
+    /// # Errors
+    /// When somebody listens there, something else has that name, or the folder cannot be written to.
+    pub(super) async fn bind(path: &Path) -> io::Result<Self> {
+        // Of two processes that start together, the second must not take the socket of the first for a dead one's.
+        let _turn = turn_in(folder_of(path)).await?;
+        clear(path).await?;
+        let socket = UnixSocket::new_stream()?;
+        // The file takes the mode of the socket it is made for, so there is no moment in which others may connect.
+        fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+        socket.bind(path)?;
+        let made = identity(&fs::symlink_metadata(path)?);
+        Ok(Self { listener: socket.listen(BACKLOG)?, path: path.to_owned(), made })
+    }
+
+    pub(super) fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+}
+
+impl Drop for SocketFile {
+    /// The listener is closed after this, so until the file is gone nobody takes it for a dead one's.
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| identity(&found) == self.made)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(%error, path = %self.path.display(), "the admin socket could not be removed");
+        }
+    }
+}
+
+/// Removes the socket of a process that died. Anything else in the way stays.
+async fn clear(path: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::new(ErrorKind::AlreadyExists, "there is a file of this name, and it is no socket"));
+    }
+    match UnixStream::connect(path).await {
+        // Nobody has it open any more.
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // Also one that is too busy to answer, or may not be asked, is somebody's.
+        Ok(_) | Err(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another process listens there")),
+    }
+}
+
+/// Holds the folder until dropped, against every process that asks in the same way.
+async fn turn_in(folder: &Path) -> io::Result<File> {
+    let folder = File::open(folder)?;
+    for _ in 0..TRIES {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(folder),
+            Err(rustix::io::Errno::WOULDBLOCK) => tokio::time::sleep(PAUSE).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(io::Error::new(ErrorKind::ResourceBusy, "another process holds a lock on its folder"))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+}
+
+fn identity(found: &fs::Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let path = folder.path().join("admin.sock");
+        (folder, path)
+    }
+
+    #[tokio::test]
+    async fn s62_the_socket_is_its_owners_alone_and_ends_with_its_process() {
+        let (_folder, path) = place();
+        let socket = SocketFile::bind(&path).await.expect("nothing is in the way");
+        let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{mode:o}");
+        UnixStream::connect(&path).await.expect("its owner may connect");
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_lives_is_left_alone_and_a_dead_ones_place_is_taken() {
+        let (_folder, path) = place();
+        let lives = SocketFile::bind(&path).await.expect("nothing is in the way");
+        let refused = SocketFile::bind(&path).await.err().expect("somebody listens");
+        assert_eq!(refused.kind(), ErrorKind::AddrInUse);
+        UnixStream::connect(&path).await.expect("it is still the first one");
+        drop(lives);
+        // The standard library's leaves its file behind, as a process does that is killed.
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("the place is free"));
+        assert!(path.exists());
+        let _next = SocketFile::bind(&path).await.expect("nobody listens");
+        UnixStream::connect(&path).await.expect("somebody does now");
+    }
+
+    #[tokio::test]
+    async fn of_many_that_start_together_one_listens() {
+        let (_folder, path) = place();
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("the place is free"));
+        let mut processes = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let path = path.clone();
+            processes.spawn(async move { SocketFile::bind(&path).await });
+        }
+        let listening: Vec<_> = processes.join_all().await.into_iter().filter_map(Result::ok).collect();
+        assert_eq!(listening.len(), 1);
+        UnixStream::connect(&path).await.expect("and can be reached");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_or_not_ours_is_not_removed() {
+        let (_folder, path) = place();
+        fs::write(&path, "notes").expect("the folder is ours");
+        let refused = SocketFile::bind(&path).await.err().expect("a file is in the way");
+        assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&path).expect("it is there"), "notes");
+        fs::remove_file(&path).expect("the folder is ours");
+        let ours = SocketFile::bind(&path).await.expect("nothing is in the way");
+        fs::remove_file(&path).expect("the folder is ours");
+        let _theirs = SocketFile::bind(&path).await.expect("nothing is in the way");
+        drop(ours);
+        assert!(path.exists(), "somebody else's stays");
+    }
+}
