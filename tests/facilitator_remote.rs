@@ -11,11 +11,11 @@ use tollhouse::facilitator::{
     Auth, BoxError, Config, Contradiction, Facilitator, Kind, Means, Misconfigured, Outcome, Pool, Prepared, Remote,
     SettleError, Trust, Unresolved, VerifyError, Witness, Witnessed,
 };
-use tollhouse::payment::{Dialect, Payment, Receipt, TransactionHash};
+use tollhouse::payment::{Dialect, Payment, Receipt, SettleMode, TransactionHash};
 use tollhouse::primitives::{Caip2, Clock, Secret, SystemClock, Timestamp, preset};
-use tollhouse::testing::ScriptedFacilitator;
 use tollhouse::testing::facilitator::Behaviour;
 use tollhouse::testing::vectors::{eip3009_base_sepolia, unsigned};
+use tollhouse::testing::{ManualClock, ScriptedFacilitator};
 
 const HASH: &str = "0x1111111111111111111111111111111111111111111111111111111111111111";
 const PAYER: &str = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
@@ -543,4 +543,47 @@ async fn a_removed_facilitator_gets_no_payments_but_can_still_be_asked() {
     }
     assert!(pool.named("reload-38").is_some());
     assert!(pool.named("first").is_none(), "what is kept is bounded (I7)");
+}
+
+#[tokio::test]
+async fn s32_whom_a_facilitator_calls_empty_it_is_not_asked_about_for_a_moment() {
+    let facilitator = ScriptedFacilitator::start().await;
+    let clock = ManualClock::at(Timestamp::from_secs(1_767_225_600));
+    let config = Config { networks: vec![network("base-sepolia"), network("base")], ..facilitator.config("remote") };
+    let remote = Remote::new(&config, None, Arc::new(clock.clone())).expect("a good configuration");
+    let payment = eip3009_base_sepolia();
+    let mut elsewhere = payment.clone();
+    elsewhere.offer.network = Arc::new(preset("base").expect("a preset").network());
+
+    facilitator.on_verify([Behaviour::Decline("invalid_exact_evm_insufficient_balance")]);
+    assert!(matches!(remote.verify(&payment).await, Err(VerifyError::Declined(_))));
+    let Err(VerifyError::Declined(again)) = remote.verify(&unsigned(2)).await else { panic!("it is empty") };
+    assert_eq!((again.code.as_str(), facilitator.count("/verify")), ("insufficient_funds", 1));
+    assert!(matches!(remote.foresee(&payment), Some(VerifyError::Declined(_))));
+    assert!(remote.foresee(&elsewhere).is_none(), "on another network it may have more");
+    assert!(remote.prepare(&payment).await.is_ok(), "what was served is settled: its price may have come meanwhile");
+    elsewhere.offer = payment.offer.clone();
+    elsewhere.offer.settle = SettleMode::BeforeForward;
+    assert!(matches!(remote.prepare(&elsewhere).await, Err(SettleError::Declined(_))));
+
+    clock.advance(Duration::from_secs(5));
+    assert!(remote.foresee(&payment).is_none());
+    assert!(remote.verify(&payment).await.is_ok());
+    assert_eq!(facilitator.count("/verify"), 2);
+}
+
+#[tokio::test]
+async fn s32_no_other_refusal_is_kept() {
+    let facilitator = ScriptedFacilitator::start().await;
+    let remote = remote(&facilitator.config("remote"));
+    for code in ["invalid_exact_evm_signature", "kyt_risk_detected", "unexpected_verify_error"] {
+        facilitator.on_verify([Behaviour::Decline(code)]);
+        assert!(remote.verify(&unsigned(1)).await.is_err());
+        assert!(remote.foresee(&unsigned(2)).is_none(), "{code}");
+    }
+    assert_eq!(facilitator.count("/verify"), 3);
+}
+
+fn network(name: &str) -> Caip2 {
+    preset(name).expect("a preset").network().id
 }

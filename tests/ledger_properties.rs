@@ -59,6 +59,7 @@ fn events() -> impl Strategy<Value = Event> {
         }),
         any::<bool>().prop_map(|counted| Event::Release { counted, max_releases: MAX_RELEASES }),
         seconds().prop_map(|check_at| Event::Begin { facilitator: "cdp".into(), transaction: None, check_at }),
+        Just(Event::Leave),
         seconds().prop_map(|until| Event::Look { until }),
         seconds().prop_map(|check_at| Event::StillUnknown { transaction: None, check_at }),
         (proptest::option::of(seconds()), seconds()).prop_map(|(delivering, collect_by)| Event::Settle {
@@ -97,7 +98,10 @@ fn check_step(before: Option<&Entry>, event: &Event, after: &Entry, now: Timesta
         (State::Settled { .. }, State::Settled { .. }) => check_delivery(before, event, after, now),
         (State::Settled { .. }, _) => panic!("{event:?} forgot a payment"),
         (State::Settling { .. }, State::Settling { .. }) => {
-            assert!(matches!(event, Event::Look { .. } | Event::StillUnknown { .. }));
+            assert!(matches!(event, Event::Leave | Event::Look { .. } | Event::StillUnknown { .. }));
+            if matches!(event, Event::Leave) {
+                assert_eq!(before.due(), after.due(), "a client that leaves changes nobody's turn");
+            }
         }
         (State::Settling { .. }, State::Settled { .. }) => assert!(matches!(event, Event::Settle { .. })),
         (State::Settling { .. }, _) => assert!(matches!(event, Event::Decline { .. }), "{event:?} ended a settlement"),

@@ -38,6 +38,7 @@ use self::purse::{Purse, affords};
 use self::tend::Tending;
 use self::transaction::{Call, Fees, gas_limit};
 use super::chain::{Chain, Found, NotThere, RpcError, Verdict};
+use super::strangers::Asked;
 use super::{
     ALLOWANCE_REQUIRED, BoxError, Decline, Facilitator, Holds, Means, Outcome, Prepared, SettleError, Shed, Unresolved,
     VerifyError,
@@ -527,6 +528,15 @@ impl Facilitator for Local {
             Ok(Err(Obstacle::Declined(decline))) => Err(decline.into()),
             Ok(Err(Obstacle::Unavailable(source))) => Err(VerifyError::Unavailable(source)),
             Err(late) => Err(VerifyError::Unavailable(late.into())),
+        }
+    }
+
+    fn foresee(&self, payment: &Payment) -> Option<VerifyError> {
+        let turned = self.barrier.turns_away(Asked::about(payment), self.clock.now())?;
+        match Obstacle::of(turned, payment) {
+            Obstacle::Declined(decline) => Some(decline.into()),
+            Obstacle::Unavailable(source) => Some(VerifyError::Unavailable(source)),
+            Obstacle::Used => None,
         }
     }
 

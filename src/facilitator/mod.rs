@@ -10,6 +10,7 @@ pub mod local;
 mod pool;
 mod remote;
 pub mod sandbox;
+mod strangers;
 pub mod wallets;
 
 pub use breaker::{BreakerConfig, BreakerState};
@@ -82,6 +83,16 @@ pub enum VerifyError {
     Unavailable(#[source] BoxError),
 }
 
+impl VerifyError {
+    /// What the payer has to fix, if that is it.
+    pub fn decline(&self) -> Option<&Decline> {
+        match self {
+            Self::Declined(decline) => Some(decline),
+            Self::Unavailable(_) => None,
+        }
+    }
+}
+
 /// Why a settlement did not end in a receipt.
 #[derive(Debug, thiserror::Error)]
 pub enum SettleError {
@@ -100,6 +111,16 @@ pub enum SettleError {
         #[source]
         source: BoxError,
     },
+}
+
+impl SettleError {
+    /// What the payer has to fix, if that is it.
+    pub fn decline(&self) -> Option<&Decline> {
+        match self {
+            Self::Declined(decline) => Some(decline),
+            Self::NotSent(_) | Self::Unknown { .. } => None,
+        }
+    }
 }
 
 /// What reconciliation found out.
@@ -159,6 +180,12 @@ pub trait Facilitator: Send + Sync + 'static {
     /// the facilitator, since any stranger can bring it about.
     async fn vouch(&self, payment: &Payment) -> Result<(), VerifyError> {
         self.verify(payment).await
+    }
+
+    /// What `verify` would say without asking anybody: what it was told a moment ago, or that a limit of our own is
+    /// reached (S32). `None` when it would ask. So what is turned away costs no line in the ledger.
+    fn foresee(&self, _payment: &Payment) -> Option<VerifyError> {
+        None
     }
 
     /// Everything up to the point of no return. A local facilitator signs the transaction here, so that its hash

@@ -37,6 +37,7 @@ pub(super) struct Attending {
     attendance: Arc<Attendance>,
     errand: Errand,
     key: PaymentKey,
+    connection: Option<Arc<dyn Connection>>,
 }
 
 impl Attendance {
@@ -47,8 +48,8 @@ impl Attendance {
         key: PaymentKey,
         connection: Option<Arc<dyn Connection>>,
     ) -> Arc<Attending> {
-        self.0.entry(errand).or_default().push(Attended { key, connection });
-        Arc::new(Attending { attendance: Arc::clone(self), errand, key })
+        self.0.entry(errand).or_default().push(Attended { key, connection: connection.clone() });
+        Arc::new(Attending { attendance: Arc::clone(self), errand, key, connection })
     }
 
     /// Whether an identical request of this payer, under another payment, is being served for nobody.
@@ -58,6 +59,13 @@ impl Attendance {
                 request.key != key && request.connection.as_ref().is_some_and(|connection| connection.has_left())
             })
         })
+    }
+}
+
+impl Attending {
+    /// Whether its client has left. A system call.
+    pub(super) fn has_left(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.has_left())
     }
 }
 
@@ -101,6 +109,7 @@ mod tests {
         assert!(!attendance.was_abandoned(errand, key(3)), "both wait");
         caller.0.store(true, Ordering::Relaxed);
         assert!(attendance.was_abandoned(errand, key(3)));
+        assert!(attending.has_left() && !waiting.has_left());
         assert!(!attendance.was_abandoned(errand, key(1)), "it is the very payment that was left");
         assert!(!attendance.was_abandoned(other, key(3)), "another request");
         drop(attending);

@@ -1,5 +1,7 @@
 //! The way home: from a confirmed payment to a settled one.
 
+mod departure;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +17,7 @@ use super::attendance::Attending;
 use super::lifecycle::chain;
 use super::overdraft::Hold;
 use super::{Confirmed, Event, Gate, Refusal, Settled};
+use departure::noting_departure;
 
 /// How long after a facilitator's own deadline we stop waiting for it.
 const GRACE: Duration = Duration::from_secs(5);
@@ -74,7 +77,10 @@ impl Gate {
         let transaction = prepared.transaction;
         let begun = self.begin(payment, lease, &*facilitator, transaction, deadline).await?;
         let submitted = match self.clock.now() < begun.since().after(deadline) {
-            true => within(deadline, facilitator.submit(payment, prepared)).await,
+            true => {
+                let submitted = within(deadline, facilitator.submit(payment, prepared));
+                noting_departure(&begun, &attending, submitted).await
+            }
             // Whoever stood still for so long asks nobody: others have looked by now, and may have asked elsewhere (S13).
             false => Err(SettleError::NotSent("it was written down too long ago".into())),
         };
@@ -95,7 +101,8 @@ impl Gate {
             since: self.clock.now(),
         };
         let begun = self.begin(payment, lease, &*facilitator, None, deadline).await?;
-        let found = match tokio::time::timeout(deadline, facilitator.outcome(&unresolved)).await {
+        let found = tokio::time::timeout(deadline, facilitator.outcome(&unresolved));
+        let found = match noting_departure(&begun, &attending, found).await {
             Ok(Outcome::Settled(receipt)) => Ok(receipt),
             Ok(Outcome::NotSettled(decline)) => Err(SettleError::Declined(decline)),
             Ok(Outcome::Unknown { transaction, source }) => Err(SettleError::Unknown { transaction, source }),

@@ -98,6 +98,9 @@ pub enum State {
         check_at: Timestamp,
         /// How often somebody looked and could not tell.
         checks: u32,
+        /// Whether the client that asked for it has left, so that nobody waits for it any more.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        left: bool,
     },
     /// Paid.
     Settled {

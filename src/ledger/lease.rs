@@ -252,6 +252,13 @@ impl InSettlement {
         self.conclude(Event::StillUnknown { transaction, check_at }).await.map(|_| ())
     }
 
+    /// The client has left: whoever signs again for what it asked is not charged, at any replica (I4). It is queued, so
+    /// nobody waits for the store; the settlement stays in these hands.
+    pub fn client_left(&self) {
+        let what = What::Departure { since: self.since };
+        self.ledger.outbox.post(Errand { key: self.key, seen: self.seen.clone(), what });
+    }
+
     /// Writes down how it ended under the rule by which it would be written later.
     async fn conclude(mut self, event: Event) -> Result<Written, StoreError> {
         self.outcome = Some((event.clone(), Vec::new()));

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::write::Written;
-use super::{Claimed, Delivered, Event, Ledger, Response, State, StoreError, Versioned};
+use super::{Claimed, Delivered, Entry, Event, Ledger, Response, State, StoreError, Versioned};
 use crate::payment::PaymentKey;
 use crate::primitives::{Timestamp, at_once};
 
@@ -38,6 +38,8 @@ pub(super) enum What {
     Release { counted: bool, begun: bool },
     /// A settlement that began at `since` ended, or somebody looked in vain.
     Settlement { since: Timestamp, event: Event, claims: Vec<Claimed> },
+    /// The client left while a settlement that began at `since` was under way.
+    Departure { since: Timestamp },
     /// A delivery ended.
     Delivery { turn: u32, delivered: Delivered, response: Option<Response> },
 }
@@ -129,7 +131,7 @@ impl Ledger {
     pub(super) async fn run(&self, errand: &Errand) -> Result<Written, StoreError> {
         let claims: &[Claimed] = match &errand.what {
             What::Settlement { claims, .. } => claims,
-            What::Release { .. } | What::Delivery { .. } => &[],
+            What::Release { .. } | What::Departure { .. } | What::Delivery { .. } => &[],
         };
         let max_releases = self.limits.max_releases;
         let event = |found: &Versioned| errand.event(found, max_releases);
@@ -167,14 +169,29 @@ impl Errand {
                 // That money moved is true whoever asked.
                 (State::Settling { .. }, Event::Settle { .. }) => Some(event.clone()),
                 // That it did not, only of what was asked: from the moment somebody sets out to ask again, it may.
-                (State::Settling { .. }, Event::Decline { .. }) if found.version != self.seen.version => None,
+                (State::Settling { .. }, Event::Decline { .. }) if !self.still_asks(found) => None,
                 (State::Settling { since: current, .. }, _) if current == since => Some(event.clone()),
+                _ => None,
+            },
+            What::Departure { since } => match &found.entry.state {
+                State::Settling { since: current, checks: 0, left: false, .. } if current == since => {
+                    Some(Event::Leave)
+                }
                 _ => None,
             },
             What::Delivery { turn, delivered, response } => {
                 Some(Event::Deliver { turn: *turn, delivered: delivered.clone(), response: *response })
             }
         }
+    }
+}
+
+impl Errand {
+    /// Whether nothing was written since but that the client left.
+    fn still_asks(&self, found: &Versioned) -> bool {
+        let has_left = |entry: &Entry| matches!(entry.state, State::Settling { left: true, .. });
+        let only_left = found.version == self.seen.version + 1 && has_left(&found.entry) && !has_left(&self.seen.entry);
+        found.version == self.seen.version || only_left
     }
 }
 

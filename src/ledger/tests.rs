@@ -334,6 +334,50 @@ async fn i4_whoever_signs_again_after_a_crash_is_not_charged_while_the_first_may
 }
 
 #[tokio::test]
+async fn i4_whoever_left_and_signs_again_elsewhere_is_not_charged() {
+    let desk = Desk::new();
+    let elsewhere = desk.restarted();
+    let settling = desk.in_settlement(&sale(1)).await;
+    assert!(elsewhere.claim_earlier(&sale(2)).await.is_none(), "somebody waits for it");
+    let standing = || async { desk.ledger.store.load(sale(1).payment.key()).await.unwrap().expect("it is remembered") };
+    let before = standing().await;
+    for _ in 0..2 {
+        settling.client_left();
+        assert_eq!(desk.state(&sale(1)).await, "settling");
+    }
+    let after = standing().await;
+    assert_eq!((after.version, after.entry.due()), (before.version + 1, before.entry.due()), "written once");
+    assert!(matches!(elsewhere.claim_earlier(&sale(2)).await, Some(Claim::Unresolved { .. })));
+    assert!(matches!(elsewhere.claim(&sale(1)).await, Claim::InFlight { .. }), "the payment itself is in flight");
+
+    let receipt = receipt(&sale(1), desk.clock.now());
+    let delivering = settling.settled(receipt, &[], true).await.expect("it is still ours to end");
+    delivering.expect("a request delivers it").end(Delivered::Nothing { untouched: false });
+    assert_eq!(desk.state(&sale(1)).await, "undelivered");
+    assert!(matches!(elsewhere.claim_earlier(&sale(2)).await, Some(Claim::Redeem(_))));
+}
+
+#[tokio::test]
+async fn i4_a_client_that_leaves_takes_no_settlement_out_of_anybodys_hands() {
+    let desk = Desk::new();
+    let settling = desk.in_settlement(&sale(1)).await;
+    settling.client_left();
+    desk.ledger.flush().await;
+    settling.declined("refused").await.expect("nobody has looked");
+    assert_eq!(desk.state(&sale(1)).await, "released");
+
+    let settling = desk.in_settlement(&sale(2)).await;
+    desk.clock.advance(Duration::from_secs(30));
+    let due = desk.ledger.overdue_settlements(1).await.unwrap().remove(0);
+    let looking = desk.ledger.look(due, desk.clock.now().after(Duration::from_secs(9))).await.unwrap();
+    settling.client_left();
+    desk.ledger.flush().await;
+    assert!(matches!(settling.declined("refused").await, Err(FileError::Overtaken)), "somebody may have asked again");
+    let filed = desk.ledger.file(looking.expect("it is due"), receipt(&sale(2), desk.clock.now()), &[]).await;
+    assert!(filed.unwrap().is_some(), "and is not disturbed");
+}
+
+#[tokio::test]
 async fn i4_whoever_signs_again_while_nobody_knows_is_not_charged_for_an_hour() {
     let desk = Desk::new();
     let settling = desk.in_settlement(&sale(1)).await;

@@ -116,7 +116,7 @@ fn reserved(number: u64) -> Entry {
 }
 
 fn settling(check_at: Timestamp, transaction: Option<B256>) -> State {
-    State::Settling { since: NOW, facilitator: "cdp".into(), transaction, check_at, checks: 0 }
+    State::Settling { since: NOW, facilitator: "cdp".into(), transaction, check_at, checks: 0, left: false }
 }
 
 fn settled(number: u64, delivery: Delivery) -> Entry {

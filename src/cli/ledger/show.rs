@@ -87,10 +87,13 @@ fn page(key: PaymentKey, entry: &Entry) -> String {
         ("redemptions", entry.redemptions.to_string()),
     ];
     match &entry.state {
-        State::Settling { since, facilitator, transaction, check_at, checks } => {
+        State::Settling { since, facilitator, transaction, check_at, checks, left } => {
             rows.push(("asked", format!("{facilitator}, {}", moment(*since))));
             rows.push(("transaction", transaction.map_or("not known".to_owned(), |hash| hash.to_string())));
             rows.push(("next look", format!("{} (looked {checks} times)", moment(*check_at))));
+            if *left {
+                rows.push(("client", "has left".to_owned()));
+            }
         }
         State::Settled { receipt, facilitator, delivery, .. } => {
             rows.push(("settled", format!("{} by {facilitator}", moment(receipt.settled_at))));

@@ -34,6 +34,8 @@ pub enum Event {
         /// When reconciliation may look.
         check_at: Timestamp,
     },
+    /// The client that asked for it has left. Whose the settlement is to find out about stays as it was.
+    Leave,
     /// Somebody is about to find out how the settlement ended, perhaps by asking for it again. Nobody else does until
     /// then, and from now on a *no* to what was asked before proves nothing (I4).
     Look {
@@ -160,13 +162,18 @@ impl Entry {
                 if entry.releases < max_releases { State::Released } else { State::Exhausted }
             }
             (State::Reserved { .. }, Event::Begin { facilitator, transaction, check_at }) => {
-                State::Settling { since: now, facilitator, transaction, check_at, checks: 0 }
+                State::Settling { since: now, facilitator, transaction, check_at, checks: 0, left: false }
             }
-            (State::Settling { since, facilitator, transaction, checks, .. }, Event::Look { until }) => {
-                State::Settling { since, facilitator, transaction, check_at: until, checks: checks.saturating_add(1) }
+            // Once somebody has looked, it says nothing new.
+            (State::Settling { since, facilitator, transaction, check_at, checks: 0, left: false }, Event::Leave) => {
+                State::Settling { since, facilitator, transaction, check_at, checks: 0, left: true }
+            }
+            (State::Settling { since, facilitator, transaction, checks, left, .. }, Event::Look { until }) => {
+                let checks = checks.saturating_add(1);
+                State::Settling { since, facilitator, transaction, check_at: until, checks, left }
             }
             (
-                State::Settling { since, facilitator, transaction: known, checks, .. },
+                State::Settling { since, facilitator, transaction: known, checks, left, .. },
                 Event::StillUnknown { transaction, check_at },
             ) => {
                 // A look was counted when it began; the request that asked for the settlement has not looked before.
@@ -176,6 +183,7 @@ impl Entry {
                     transaction: transaction.or(known),
                     check_at,
                     checks: checks.max(1),
+                    left,
                 }
             }
             (State::Settling { .. }, Event::Decline { max_releases, .. }) => {

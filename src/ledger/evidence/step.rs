@@ -76,6 +76,7 @@ const fn name(event: &Event) -> &'static str {
         Event::Reserve { .. } => "reserved",
         Event::Release { .. } => "released",
         Event::Begin { .. } => "settling",
+        Event::Leave => "client_left",
         Event::Look { .. } => "looked",
         Event::StillUnknown { .. } => "still_unknown",
         Event::Settle { .. } => "settled",
@@ -110,7 +111,7 @@ fn details(event: &Event) -> Value {
         Event::Redeem { until, .. } => json!({ "until": until }),
         Event::Renew { turn, until } => json!({ "turn": turn, "until": until }),
         Event::Deliver { turn, delivered, response } => delivery(*turn, delivered, *response),
-        Event::GiveUp | Event::DropAnswer => json!({}),
+        Event::Leave | Event::GiveUp | Event::DropAnswer => json!({}),
         Event::Refund { transaction, amount, block } => {
             json!({ "transaction": transaction, "amount": amount, "block": block })
         }
