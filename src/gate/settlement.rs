@@ -2,18 +2,16 @@
 
 mod departure;
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
 use crate::facilitator::chain::Disagreement;
 use crate::facilitator::{BoxError, Contradiction, Facilitator, Outcome, SettleError, Standing, Unresolved};
 use crate::ledger::{BeginError, Claimed, FileError, InSettlement, Lease};
 use crate::payment::{FailedSettlement, Payment, PaymentKey, Receipt, TransactionHash};
-use crate::primitives::{Timestamp, TransferMethod};
+use crate::primitives::{Timestamp, TransferMethod, at_once};
 use crate::tariff::RouteKey;
 
 use super::attendance::Attending;
@@ -54,7 +52,7 @@ impl Gate {
         let under_way = UnderWay(Arc::clone(self));
         // A sandbox over a ledger in memory waits for nothing. Nobody can leave in the middle of one poll, and work that
         // is not done after it goes on in its task before this function waits for anything.
-        if let Poll::Ready(ended) = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+        if let Some(ended) = at_once(&mut work).await {
             return ended;
         }
         let task = tokio::spawn(async move {
@@ -263,36 +261,36 @@ impl Gate {
         attending: Arc<Attending>,
     ) -> Result<Settled, Refusal> {
         let (key, route, dialect) = (begun.key(), route_of(&begun), payment.dialect);
-        let pending = Refusal::pending(dialect, payment, Some(receipt.transaction));
-        let settled = Event::Settled {
-            route: route.clone(),
-            key,
-            payer: receipt.payer,
-            amount: receipt.amount,
-            asset: Arc::clone(&payment.offer.asset),
-            network: receipt.network.clone(),
-            transaction: receipt.transaction,
-            dialect,
-            reconciled: false,
-        };
-        let claims = claims_of(payment, &receipt);
+        let (transaction, claims) = (receipt.transaction, claims_of(payment, &receipt));
+        let pending = || Refusal::pending(dialect, payment, Some(transaction));
         match begun.settled(receipt, &claims, true).await {
             Ok(Some(delivering)) => {
-                self.observe(&settled);
+                let receipt = delivering.receipt();
+                self.observe(&Event::Settled {
+                    route,
+                    key,
+                    payer: receipt.payer,
+                    amount: receipt.amount,
+                    asset: Arc::clone(&payment.offer.asset),
+                    network: receipt.network.clone(),
+                    transaction,
+                    dialect,
+                    reconciled: false,
+                });
                 Ok(Settled { delivering, dialect, _attending: Some(attending) })
             }
             // Reconciliation has ended it meanwhile; the same payment hears how.
-            Ok(None) | Err(FileError::Overtaken) => Err(pending),
+            Ok(None) | Err(FileError::Overtaken) => Err(pending()),
             Err(FileError::ClaimedBy(other)) => {
                 let what = format!("the transaction that is said to settle {key} has already settled {other}");
                 self.observe(&Event::Alarm { key: Some(key), what });
-                Err(pending)
+                Err(pending())
             }
             // The money moved and could not be written down. No byte of the answer leaves without the record (I2);
             // the entry stays `Settling`, reconciliation files the receipt and the same payment redeems it.
             Err(FileError::Store(error)) => {
                 self.observe(&Event::Unknown { route, key, transaction: None, cause: chain(&error) });
-                Err(pending)
+                Err(pending())
             }
         }
     }
