@@ -236,7 +236,7 @@ async fn s67_s72_columns_and_claims_are_held_against_what_is_on_record() {
 }
 
 fn settling() -> State {
-    State::Settling { since: NOW, facilitator: "cdp".into(), transaction: None, check_at: NOW, checks: 0 }
+    State::Settling { since: NOW, facilitator: "cdp".into(), transaction: None, check_at: NOW, checks: 0, left: false }
 }
 
 #[tokio::test]
@@ -342,5 +342,14 @@ fn key(number: u64) -> PaymentKey {
 
 fn reserved(number: u64) -> Entry {
     let state = State::Reserved { until: NOW };
-    Entry { sale: Arc::new(sale(number)), state, releases: 0, redemptions: 0, day: None, created: NOW, updated: NOW }
+    Entry {
+        sale: Arc::new(sale(number)),
+        state,
+        releases: 0,
+        redemptions: 0,
+        day: None,
+        declined: None,
+        created: NOW,
+        updated: NOW,
+    }
 }

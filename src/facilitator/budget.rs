@@ -62,14 +62,24 @@ impl Bucket {
         Self { burst, per_second, left: burst * 1000, at: Timestamp::EPOCH }
     }
 
+    /// Whether nothing is left to take.
+    pub(super) fn is_empty(&mut self, now: Timestamp) -> bool {
+        self.fill(now);
+        self.left < 1000
+    }
+
     /// Takes one, if one is left.
     pub(super) fn take(&mut self, now: Timestamp) -> bool {
-        let millis = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
-        self.left = self.left.saturating_add(millis.saturating_mul(self.per_second)).min(self.burst * 1000);
-        self.at = self.at.max(now);
+        self.fill(now);
         let taken = self.left.checked_sub(1000);
         self.left = taken.unwrap_or(self.left);
         taken.is_some()
+    }
+
+    fn fill(&mut self, now: Timestamp) {
+        let millis = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
+        self.left = self.left.saturating_add(millis.saturating_mul(self.per_second)).min(self.burst * 1000);
+        self.at = self.at.max(now);
     }
 }
 

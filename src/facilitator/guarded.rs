@@ -10,8 +10,8 @@ use super::breaker::{Breaker, BreakerConfig, BreakerState, Call, Change, End};
 use super::chain::NotThere;
 use super::remote::Inconclusive;
 use super::{
-    BoxError, Config, Decline, Facilitator, Means, Outcome, Prepared, SettleError, Shed, Unresolved, VerifyError,
-    is_behind,
+    BoxError, Config, Decline, Facilitator, Means, Outcome, Prepared, SettleError, Shed, Standing, Unresolved,
+    VerifyError, is_behind,
 };
 use crate::payment::{Dialect, Offer, Payment, PaymentKey, Receipt};
 use crate::primitives::{Caip2, Clock, Payer};
@@ -28,7 +28,8 @@ pub enum Notice {
         facilitator: Arc<str>,
         /// A fixed word: `verify`, `settle` or `outcome`.
         call: &'static str,
-        /// A fixed word: `valid`, `declined`, `unavailable`; `settled`, `not_sent`, `unknown`; `abandoned`.
+        /// A fixed word: `valid`, `declined`, `unavailable`; `settled`, `not_sent`, `unknown`; `abandoned`; or, where a
+        /// limit of our own kept the question back, `shed`.
         outcome: &'static str,
         /// How long it took.
         took: Duration,
@@ -123,9 +124,19 @@ impl Facilitator for Guarded {
         asking.ended(match &verdict {
             Ok(()) => (End::Passed, "valid"),
             Err(VerifyError::Declined(_)) => (End::Answered, "declined"),
+            Err(VerifyError::Unavailable(cause)) if is_behind::<Shed>(&**cause) => (End::Abandoned, "shed"),
             Err(VerifyError::Unavailable(cause)) => (silent_or_in_doubt(cause), "unavailable"),
         });
         verdict
+    }
+
+    /// Passes by the breaker: nobody is asked.
+    fn foresee(&self, payment: &Payment) -> Option<VerifyError> {
+        let foreseen = self.inner.foresee(payment)?;
+        if matches!(foreseen, VerifyError::Unavailable(_)) {
+            self.asked(Call::Verify.word(), "shed", Instant::now());
+        }
+        Some(foreseen)
     }
 
     /// Goes through a breaker like any payment and may be the try that closes it, but opens none: a wallet that takes
@@ -196,6 +207,10 @@ impl Facilitator for Guarded {
 
     async fn look(&self, unresolved: &Unresolved) -> Option<Outcome> {
         self.inner.look(unresolved).await
+    }
+
+    async fn recheck(&self, declined: &[Unresolved]) -> Vec<Standing> {
+        self.inner.recheck(declined).await
     }
 
     async fn means(&self, payment: &Payment) -> Result<Option<Means>, BoxError> {
@@ -286,7 +301,7 @@ impl Call {
 fn failed(error: &SettleError) -> (End, &'static str) {
     match error {
         SettleError::Declined(_) => (End::Answered, "declined"),
-        SettleError::NotSent(cause) if is_behind::<Shed>(&**cause) => (End::Abandoned, "not_sent"),
+        SettleError::NotSent(cause) if is_behind::<Shed>(&**cause) => (End::Abandoned, "shed"),
         SettleError::NotSent(_) => (End::Silent, "not_sent"),
         SettleError::Unknown { source, .. } => (silent_or_in_doubt(source), "unknown"),
     }

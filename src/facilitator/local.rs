@@ -39,6 +39,7 @@ use self::transaction::Fees;
 use self::trial::{Obstacle, PERMIT2, codes, decline};
 use self::voyage::Sent;
 use super::chain::{Chain, Found, Verdict};
+use super::strangers::Asked;
 use super::{BoxError, Facilitator, Means, Outcome, Prepared, SettleError, Shed, Unresolved, VerifyError};
 use crate::payment::{Dialect, Offer, Payment, Receipt, TransactionHash};
 use crate::primitives::{Clock, Payee};
@@ -205,6 +206,15 @@ impl Facilitator for Local {
             Ok(Err(Obstacle::Declined(decline))) => Err(decline.into()),
             Ok(Err(Obstacle::Unavailable(source))) => Err(VerifyError::Unavailable(source)),
             Err(late) => Err(VerifyError::Unavailable(late.into())),
+        }
+    }
+
+    fn foresee(&self, payment: &Payment) -> Option<VerifyError> {
+        let turned = self.barrier.turns_away(Asked::about(payment), self.clock.now())?;
+        match Obstacle::of(turned, payment) {
+            Obstacle::Declined(decline) => Some(decline.into()),
+            Obstacle::Unavailable(source) => Some(VerifyError::Unavailable(source)),
+            Obstacle::Used => None,
         }
     }
 

@@ -9,6 +9,7 @@ pub mod local;
 mod pool;
 mod remote;
 pub mod sandbox;
+mod strangers;
 pub mod wallets;
 
 pub use breaker::{BreakerConfig, BreakerState};
@@ -80,6 +81,16 @@ pub enum VerifyError {
     Unavailable(#[source] BoxError),
 }
 
+impl VerifyError {
+    /// What the payer has to fix, if that is it.
+    pub fn decline(&self) -> Option<&Decline> {
+        match self {
+            Self::Declined(decline) => Some(decline),
+            Self::Unavailable(_) => None,
+        }
+    }
+}
+
 /// Why a settlement did not end in a receipt.
 #[derive(Debug, thiserror::Error)]
 pub enum SettleError {
@@ -100,6 +111,16 @@ pub enum SettleError {
     },
 }
 
+impl SettleError {
+    /// What the payer has to fix, if that is it.
+    pub fn decline(&self) -> Option<&Decline> {
+        match self {
+            Self::Declined(decline) => Some(decline),
+            Self::NotSent(_) | Self::Unknown { .. } => None,
+        }
+    }
+}
+
 /// What reconciliation found out.
 #[derive(Debug)]
 pub enum Outcome {
@@ -114,6 +135,21 @@ pub enum Outcome {
         /// What stands in the way, for the log.
         source: BoxError,
     },
+}
+
+/// What our own node says about a settlement that a facilitator has declined (S16).
+#[derive(Debug)]
+pub enum Standing {
+    /// There is nobody to ask, or nobody needs to be: the word stands.
+    Stands,
+    /// Nothing has moved so far. What was signed may still be sent.
+    Open,
+    /// Nothing moved and nothing will.
+    Dead(Decline),
+    /// The money moved all the same.
+    Moved(Receipt),
+    /// Nobody can tell.
+    Unclear(BoxError),
 }
 
 /// A payment on the brink of settlement.
@@ -159,6 +195,12 @@ pub trait Facilitator: Send + Sync + 'static {
         self.verify(payment).await
     }
 
+    /// What `verify` would say without asking anybody: what it was told a moment ago, or that a limit of our own is
+    /// reached (S32). `None` when it would ask. So what is turned away costs no line in the ledger.
+    fn foresee(&self, _payment: &Payment) -> Option<VerifyError> {
+        None
+    }
+
     /// Everything up to the point of no return. A local facilitator signs the transaction here, so that its hash
     /// is in the ledger before anyone can see it; a remote one has nothing to add.
     async fn prepare(&self, payment: &Payment) -> Result<Prepared, SettleError>;
@@ -173,6 +215,12 @@ pub trait Facilitator: Send + Sync + 'static {
     /// is none, or when it cannot tell.
     async fn look(&self, _unresolved: &Unresolved) -> Option<Outcome> {
         None
+    }
+
+    /// What our own node says about settlements that this facilitator has declined, in their order (S16). While nothing has
+    /// moved that is one question for all of them.
+    async fn recheck(&self, declined: &[Unresolved]) -> Vec<Standing> {
+        declined.iter().map(|_| Standing::Stands).collect()
     }
 
     /// What the payer could pay with, where there is a node to ask and the token takes Permit2; `None` where there is

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::Facilitator;
-use crate::payment::{Dialect, Offer};
+use super::{Facilitator, VerifyError};
+use crate::payment::{Dialect, Offer, Payment};
 
 /// How many removed facilitators stay known, so that reloading for years does not grow the process (I7).
 const RETIRED_LIMIT: usize = 32;
@@ -35,6 +35,20 @@ impl Pool {
     pub fn candidates(&self, offer: &Offer, dialect: Dialect) -> Vec<Arc<dyn Facilitator>> {
         let members = self.members.load();
         members.active.iter().filter(|facilitator| facilitator.accepts(offer, dialect)).cloned().collect()
+    }
+
+    /// What those that could settle this payment say without asking anybody. `None` when one of them would ask, or
+    /// there is none. The first that refuses decides, as if it had been asked.
+    pub fn foresee(&self, payment: &Payment) -> Option<VerifyError> {
+        let members = self.members.load();
+        let mut foreseen = None;
+        for facilitator in members.active.iter().filter(|one| one.accepts(&payment.offer, payment.dialect)) {
+            foreseen = Some(facilitator.foresee(payment)?);
+            if matches!(foreseen, Some(VerifyError::Declined(_))) {
+                break;
+            }
+        }
+        foreseen
     }
 
     /// Whether anybody can settle this offer. One that nobody can settle is not worth making.

@@ -37,6 +37,7 @@ pub(super) struct Attending {
     attendance: Arc<Attendance>,
     errand: Errand,
     key: PaymentKey,
+    connection: Option<Arc<dyn Connection>>,
 }
 
 impl Attendance {
@@ -47,8 +48,8 @@ impl Attendance {
         key: PaymentKey,
         connection: Option<Arc<dyn Connection>>,
     ) -> Arc<Attending> {
-        self.0.entry(errand).or_default().push(Attended { key, connection });
-        Arc::new(Attending { attendance: Arc::clone(self), errand, key })
+        self.0.entry(errand).or_default().push(Attended { key, connection: connection.clone() });
+        Arc::new(Attending { attendance: Arc::clone(self), errand, key, connection })
     }
 
     /// Whether an identical request of this payer, under another payment, is being served for nobody.
@@ -61,14 +62,21 @@ impl Attendance {
     }
 }
 
+impl Attending {
+    /// Whether its client has left. A system call.
+    pub(super) fn has_left(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.has_left())
+    }
+}
+
 impl Drop for Attending {
     fn drop(&mut self) {
-        if let Some(mut requests) = self.attendance.0.get_mut(&self.errand)
-            && let Some(at) = requests.iter().position(|request| request.key == self.key)
-        {
-            requests.swap_remove(at);
-        }
-        self.attendance.0.remove_if(&self.errand, |_, requests| requests.is_empty());
+        self.attendance.0.remove_if_mut(&self.errand, |_, requests| {
+            if let Some(at) = requests.iter().position(|request| request.key == self.key) {
+                requests.swap_remove(at);
+            }
+            requests.is_empty()
+        });
     }
 }
 
@@ -101,6 +109,7 @@ mod tests {
         assert!(!attendance.was_abandoned(errand, key(3)), "both wait");
         caller.0.store(true, Ordering::Relaxed);
         assert!(attendance.was_abandoned(errand, key(3)));
+        assert!(attending.has_left() && !waiting.has_left());
         assert!(!attendance.was_abandoned(errand, key(1)), "it is the very payment that was left");
         assert!(!attendance.was_abandoned(other, key(3)), "another request");
         drop(attending);

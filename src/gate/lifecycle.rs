@@ -9,7 +9,7 @@ mod vouch;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::facilitator::Facilitator;
+use crate::facilitator::{Decline, Facilitator, VerifyError};
 use crate::ledger::{self, Answer, Claim, Delivering, Keyed, Lapsed, Lease, Sale};
 use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, PaymentKey, Quote, Receipt, Replay};
 use crate::primitives::{AtomicAmount, Timestamp};
@@ -293,7 +293,10 @@ impl<'a> Proven<'a> {
             gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
             return bought_before(gate, visit, dialect, claim).map(Reservation::Bought);
         }
-        if let Some(barred) = gate.rails.turn_back(visit, &sale.payment) {
+        let barred = gate.rails.turn_back(visit, &sale.payment);
+        // Whoever is confirmed already need not be asked about again.
+        let barred = barred.or_else(|| confirmed_by.is_none().then(|| gate.foresee(&sale.payment)).flatten());
+        if let Some(barred) = barred {
             return Box::pin(known::reopen(gate, visit, presented, barred)).await.map(Reservation::Bought);
         }
         match reserve(gate, visit, presented).await? {
@@ -331,6 +334,16 @@ pub(super) fn bought_before(
 }
 
 impl Gate {
+    /// The refusal of a payment that nobody need be asked about: strangers ask too much, or the payer was seen to have
+    /// too little a moment ago. Nothing is written for it (S32).
+    fn foresee(&self, payment: &Payment) -> Option<Refusal> {
+        let dialect = payment.dialect;
+        Some(match self.pool.foresee(payment)? {
+            VerifyError::Declined(Decline { code }) => Refusal::Declined { dialect, code, settlement: None },
+            VerifyError::Unavailable(_) => Refusal::FacilitatorUnavailable(Some(dialect)),
+        })
+    }
+
     /// Whether a payment has never been presented before.
     async fn is_fresh(&self, key: PaymentKey, dialect: Dialect) -> Result<bool, Refusal> {
         let found = self.ledger.store().load(key).await;

@@ -80,10 +80,11 @@ impl Ledger {
         replay != Replay::Refuse && now < *collect_by && entry.redemptions < self.limits.max_redemptions
     }
 
-    /// Whether nobody knows how it ended: somebody has looked in vain, whoever asked has had all their time, or they
-    /// asked before this process began and have probably died.
+    /// Whether nobody knows how it ended, and nobody waits to hear it: the client has left, at whichever replica;
+    /// somebody has looked in vain; whoever asked has had all their time, or asked before this process began and has
+    /// probably died.
     fn doubtful(&self, entry: &Entry, now: Timestamp) -> bool {
-        let State::Settling { since, check_at, checks, .. } = &entry.state else { return false };
-        (*checks > 0 || *check_at <= now || *since < self.opened) && now < since.after(self.limits.redeem_for)
+        let State::Settling { since, check_at, checks, left, .. } = &entry.state else { return false };
+        (*left || *checks > 0 || *check_at <= now || *since < self.opened) && now < since.after(self.limits.redeem_for)
     }
 }

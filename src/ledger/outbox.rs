@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::write::Written;
-use super::{Claimed, Delivered, Event, Ledger, Response, State, StoreError, Versioned};
+use super::{Claimed, Delivered, Entry, Event, Ledger, Response, State, StoreError, Versioned};
 use crate::payment::PaymentKey;
-use crate::primitives::Timestamp;
+use crate::primitives::{Timestamp, at_once};
 
 /// How many errands are written at once; they share a commit where the store groups them.
 const AT_ONCE: usize = 64;
@@ -38,6 +38,8 @@ pub(super) enum What {
     Release { counted: bool, begun: bool },
     /// A settlement that began at `since` ended, or somebody looked in vain.
     Settlement { since: Timestamp, event: Event, claims: Vec<Claimed> },
+    /// The client left while a settlement that began at `since` was under way.
+    Departure { since: Timestamp },
     /// A delivery ended.
     Delivery { turn: u32, delivered: Delivered, response: Option<Response> },
 }
@@ -96,27 +98,30 @@ impl Ledger {
 
     async fn run_queued(self: &Arc<Self>) {
         loop {
-            let batch: Vec<Errand> = {
+            let batch: Vec<InHand> = {
                 let mut queue = self.outbox.queue();
                 let taken = queue.len().min(AT_ONCE);
-                queue.drain(..taken).collect()
+                queue.drain(..taken).map(|errand| InHand { ledger: self.clone(), errand: Some(errand) }).collect()
             };
             if batch.is_empty() {
                 return;
             }
-            let mut errands = JoinSet::new();
-            for errand in batch {
-                let in_hand = InHand { ledger: self.clone(), errand: Some(errand) };
-                errands.spawn(in_hand.run());
-            }
-            let mut failed = false;
-            while let Some(ran) = errands.join_next().await {
-                if let Ok(Err(error)) = ran {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the ledger could not be written");
-                    failed = true;
+            let (mut errands, mut failures) = (JoinSet::new(), Vec::new());
+            for in_hand in batch {
+                let mut errand = Box::pin(in_hand.run());
+                // A ledger in memory has written it after one look; what waits for its store needs a task of its own.
+                match at_once(&mut errand).await {
+                    Some(ran) => failures.extend(ran.err()),
+                    None => drop(errands.spawn(errand)),
                 }
             }
-            if failed {
+            while let Some(ran) = errands.join_next().await {
+                failures.extend(ran.ok().and_then(Result::err));
+            }
+            for error in &failures {
+                tracing::warn!(error = error as &dyn std::error::Error, "the ledger could not be written");
+            }
+            if !failures.is_empty() {
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -126,7 +131,7 @@ impl Ledger {
     pub(super) async fn run(&self, errand: &Errand) -> Result<Written, StoreError> {
         let claims: &[Claimed] = match &errand.what {
             What::Settlement { claims, .. } => claims,
-            What::Release { .. } | What::Delivery { .. } => &[],
+            What::Release { .. } | What::Departure { .. } | What::Delivery { .. } => &[],
         };
         let max_releases = self.limits.max_releases;
         let event = |found: &Versioned| errand.event(found, max_releases);
@@ -157,21 +162,36 @@ impl Errand {
             What::Release { begun: true, .. }
                 if found.version == self.seen.version + 1 && matches!(found.entry.state, State::Settling { .. }) =>
             {
-                Some(Event::Decline { why: "it was never asked for".to_owned(), max_releases })
+                Some(Event::Decline { why: "it was never asked for".to_owned(), max_releases, watch_from: None })
             }
             What::Release { .. } => None,
             What::Settlement { since, event, .. } => match (&found.entry.state, event) {
                 // That money moved is true whoever asked.
                 (State::Settling { .. }, Event::Settle { .. }) => Some(event.clone()),
                 // That it did not, only of what was asked: from the moment somebody sets out to ask again, it may.
-                (State::Settling { .. }, Event::Decline { .. }) if found.version != self.seen.version => None,
+                (State::Settling { .. }, Event::Decline { .. }) if !self.still_asks(found) => None,
                 (State::Settling { since: current, .. }, _) if current == since => Some(event.clone()),
+                _ => None,
+            },
+            What::Departure { since } => match &found.entry.state {
+                State::Settling { since: current, checks: 0, left: false, .. } if current == since => {
+                    Some(Event::Leave)
+                }
                 _ => None,
             },
             What::Delivery { turn, delivered, response } => {
                 Some(Event::Deliver { turn: *turn, delivered: delivered.clone(), response: *response })
             }
         }
+    }
+}
+
+impl Errand {
+    /// Whether nothing was written since but that the client left.
+    fn still_asks(&self, found: &Versioned) -> bool {
+        let has_left = |entry: &Entry| matches!(entry.state, State::Settling { left: true, .. });
+        let only_left = found.version == self.seen.version + 1 && has_left(&found.entry) && !has_left(&self.seen.entry);
+        found.version == self.seen.version || only_left
     }
 }
 

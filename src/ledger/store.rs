@@ -7,7 +7,7 @@ use alloy::primitives::B256;
 use async_trait::async_trait;
 
 use super::evidence::Step;
-use super::{Entry, Spending, State};
+use super::{Entry, Spending, State, Undone};
 use crate::payment::PaymentKey;
 use crate::primitives::{AtomicAmount, Payer, Secret, Timestamp};
 
@@ -116,6 +116,8 @@ pub struct Filter {
 pub enum Chore {
     /// Settlements that reconciliation has to find out about.
     Settlements,
+    /// Payments whose settlement was declined, perhaps against the truth.
+    Declined,
     /// Settled payments that the chain took back (S26).
     Undone,
     /// Everything else: leases that lapsed, answers nobody collected, kept answers that have served their time.
@@ -126,9 +128,10 @@ impl Chore {
     /// Whose work an entry is when it is due.
     pub(super) const fn of(entry: &Entry) -> Self {
         match entry.state {
-            super::State::Settling { .. } => Self::Settlements,
-            super::State::Settled { undone: Some(super::Undone::Missed { .. }), .. } => Self::Undone,
-            _ => Self::Deliveries,
+            State::Settling { .. } => Self::Settlements,
+            State::Reserved { .. } | State::Released | State::Exhausted => Self::Declined,
+            State::Settled { undone: Some(Undone::Missed { .. }), .. } => Self::Undone,
+            State::Settled { .. } => Self::Deliveries,
         }
     }
 }

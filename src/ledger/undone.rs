@@ -3,7 +3,7 @@
 //! What is found out about one later is written as for a settlement whose end is unknown ([`Unsettled`]).
 
 use super::write::Written;
-use super::{Chore, Entry, Event, Ledger, State, StoreError, Swap, Undone, Unsettled, Versioned};
+use super::{Chore, Entry, Event, Ledger, State, StoreError, Undone, Unsettled, Versioned};
 use crate::payment::{PaymentKey, TransactionHash};
 use crate::primitives::Timestamp;
 
@@ -65,12 +65,7 @@ impl Ledger {
         transaction: Option<TransactionHash>,
         check_at: Timestamp,
     ) -> Result<Option<Unsettled>, StoreError> {
-        let Unsettled { key, version, entry } = undone;
-        let again = Event::SendAgain { transaction, check_at };
-        match self.advance(key, Some((entry, version)), again, &[]).await? {
-            Some((entry, Swap::Applied(version))) => Ok(Some(Unsettled { key, version, entry })),
-            Some((_, Swap::Stale(_) | Swap::Claimed(_) | Swap::Overspent)) | None => Ok(None),
-        }
+        self.take_up(undone, Event::SendAgain { transaction, check_at }).await
     }
 }
 

@@ -107,13 +107,16 @@ async fn s65_a_payment_that_was_confirmed_before_it_opened_is_not_risked() {
 #[tokio::test]
 async fn refusals_open_nothing_however_many() {
     let stage = Stage::set(PLAN).await;
-    stage.first().always("/verify", Behaviour::Decline("insufficient_funds"));
+    stage.first().always("/verify", Behaviour::Decline("invalid_exact_evm_transaction_simulation_failed"));
     for _ in 0..30 {
-        assert_invited("verify", &stage.buy().await, "insufficient_funds");
+        assert_invited("verify", &stage.buy().await, "invalid_exact_evm_transaction_simulation_failed");
     }
-    stage.first().always("/verify", Behaviour::Honest).always("/settle", Behaviour::Decline("insufficient_funds"));
+    stage
+        .first()
+        .always("/verify", Behaviour::Honest)
+        .always("/settle", Behaviour::Decline("invalid_exact_evm_transaction_simulation_failed"));
     for _ in 0..30 {
-        assert_invited("settle", &stage.buy().await, "insufficient_funds");
+        assert_invited("settle", &stage.buy().await, "invalid_exact_evm_transaction_simulation_failed");
     }
     stage.first().always("/settle", Behaviour::Honest);
     assert_served("it is well", &stage.buy().await);

@@ -303,6 +303,7 @@ async fn scene(mode: &'static str, row: Row) {
             let told = first.settlement().unwrap_or_else(|| panic!("{name}: a failed settlement"));
             assert_eq!((told.success, told.error_reason.as_deref()), (false, Some(code)), "{name}");
             assert_eq!((stage.state().await, stage.settlements()), ("released", 0), "{name}");
+            stage.wait(EMPTY);
             assert_served(name, &stage.pay(&payment).await);
             assert_eq!(stage.backend.hits(), worked + 1, "{name}: requests at the backend");
         }

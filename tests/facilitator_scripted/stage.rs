@@ -32,6 +32,9 @@ pub struct Plan {
     pub breaker: &'static str,
 }
 
+/// How long nobody is asked about an account that was called empty (S32).
+pub const EMPTY: Duration = Duration::from_secs(5);
+
 pub const PLAN: Plan = Plan {
     facilitators: 1,
     settle: "on_response",

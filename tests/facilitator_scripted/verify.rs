@@ -177,6 +177,7 @@ async fn scene(row: Row) {
     let entry = stage.entry().await;
     assert_eq!((entry.state.name(), entry.releases), ("released", 0), "{name}");
     facilitator.always("/verify", Behaviour::Honest);
+    stage.wait(EMPTY);
     assert_served(name, &stage.pay(&payment).await);
     assert_eq!((stage.settlements(), stage.backend.hits()), (1, 1), "{name}");
 }

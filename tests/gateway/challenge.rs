@@ -294,7 +294,8 @@ async fn a_declined_payment_hears_why_and_may_pay_again_and_the_backend_hears_no
     assert_eq!(reply.settlement(), None, "no settlement was attempted");
     world.assert_counts(0, 0);
     world.until("released").await;
-    // Nothing was used up: with the purse filled, the same signature pays.
+    // Nothing was used up: with the purse filled, the same signature pays, once an empty one is asked about again.
+    world.wait(Duration::from_secs(5));
     assert_paid(&world.pay("/weather", &payment).await);
 }
 

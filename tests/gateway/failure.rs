@@ -3,12 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollhouse::payment::Dialect;
+use tollhouse::facilitator::VerifyError;
+use tollhouse::payment::{Authorization, Dialect};
+use tollhouse::primitives::{Address, Clock};
+use tollhouse::protocol::x402::PAYMENT_REQUIRED;
 use tollhouse::testing::backend::Behaviour;
 use tollhouse::testing::client::{Reply, Request};
 use tollhouse::testing::{Gateway, Latch, Wallet, facilitator};
 
-use crate::world::{File, World, assert_no_invitation, assert_paid, assert_pending, eventually, nonce_of};
+use crate::world::{
+    File, World, assert_invites, assert_no_invitation, assert_paid, assert_pending, decoded, eventually, nonce_of,
+};
 
 const WEATHER: &str = "GET /weather: $0.01";
 const UPFRONT: &str = "GET /weather: {price: $0.01, settle: before_forward}";
@@ -539,4 +544,68 @@ async fn s11_money_that_moved_and_could_not_be_written_down_opens_nothing_until_
     world.until("undelivered").await;
     assert_paid(&world.pay("/weather", &payment).await);
     world.assert_counts(1, 2);
+}
+
+#[tokio::test]
+async fn s32_an_empty_account_is_refused_for_a_moment_without_a_question_or_a_line_in_the_ledger() {
+    for route in [WEATHER, UPFRONT] {
+        let world = World::selling(route).await;
+        let empty = [facilitator::Behaviour::Decline("insufficient_funds")];
+        match route == UPFRONT {
+            true => world.facilitator.on_settle(empty),
+            false => world.facilitator.on_verify(empty),
+        };
+        let first = world.payment("/weather").await;
+        assert_eq!(world.pay("/weather", &first).await.status, 402);
+        let asked = world.facilitator.calls().len();
+        for _ in 0..3 {
+            let reply = world.pay("/weather", &world.payment("/weather").await).await;
+            assert_invites(&reply);
+            assert_eq!(decoded(&reply.fields[PAYMENT_REQUIRED])["error"], "insufficient_funds");
+        }
+        assert_eq!((world.facilitator.calls().len(), world.gateway.entries().await.len()), (asked, 1));
+        world.wait(Duration::from_secs(5));
+        assert_paid(&world.pay("/weather", &world.payment("/weather").await).await);
+    }
+}
+
+#[tokio::test]
+async fn s32_what_is_too_much_of_strangers_is_503_before_anything_is_reserved() {
+    for route in [WEATHER, UPFRONT] {
+        let world = World::selling(route).await;
+        let known = world.payment("/weather").await;
+        assert_paid(&world.pay("/weather", &known).await);
+        world.until("delivered").await;
+        let (payment, somebody) = (world.payment("/weather").await, Wallet::random());
+        use_up_the_ration(&world).await;
+        let (calls, entries) = (world.facilitator.calls().len(), world.gateway.entries().await.len());
+
+        let challenge = world.get("/weather").await;
+        let stranger =
+            somebody.pay(&challenge.fields, &challenge.body, world.clock.now()).expect("the offer can be paid");
+        assert_unavailable(&world.pay("/weather", &stranger).await);
+        assert_eq!((world.facilitator.calls().len(), world.gateway.entries().await.len()), (calls, entries));
+        let counted = r#"tollhouse_facilitator_calls_total{facilitator="scripted",call="verify",outcome="shed"}"#;
+        assert_eq!(world.metric(counted), Some(2), "the one that found nothing left, and this");
+
+        assert_eq!(world.pay("/weather", &known).await.status, 409, "what was bought is not asked about");
+        assert_paid(&world.pay("/weather", &payment).await);
+        world.wait(Duration::from_secs(1));
+        assert_paid(&world.pay("/weather", &stranger).await);
+    }
+}
+
+/// Has the facilitator asked about as many strangers as it is asked about in one moment.
+async fn use_up_the_ration(world: &World) {
+    let gate = world.gateway.gate();
+    let mut payment = world.gateway.entries().await[0].sale.payment.clone();
+    for number in 1_u64.. {
+        let Authorization::Eip3009(signed) = &mut payment.authorization else { unreachable!("it is EIP-3009") };
+        signed.from = Address::left_padding_from(&number.to_be_bytes());
+        let facilitator = gate.pool.candidates(&payment.offer, payment.dialect).remove(0);
+        if let Err(VerifyError::Unavailable(_)) = facilitator.verify(&payment).await {
+            assert_eq!(number, 1_000, "one of a thousand was the first buyer");
+            return;
+        }
+    }
 }

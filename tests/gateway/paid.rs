@@ -182,6 +182,7 @@ async fn s12_before_forward_a_decline_never_reaches_the_backend() {
     assert_invites(&reply);
     assert_eq!(reply.settlement().map(|settlement| settlement.success), Some(false));
     world.assert_counts(0, 0);
+    world.wait(Duration::from_secs(5));
     assert_paid(&world.pay("/weather", &payment).await);
     world.assert_counts(1, 1);
 }

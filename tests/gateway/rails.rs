@@ -191,7 +191,9 @@ async fn payments_that_nobody_could_settle_do_not_use_up_a_cap() {
         let target = format!("/weather?day={day}");
         let payment = world.payment(&target).await;
         assert_invites(&world.pay(&target, &payment).await);
+        world.wait(EMPTY);
     }
+    assert_eq!(world.facilitator.count("/verify"), 20);
     assert_invites(&world.get("/weather").await);
 }
 
@@ -206,6 +208,9 @@ async fn a_cap_that_is_lowered_counts_from_the_reload_on() {
     world.reload(|file| file.more = "caps: {unsettled_total: $0.015}".into()).await.expect("the file is right");
     assert_capped(&world.get("/weather").await);
 }
+
+/// How long nobody is asked about an empty account (S32).
+const EMPTY: Duration = Duration::from_secs(5);
 
 /// The world begins at midnight, UTC.
 const DAY: Duration = Duration::from_secs(86_400);
@@ -277,9 +282,10 @@ async fn i4_who_was_not_charged_has_spent_nothing_and_who_was_gets_the_answer() 
     assert_eq!(world.pay("/weather", &payment).await.status, 500);
     world.facilitator.on_verify([facilitator::Behaviour::Decline("insufficient_funds")]);
     assert_invites(&world.pay("/weather", &payment).await);
+    world.wait(EMPTY);
     world.facilitator.on_settle([facilitator::Behaviour::HonestThenReset]);
     assert_pending(&world.pay("/weather", &payment).await);
-    assert_overspent(&world.pay("/weather?day=2", &world.payment("/weather?day=2").await).await, "86400");
+    assert_overspent(&world.pay("/weather?day=2", &world.payment("/weather?day=2").await).await, "86395");
     world.wait(Duration::from_secs(2));
     world.reconcile().await;
     world.until("undelivered").await;

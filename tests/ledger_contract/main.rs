@@ -112,11 +112,20 @@ fn key(number: u64) -> PaymentKey {
 
 fn reserved(number: u64) -> Entry {
     let state = State::Reserved { until: NOW.after(HOLD) };
-    Entry { sale: Arc::new(sale(number)), state, releases: 0, redemptions: 0, day: None, created: NOW, updated: NOW }
+    Entry {
+        sale: Arc::new(sale(number)),
+        state,
+        releases: 0,
+        redemptions: 0,
+        day: None,
+        declined: None,
+        created: NOW,
+        updated: NOW,
+    }
 }
 
 fn settling(check_at: Timestamp, transaction: Option<B256>) -> State {
-    State::Settling { since: NOW, facilitator: "cdp".into(), transaction, check_at, checks: 0 }
+    State::Settling { since: NOW, facilitator: "cdp".into(), transaction, check_at, checks: 0, left: false }
 }
 
 fn undone(number: u64, how: Undone) -> State {

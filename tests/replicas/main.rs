@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tollhouse::gate::rails::{Pause, Pauses, Scope};
+use tollhouse::ledger::State;
 use tollhouse::testing::backend::Behaviour;
 use tollhouse::testing::client::{Connection, Request};
 use tollhouse::testing::{Gateway, Latch, facilitator};
@@ -111,6 +112,31 @@ async fn s1_s75_what_one_replica_sold_is_redelivered_by_another_to_whoever_paid(
     other.gate().ledger.flush().await;
     assert_eq!(one.ask(&Request::get("/weather").paying(&payment)).await.status, 409, "it was delivered");
     assert_eq!((house.facilitator.settlements(), house.backend.hits()), (1, 2));
+}
+
+#[tokio::test]
+async fn i4_whoever_left_one_replica_and_signs_again_at_another_is_not_charged_again() {
+    let house = House::selling(WEATHER).await;
+    let (one, other) = (house.replica().await, house.replica().await);
+    let settling = Latch::closed();
+    house.facilitator.on_settle([facilitator::Behaviour::HonestWhen(settling.clone())]);
+    let mut client = one.connect().await;
+    client.send(&Request::get("/weather").paying(&house.payment(&one).await)).await;
+    eventually("settlement was asked for", async || house.facilitator.count("/settle") == 1).await;
+    client.leave().await;
+    eventually("it is on record that nobody waits", async || {
+        matches!(other.entries().await[0].state, State::Settling { left: true, .. })
+    })
+    .await;
+    let fresh = Request::get("/weather").paying(&house.payment(&other).await);
+    for _ in 0..2 {
+        let told = other.ask(&fresh).await;
+        assert_eq!(told.status, 503, "{}", told.text());
+        assert!(told.field("retry-after").is_some());
+    }
+    settling.open();
+    collected(&other, &fresh).await;
+    assert_eq!(house.facilitator.count("/settle"), 1, "the fresh payment stays unused");
 }
 
 /// A process is killed with one payment settling and one answer half delivered; the replica that goes on ends both.

@@ -9,7 +9,7 @@ use super::list::json;
 use super::payment::Payment;
 use super::{Ended, Place, known};
 use crate::ledger::evidence::{Body, Record};
-use crate::ledger::{Delivery, Entry, State, Undone};
+use crate::ledger::{Declined, Delivery, Entry, State, Undone};
 use crate::payment::PaymentKey;
 
 #[derive(Debug, Args)]
@@ -87,10 +87,13 @@ fn page(key: PaymentKey, entry: &Entry) -> String {
         ("redemptions", entry.redemptions.to_string()),
     ];
     match &entry.state {
-        State::Settling { since, facilitator, transaction, check_at, checks } => {
+        State::Settling { since, facilitator, transaction, check_at, checks, left } => {
             rows.push(("asked", format!("{facilitator}, {}", moment(*since))));
             rows.push(("transaction", transaction.map_or("not known".to_owned(), |hash| hash.to_string())));
             rows.push(("next look", format!("{} (looked {checks} times)", moment(*check_at))));
+            if *left {
+                rows.push(("client", "has left".to_owned()));
+            }
         }
         State::Settled { receipt, facilitator, delivery, undone, .. } => {
             match undone {
@@ -119,6 +122,12 @@ fn page(key: PaymentKey, entry: &Entry) -> String {
         }
         State::Reserved { until } => rows.push(("held until", moment(*until))),
         State::Released | State::Exhausted => {}
+    }
+    if let Some(Declined { facilitator, check_at, checks }) = &entry.declined {
+        rows.push((
+            "declined by",
+            format!("{facilitator}, watched: next look {} (looked {checks} times)", moment(*check_at)),
+        ));
     }
     rows.iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect()
 }

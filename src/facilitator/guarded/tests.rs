@@ -200,6 +200,6 @@ async fn s13_an_open_breaker_lets_one_question_through_and_our_own_look_at_the_c
 fn s32_what_a_limit_of_our_own_turned_away_opens_no_breaker() {
     let shed = || BoxError::from(Shed("too many strangers".into()));
     assert!(matches!(silent_or_in_doubt(&shed()), End::Abandoned));
-    assert!(matches!(failed(&SettleError::NotSent(shed())), (End::Abandoned, "not_sent")));
+    assert!(matches!(failed(&SettleError::NotSent(shed())), (End::Abandoned, "shed")));
     assert!(matches!(failed(&SettleError::NotSent("no route to host".into())), (End::Silent, "not_sent")));
 }

@@ -75,6 +75,12 @@ pub(super) fn proves_nothing_moved(code: &str) -> bool {
     NOTHING_MOVED.contains(&code)
 }
 
+/// Whether this refusal says that the payer has too little of the token: for the SDKs' codes as for those of x402 1.x
+/// and x402-rs. What is missed here is asked again, and that is all.
+pub(super) fn says_too_little(code: &str) -> bool {
+    matches!(code, "insufficient_funds" | "invalid_exact_evm_insufficient_balance" | "permit2_insufficient_balance")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

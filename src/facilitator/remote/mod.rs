@@ -7,9 +7,11 @@
 mod answer;
 mod declines;
 mod kinds;
+mod newcomers;
 mod reach;
 #[cfg(feature = "testing")]
 pub(crate) mod readers;
+mod recheck;
 mod wire;
 mod witness;
 
@@ -27,15 +29,17 @@ pub use wire::check_url;
 pub use witness::{Witness, Witnessed};
 
 use super::cdp::InvalidKey;
-use super::chain::Verdict;
+use super::chain::{Disagreement, Verdict};
 use super::{
-    BoxError, Config, Decline, Facilitator, Kind, Means, Outcome, Prepared, SettleError, Trust, Unresolved, VerifyError,
+    BoxError, Config, Decline, Facilitator, Kind, Means, Outcome, Prepared, SettleError, Standing, Trust, Unresolved,
+    VerifyError,
 };
-use crate::payment::{Dialect, Offer, Payment, Receipt, TransactionHash};
+use crate::payment::{Dialect, Offer, Payment, Receipt, SettleMode, TransactionHash};
 use crate::primitives::{Caip2, Clock, TransferMethod};
 use crate::protocol::x402::wire::facilitator_request;
 use answer::Ruling;
 use kinds::Kinds;
+use newcomers::Newcomers;
 use wire::{Endpoint, Lost, Wire};
 
 /// How long an answer to `/supported` is good for (protocol digest, J10).
@@ -55,6 +59,7 @@ pub struct Remote {
     settle_timeout: Duration,
     wire: Wire,
     kinds: Kinds,
+    newcomers: Newcomers,
     witness: Option<Arc<dyn Witness>>,
     clock: Arc<dyn Clock>,
 }
@@ -104,6 +109,7 @@ impl Remote {
             settle_timeout: config.settle_timeout,
             wire: Wire::new(url, auth, config.verify_timeout.min(config.settle_timeout), clock.clone())?,
             kinds: Kinds::default(),
+            newcomers: Newcomers::on(&config.networks),
             witness: witness.filter(|_| *trust == Trust::Verify),
             clock,
         })
@@ -174,47 +180,37 @@ impl Facilitator for Remote {
         self.wire.answers()
     }
 
-    /// Asks once more when the connection failed: verifying moves nothing.
     async fn verify(&self, payment: &Payment) -> Result<(), VerifyError> {
-        let deadline = Instant::now() + self.verify_timeout;
-        let body = self.body(payment);
-        let reply = match self.wire.ask(Endpoint::Verify, Some(body.clone()), deadline).await {
-            Err(lost) if lost.is_the_connection() && Instant::now() < deadline => {
-                self.wire.ask(Endpoint::Verify, Some(body), deadline).await
-            }
-            answered => answered,
-        };
-        let reply = reply.map_err(|lost| VerifyError::Unavailable(lost.into_cause()))?;
-        answer::verified(&reply, payment)
+        let _asking = self.newcomers.pass(payment, self.clock.now())?;
+        let verdict = self.ask_to_verify(payment).await;
+        self.newcomers.heard(payment, verdict.as_ref().map_err(VerifyError::decline), self.clock.now());
+        verdict
     }
 
-    async fn prepare(&self, _payment: &Payment) -> Result<Prepared, SettleError> {
+    /// Contract wallets have a ration of their own.
+    async fn vouch(&self, payment: &Payment) -> Result<(), VerifyError> {
+        self.ask_to_verify(payment).await
+    }
+
+    fn foresee(&self, payment: &Payment) -> Option<VerifyError> {
+        self.newcomers.turns_away(payment, self.clock.now()).map(VerifyError::from)
+    }
+
+    /// Where settling is the proof, this is where a stranger may be turned away: nothing is on its way yet.
+    async fn prepare(&self, payment: &Payment) -> Result<Prepared, SettleError> {
+        if payment.offer.settle == SettleMode::BeforeForward {
+            let _passes = self.newcomers.pass(payment, self.clock.now())?;
+        }
         Ok(Prepared { transaction: None, raw: None })
     }
 
     /// Asks once. Only `settlement_pending` is answered with the same bytes once more, as its contract says: the
     /// facilitator then waits for the transaction it has sent.
     async fn submit(&self, payment: &Payment, _prepared: Prepared) -> Result<Receipt, SettleError> {
-        let deadline = Instant::now() + self.settle_timeout;
-        let body = self.body(payment);
-        let reply = match self.wire.ask(Endpoint::Settle, Some(body.clone()), deadline).await {
-            Ok(reply) => reply,
-            Err(Lost::NotSent(cause)) => return Err(SettleError::NotSent(cause)),
-            Err(Lost::NoAnswer(source)) => return Err(SettleError::Unknown { transaction: None, source }),
-        };
-        let transaction = match answer::settled(&reply, payment) {
-            Ruling::Settled(transaction) => transaction,
-            Ruling::Declined(decline) => return Err(decline.into()),
-            Ruling::Unclear { transaction, source } => return Err(SettleError::Unknown { transaction, source }),
-            Ruling::Pending(transaction) => self
-                .insist(payment, body, transaction, deadline)
-                .await
-                .map_err(|(transaction, source)| SettleError::Unknown { transaction, source })?,
-        };
-        match self.attest(payment, transaction, deadline).await {
-            Ok(receipt) => Ok(receipt),
-            Err(source) => Err(SettleError::Unknown { transaction: Some(transaction), source }),
-        }
+        let _asking = self.newcomers.count_in(payment, self.clock.now());
+        let settled = self.ask_to_settle(payment).await;
+        self.newcomers.heard(payment, settled.as_ref().map_err(SettleError::decline), self.clock.now());
+        settled
     }
 
     /// Looks at the chain first where it can, then repeats the settlement: the only question this API offers. The
@@ -256,10 +252,23 @@ impl Facilitator for Remote {
                 Verdict::Never(never) => {
                     Some(Outcome::NotSettled(Decline { code: never.code(payment.authorization.method()).to_owned() }))
                 }
+                // Asking the facilitator would not tell which of our nodes is right.
+                Verdict::CannotTell(source) if Disagreement::is_behind(&*source) => {
+                    Some(Outcome::Unknown { transaction: *transaction, source })
+                }
                 Verdict::CannotTell(_) => None,
             }
         };
         tokio::time::timeout(self.settle_timeout, look).await.ok().flatten()
+    }
+
+    /// By the nonces first: nearly all of them are unused, and that is one question. Only what may have been used is
+    /// looked for by its transfer.
+    async fn recheck(&self, declined: &[Unresolved]) -> Vec<Standing> {
+        match self.witness.as_deref() {
+            Some(witness) => recheck::recheck(witness, declined, |payment, at| self.receipt(payment, at)).await,
+            None => declined.iter().map(|_| Standing::Stands).collect(),
+        }
     }
 
     /// What our own node shows, where there is one.
@@ -290,6 +299,43 @@ impl Facilitator for Remote {
 }
 
 impl Remote {
+    /// Asks once more when the connection failed: verifying moves nothing.
+    async fn ask_to_verify(&self, payment: &Payment) -> Result<(), VerifyError> {
+        let deadline = Instant::now() + self.verify_timeout;
+        let body = self.body(payment);
+        let reply = match self.wire.ask(Endpoint::Verify, Some(body.clone()), deadline).await {
+            Err(lost) if lost.is_the_connection() && Instant::now() < deadline => {
+                self.wire.ask(Endpoint::Verify, Some(body), deadline).await
+            }
+            answered => answered,
+        };
+        let reply = reply.map_err(|lost| VerifyError::Unavailable(lost.into_cause()))?;
+        answer::verified(&reply, payment)
+    }
+
+    async fn ask_to_settle(&self, payment: &Payment) -> Result<Receipt, SettleError> {
+        let deadline = Instant::now() + self.settle_timeout;
+        let body = self.body(payment);
+        let reply = match self.wire.ask(Endpoint::Settle, Some(body.clone()), deadline).await {
+            Ok(reply) => reply,
+            Err(Lost::NotSent(cause)) => return Err(SettleError::NotSent(cause)),
+            Err(Lost::NoAnswer(source)) => return Err(SettleError::Unknown { transaction: None, source }),
+        };
+        let transaction = match answer::settled(&reply, payment) {
+            Ruling::Settled(transaction) => transaction,
+            Ruling::Declined(decline) => return Err(decline.into()),
+            Ruling::Unclear { transaction, source } => return Err(SettleError::Unknown { transaction, source }),
+            Ruling::Pending(transaction) => self
+                .insist(payment, body, transaction, deadline)
+                .await
+                .map_err(|(transaction, source)| SettleError::Unknown { transaction, source })?,
+        };
+        match self.attest(payment, transaction, deadline).await {
+            Ok(receipt) => Ok(receipt),
+            Err(source) => Err(SettleError::Unknown { transaction: Some(transaction), source }),
+        }
+    }
+
     /// Sends the same bytes again after a settlement whose end is unknown. `Ok` is the facilitator's strict word for
     /// success; anything else leaves it unknown, with the latest transaction that is known.
     async fn insist(

@@ -76,10 +76,13 @@ const fn name(event: &Event) -> &'static str {
         Event::Reserve { .. } => "reserved",
         Event::Release { .. } => "released",
         Event::Begin { .. } => "settling",
+        Event::Leave => "client_left",
         Event::Look { .. } => "looked",
         Event::StillUnknown { .. } => "still_unknown",
         Event::Settle { .. } => "settled",
         Event::Decline { .. } => "declined",
+        Event::Recheck { .. } => "rechecked",
+        Event::EndWatch { .. } => "watch_ended",
         Event::Undo { .. } => "undone",
         Event::SendAgain { .. } => "sent_again",
         Event::Redeem { .. } => "redeemed",
@@ -111,11 +114,14 @@ fn details(event: &Event) -> Value {
             "delivering": delivering.is_some(),
             "collect_by": collect_by,
         }),
-        Event::Decline { why, .. } => json!({ "why": why }),
+        // What was proven outright reads, and hashes, as it did before anything was watched.
+        Event::Decline { why, watch_from: None, .. } | Event::EndWatch { why } => json!({ "why": why }),
+        Event::Decline { why, watch_from: Some(from), .. } => json!({ "why": why, "watch_from": from }),
+        Event::Recheck { check_at } => json!({ "check_at": check_at }),
         Event::Redeem { until, .. } => json!({ "until": until }),
         Event::Renew { turn, until } => json!({ "turn": turn, "until": until }),
         Event::Deliver { turn, delivered, response } => delivery(*turn, delivered, *response),
-        Event::GiveUp | Event::DropAnswer => json!({}),
+        Event::Leave | Event::GiveUp | Event::DropAnswer => json!({}),
         Event::Refund { transaction, amount, block } => {
             json!({ "transaction": transaction, "amount": amount, "block": block })
         }

@@ -295,16 +295,21 @@ impl Store for Sqlite {
                 let mut select = db.prepare_cached(match chore {
                     Chore::Settlements => {
                         "SELECT key, version, entry FROM entries
-                         WHERE due <= ?1 AND +state = 'settling' ORDER BY due LIMIT ?2"
+                         WHERE due <= ?1 AND state = 'settling' ORDER BY due LIMIT ?2"
                     }
                     // There are hardly any: found by their state, or all that is due would be read for them.
                     Chore::Undone => {
                         "SELECT key, version, entry FROM entries
                          WHERE +due <= ?1 AND state = 'undone' ORDER BY due LIMIT ?2"
                     }
+                    Chore::Declined => {
+                        "SELECT key, version, entry FROM entries
+                         WHERE due <= ?1 AND state IN ('reserved', 'released', 'exhausted') ORDER BY due LIMIT ?2"
+                    }
                     Chore::Deliveries => {
                         "SELECT key, version, entry FROM entries
-                         WHERE due <= ?1 AND +state NOT IN ('settling', 'undone') ORDER BY due LIMIT ?2"
+                         WHERE due <= ?1 AND state NOT IN ('settling', 'reserved', 'released', 'exhausted')
+                         ORDER BY due LIMIT ?2"
                     }
                 })?;
                 row::page(select.query(params![moment(now), limit])?)
