@@ -308,7 +308,7 @@ impl Store for Sqlite {
                     }
                     Chore::Deliveries => {
                         "SELECT key, version, entry FROM entries
-                         WHERE due <= ?1 AND state NOT IN ('settling', 'reserved', 'released', 'exhausted')
+                         WHERE due <= ?1 AND state NOT IN ('settling', 'reserved', 'released', 'exhausted', 'undone')
                          ORDER BY due LIMIT ?2"
                     }
                 })?;
