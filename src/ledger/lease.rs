@@ -231,14 +231,15 @@ impl InSettlement {
         }
     }
 
-    /// It is proven that nothing moved by what was asked: the payment may be presented again. `why` goes on record.
+    /// Nothing moved by what was asked: the payment may be presented again. `why` goes on record. Where that is not proven
+    /// but somebody's word, `watch_from` is when to look at the chain (S16).
     ///
     /// # Errors
     /// When that could not be written, and is queued. Or when reconciliation has taken the question up: it may have
     /// asked for the settlement again, so it alone can say how that ended.
-    pub async fn declined(self, why: &str) -> Result<(), FileError> {
+    pub async fn declined(self, why: &str, watch_from: Option<Timestamp>) -> Result<(), FileError> {
         let max_releases = self.ledger.limits.max_releases;
-        match self.conclude(Event::Decline { why: why.to_owned(), max_releases }).await? {
+        match self.conclude(Event::Decline { why: why.to_owned(), max_releases, watch_from }).await? {
             Written::Applied(_) => Ok(()),
             Written::Unfit | Written::Claimed(_) => Err(FileError::Overtaken),
         }

@@ -162,7 +162,7 @@ impl Errand {
             What::Release { begun: true, .. }
                 if found.version == self.seen.version + 1 && matches!(found.entry.state, State::Settling { .. }) =>
             {
-                Some(Event::Decline { why: "it was never asked for".to_owned(), max_releases })
+                Some(Event::Decline { why: "it was never asked for".to_owned(), max_releases, watch_from: None })
             }
             What::Release { .. } => None,
             What::Settlement { since, event, .. } => match (&found.entry.state, event) {
