@@ -220,6 +220,7 @@ fn entry(number: u64) -> Entry {
         releases: 0,
         redemptions: 0,
         day: None,
+        declined: None,
         created: now,
         updated: now,
     }

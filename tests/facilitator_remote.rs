@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tollhouse::facilitator::chain::{Never, Verdict};
+use tollhouse::facilitator::chain::{Never, Unused, Verdict};
 use tollhouse::facilitator::{
     Auth, BoxError, Config, Contradiction, Facilitator, Kind, Means, Misconfigured, Outcome, Pool, Prepared, Remote,
-    SettleError, Trust, Unresolved, VerifyError, Witness, Witnessed,
+    SettleError, Standing, Trust, Unresolved, VerifyError, Witness, Witnessed,
 };
 use tollhouse::payment::{Dialect, Payment, Receipt, SettleMode, TransactionHash};
 use tollhouse::primitives::{Caip2, Clock, Secret, SystemClock, Timestamp, preset};
@@ -301,10 +301,16 @@ async fn s16_only_success_ends_an_unknown_settlement() {
     }
 }
 
+/// How a search of the chain ends.
+type Search = fn() -> Verdict;
+/// What a look at a nonce shows.
+type Look = fn() -> Result<Unused, BoxError>;
+
 /// A node that makes up its mind at the n-th question: an error at first, then "not yet".
 struct Node {
     says: Witnessed,
-    found: fn() -> Verdict,
+    found: Search,
+    unused: Look,
     after: usize,
     asked: Arc<AtomicUsize>,
     watches: bool,
@@ -313,7 +319,7 @@ struct Node {
 impl Node {
     fn new(says: Witnessed, after: usize) -> Self {
         let found = || Verdict::CannotTell("the authorization is unused".into());
-        Self { says, found, after, asked: Arc::default(), watches: true }
+        Self { says, found, unused: || Ok(Unused::Yet), after, asked: Arc::default(), watches: true }
     }
 }
 
@@ -333,6 +339,10 @@ impl Witness for Node {
 
     async fn settlement(&self, _payment: &Payment, _reserved_at: Timestamp) -> Verdict {
         (self.found)()
+    }
+
+    async fn unused(&self, _network: &Caip2, payments: &[&Payment]) -> Result<Vec<Unused>, BoxError> {
+        Ok(vec![(self.unused)()?; payments.len()])
     }
 
     async fn means(&self, _payment: &Payment) -> Result<Means, BoxError> {
@@ -411,6 +421,47 @@ async fn s16_where_nobody_can_look_its_word_is_taken() {
     // `trust: facilitator` says so for every network.
     let trusting = Remote::new(&facilitator.config("remote"), Some(Arc::new(denies())), Arc::new(SystemClock));
     assert_eq!(end(&settle(&trusting.expect("a good configuration"), &unsigned(2)).await), End::Settled);
+}
+
+#[tokio::test]
+async fn s16_a_refusal_is_worth_what_our_own_node_makes_of_it() {
+    let facilitator = ScriptedFacilitator::start().await;
+    let settled = || Verdict::Settled { transaction: hash(), block: 7, at: SystemClock.now() };
+    let unsure = || Verdict::CannotTell("the nonce is used, but no log says what for".into());
+    let rows: [(&str, Look, Search, &str); 6] = [
+        ("unused: the search would find it, and is not asked", || Ok(Unused::Yet), settled, "open"),
+        ("lapsed: the search would find it, and is not asked", || Ok(Unused::ForGood), settled, "dead"),
+        ("used, and the transfer is there", || Ok(Unused::Perhaps), settled, "moved"),
+        ("used for something else", || Ok(Unused::Perhaps), || Verdict::Never(Never::SpentElsewhere), "dead"),
+        ("used, and nobody knows what for", || Ok(Unused::Perhaps), unsure, "unclear"),
+        ("no answer", || Err("the node is out of breath".into()), settled, "unclear"),
+    ];
+    for (row, unused, found, expected) in rows {
+        let node = Node { unused, found, ..Node::new(Witnessed::NotYet, 0) };
+        let asked = [unresolved(&eip3009_base_sepolia(), None), unresolved(&unsigned(2), None)];
+        let standings = watched(facilitator.config("remote"), node).recheck(&asked).await;
+        assert_eq!(standings.iter().map(word).collect::<Vec<_>>(), [expected; 2], "{row}: {standings:?}");
+    }
+    let blind = Node { watches: false, ..Node::new(Witnessed::NotYet, 0) };
+    let standings = watched(facilitator.config("remote"), blind).recheck(&[unresolved(&unsigned(2), None)]).await;
+    assert_eq!(standings.iter().map(word).collect::<Vec<_>>(), ["stands"], "there is nobody to ask");
+    assert!(facilitator.calls().is_empty(), "whoever declined is not asked again");
+}
+
+fn word(standing: &Standing) -> &'static str {
+    match standing {
+        Standing::Stands => "stands",
+        Standing::Open => "open",
+        Standing::Dead(_) => "dead",
+        Standing::Moved(receipt) => {
+            if receipt.block == Some(7) {
+                "moved"
+            } else {
+                "moved, nobody knows where"
+            }
+        }
+        Standing::Unclear(_) => "unclear",
+    }
 }
 
 #[tokio::test]

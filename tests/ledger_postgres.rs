@@ -342,5 +342,14 @@ fn key(number: u64) -> PaymentKey {
 
 fn reserved(number: u64) -> Entry {
     let state = State::Reserved { until: NOW };
-    Entry { sale: Arc::new(sale(number)), state, releases: 0, redemptions: 0, day: None, created: NOW, updated: NOW }
+    Entry {
+        sale: Arc::new(sale(number)),
+        state,
+        releases: 0,
+        redemptions: 0,
+        day: None,
+        declined: None,
+        created: NOW,
+        updated: NOW,
+    }
 }

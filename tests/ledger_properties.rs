@@ -67,7 +67,10 @@ fn events() -> impl Strategy<Value = Event> {
             delivering,
             collect_by
         }),
-        Just(Event::Decline { why: "refused".into(), max_releases: MAX_RELEASES }),
+        Just(Event::Decline { why: "refused".into(), max_releases: MAX_RELEASES, watch_from: None }),
+        Just(Event::Decline { why: "refused".into(), max_releases: MAX_RELEASES, watch_from: Some(Timestamp::EPOCH) }),
+        Just(Event::Recheck { check_at: Timestamp::EPOCH }),
+        Just(Event::EndWatch { why: "it lapsed".into() }),
         seconds().prop_map(|until| Event::Redeem { until, max_redemptions: MAX_REDEMPTIONS }),
         (0_u32..4, seconds()).prop_map(|(turn, until)| Event::Renew { turn, until }),
         (0_u32..4, endings()).prop_map(|(turn, delivered)| Event::Deliver { turn, delivered, response: None }),
@@ -91,10 +94,24 @@ fn check_step(before: Option<&Entry>, event: &Event, after: &Entry, now: Timesta
     };
     assert_eq!(before.created, after.created);
     assert!(before.releases <= after.releases && before.redemptions <= after.redemptions, "a count went back");
+    let watched =
+        matches!(after.state, State::Reserved { .. } | State::Released | State::Exhausted | State::Settling { .. });
+    if before.declined.is_some() && !matches!(event, Event::EndWatch { .. }) {
+        assert_eq!(after.declined.is_some(), watched, "{event:?} forgot that it was declined, or kept on looking");
+    }
     if !matches!(event, Event::Reserve { .. }) {
         assert_eq!(before.sale, after.sale, "{event:?} changed what was sold");
     }
+    let idle = match &before.state {
+        State::Reserved { until } => *until <= now,
+        state => matches!(state, State::Released | State::Exhausted),
+    };
     match (&before.state, &after.state) {
+        (_, State::Settled { facilitator, .. }) if idle => {
+            assert!(matches!(event, Event::Settle { delivering: None, .. }), "{event:?} settled what nobody was at");
+            let declined = before.declined.as_ref().expect("nobody had declined to settle it");
+            assert_eq!(&declined.facilitator, facilitator, "somebody else is said to have settled it");
+        }
         (State::Settled { .. }, State::Settled { .. }) => check_delivery(before, event, after, now),
         (State::Settled { .. }, _) => panic!("{event:?} forgot a payment"),
         (State::Settling { .. }, State::Settling { .. }) => {
@@ -105,6 +122,9 @@ fn check_step(before: Option<&Entry>, event: &Event, after: &Entry, now: Timesta
         }
         (State::Settling { .. }, State::Settled { .. }) => assert!(matches!(event, Event::Settle { .. })),
         (State::Settling { .. }, _) => assert!(matches!(event, Event::Decline { .. }), "{event:?} ended a settlement"),
+        (State::Exhausted, State::Exhausted) => {
+            assert!(matches!(event, Event::Recheck { .. } | Event::EndWatch { .. }), "{event:?} is nothing to it");
+        }
         (State::Exhausted, _) => panic!("{event:?} revived an exhausted payment"),
         (_, State::Settled { .. }) => panic!("{event:?} settled what nobody had asked to settle"),
         (State::Reserved { until }, State::Reserved { .. }) => assert!(*until <= now, "a hold was broken"),
@@ -318,7 +338,7 @@ impl House {
             }
             Step::Declined(which) => {
                 let Some(settling) = self.settling.remove(which) else { return };
-                match settling.declined("refused").await {
+                match settling.declined("refused", None).await {
                     Ok(()) => {}
                     // Somebody has looked meanwhile, so it is theirs to say.
                     Err(FileError::Overtaken) => self.moved = Some(false),

@@ -76,7 +76,7 @@ codes! {
     HOST "TH2014" "A host is a DNS name or address without a port, and each has one table."
     NETWORK_TWICE "TH2015" "A network is described or paid on twice."
     LISTEN_TWICE "TH2016" "Two listeners cannot share an address."
-    NO_NODE "TH2017" "`trust: verify` and `confirmations` look at the chain, and that needs a node of the network."
+    NO_NODE "TH2017" "`trust: verify` and `confirmations` look at the chain, and that needs a node of the network; `two_nodes_from` needs two."
     NO_ROUTES "TH2018" "What is not listed is not for sale, and nothing is listed."
     LEDGER "TH2019" "A ledger is a file or a database, and only a file can have a single user."
     CAP "TH2020" "The price is above a cap, or the cap is not an amount of dollars."

@@ -53,7 +53,7 @@ pub(super) static NETWORK: Section = section(
     &["chain", "testnet", "explorer", "rpc", "confirmations", "wallets", "factories", "assets"],
     &[],
 );
-pub(super) static CONFIRMATIONS: Section = section("`confirmations`", &["blocks", "safe_above"], &[]);
+pub(super) static CONFIRMATIONS: Section = section("`confirmations`", &["blocks", "safe_above", "two_nodes_from"], &[]);
 pub(super) static ASSET: Section = section("an asset", &["address", "decimals", "peg", "eip712", "permit2"], &[]);
 pub(super) static EIP712: Section = section("`eip712`", &["name", "version"], &[]);
 pub(super) static FACILITATOR: Section =

@@ -181,6 +181,7 @@ fn network() -> Value {
                 json!({
                     "blocks": {"type": "integer", "minimum": 1, "maximum": 600},
                     "safe_above": described("#/$defs/money", "From above this on, only a safe block counts."),
+                    "two_nodes_from": described("#/$defs/money", "From this on, only what two nodes agree on counts."),
                 }),
             ),
             "assets": mapping_of(asset),

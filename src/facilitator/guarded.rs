@@ -10,8 +10,8 @@ use super::breaker::{Breaker, BreakerConfig, BreakerState, Call, Change, End};
 use super::chain::NotThere;
 use super::remote::Inconclusive;
 use super::{
-    BoxError, Config, Decline, Facilitator, Means, Outcome, Prepared, SettleError, Shed, Unresolved, VerifyError,
-    is_behind,
+    BoxError, Config, Decline, Facilitator, Means, Outcome, Prepared, SettleError, Shed, Standing, Unresolved,
+    VerifyError, is_behind,
 };
 use crate::payment::{Dialect, Offer, Payment, PaymentKey, Receipt};
 use crate::primitives::{Caip2, Clock, Payer};
@@ -211,6 +211,10 @@ impl Facilitator for Guarded {
 
     async fn look(&self, unresolved: &Unresolved) -> Option<Outcome> {
         self.inner.look(unresolved).await
+    }
+
+    async fn recheck(&self, declined: &[Unresolved]) -> Vec<Standing> {
+        self.inner.recheck(declined).await
     }
 
     async fn means(&self, payment: &Payment) -> Result<Option<Means>, BoxError> {

@@ -139,6 +139,21 @@ pub enum Outcome {
     },
 }
 
+/// What our own node says about a settlement that a facilitator has declined (S16).
+#[derive(Debug)]
+pub enum Standing {
+    /// There is nobody to ask, or nobody needs to be: the word stands.
+    Stands,
+    /// Nothing has moved so far. What was signed may still be sent.
+    Open,
+    /// Nothing moved and nothing will.
+    Dead(Decline),
+    /// The money moved all the same.
+    Moved(Receipt),
+    /// Nobody can tell.
+    Unclear(BoxError),
+}
+
 /// A payment on the brink of settlement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared {
@@ -202,6 +217,12 @@ pub trait Facilitator: Send + Sync + 'static {
     /// is none, or when it cannot tell.
     async fn look(&self, _unresolved: &Unresolved) -> Option<Outcome> {
         None
+    }
+
+    /// What our own node says about settlements that this facilitator has declined, in their order (S16). While nothing has
+    /// moved that is one question for all of them.
+    async fn recheck(&self, declined: &[Unresolved]) -> Vec<Standing> {
+        declined.iter().map(|_| Standing::Stands).collect()
     }
 
     /// What the payer could pay with, where there is a node to ask and the token takes Permit2; `None` where there is

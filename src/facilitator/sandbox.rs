@@ -12,8 +12,9 @@ mod books;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256, Keccak256, U256, address, b256};
+use alloy::primitives::{Address, B256, U256, address, b256};
 use async_trait::async_trait;
+use ring::digest::{Context, SHA256};
 
 use self::books::{Books, Posted, Transfer};
 use super::{BoxError, Decline, Facilitator, Means, Outcome, Prepared, SettleError, Unresolved, VerifyError};
@@ -205,20 +206,20 @@ impl Facilitator for Sandbox {
 
 /// Stands where a transaction hash would: the same for the same payment, and on no chain.
 fn pseudo_hash(payment: &Payment) -> TransactionHash {
-    let mut digest = Keccak256::new();
+    let mut digest = Context::new(&SHA256);
     match &payment.authorization {
         // There is one network and one token, so payer and nonce are what is unique (EIP-3009).
         Authorization::Eip3009(signed) => {
             digest.update(b"tollhouse sandbox");
-            digest.update(signed.from);
-            digest.update(signed.nonce.0);
+            digest.update(signed.from.as_slice());
+            digest.update(signed.nonce.0.as_slice());
         }
         Authorization::Permit2(_) => {
             digest.update(b"tollhouse sandbox permit2");
             digest.update(payment.key().as_bytes());
         }
     }
-    digest.finalize()
+    TransactionHash::from_slice(digest.finish().as_ref())
 }
 
 #[cfg(test)]

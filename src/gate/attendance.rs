@@ -71,12 +71,12 @@ impl Attending {
 
 impl Drop for Attending {
     fn drop(&mut self) {
-        if let Some(mut requests) = self.attendance.0.get_mut(&self.errand)
-            && let Some(at) = requests.iter().position(|request| request.key == self.key)
-        {
-            requests.swap_remove(at);
-        }
-        self.attendance.0.remove_if(&self.errand, |_, requests| requests.is_empty());
+        self.attendance.0.remove_if_mut(&self.errand, |_, requests| {
+            if let Some(at) = requests.iter().position(|request| request.key == self.key) {
+                requests.swap_remove(at);
+            }
+            requests.is_empty()
+        });
     }
 }
 

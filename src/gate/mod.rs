@@ -5,6 +5,7 @@
 
 mod attendance;
 mod challenge;
+mod declined;
 pub mod event;
 mod known;
 pub mod lifecycle;

@@ -27,8 +27,12 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const LOOK: Duration = DEADLINE.saturating_add(Duration::from_secs(5));
 
 impl Gate {
-    /// Asks about unknown settlements until dropped.
+    /// Asks about unknown settlements, and looks at declined ones, until dropped. Neither waits for the other.
     pub async fn reconcile(self: Arc<Self>) {
+        tokio::join!(Arc::clone(&self).ask_about_unknown(), self.watch_declined());
+    }
+
+    async fn ask_about_unknown(self: Arc<Self>) {
         let mut rounds = tokio::time::interval(EVERY);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -87,7 +91,7 @@ impl Gate {
         self.file_finding(unsettled, found, checks).await;
     }
 
-    async fn file_finding(&self, unsettled: Unsettled, found: Outcome, checks: u32) {
+    pub(super) async fn file_finding(&self, unsettled: Unsettled, found: Outcome, checks: u32) {
         let key = unsettled.key;
         let payment = unsettled.entry.sale.payment.clone();
         let route = RouteKey(Arc::clone(&unsettled.entry.sale.route));

@@ -2,20 +2,20 @@
 
 mod departure;
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
-use crate::facilitator::{BoxError, Contradiction, Facilitator, Outcome, SettleError, Unresolved};
+use crate::facilitator::chain::Disagreement;
+use crate::facilitator::{BoxError, Contradiction, Facilitator, Outcome, SettleError, Standing, Unresolved};
 use crate::ledger::{BeginError, Claimed, FileError, InSettlement, Lease};
 use crate::payment::{FailedSettlement, Payment, PaymentKey, Receipt, TransactionHash};
-use crate::primitives::TransferMethod;
+use crate::primitives::{Timestamp, TransferMethod, at_once};
 use crate::tariff::RouteKey;
 
 use super::attendance::Attending;
+use super::declined::FIRST_RECHECK;
 use super::lifecycle::chain;
 use super::overdraft::Hold;
 use super::{Confirmed, Event, Gate, Refusal, Settled};
@@ -52,7 +52,7 @@ impl Gate {
         let under_way = UnderWay(Arc::clone(self));
         // A sandbox over a ledger in memory waits for nothing. Nobody can leave in the middle of one poll, and work that
         // is not done after it goes on in its task before this function waits for anything.
-        if let Poll::Ready(ended) = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+        if let Some(ended) = at_once(&mut work).await {
             return ended;
         }
         let task = tokio::spawn(async move {
@@ -168,7 +168,7 @@ impl Gate {
         match ended {
             Ok(receipt) => self.file(payment, begun, receipt, attending).await,
             // Boxed: most settlements end well and need no room for this.
-            Err(error) => Err(Box::pin(self.record_failure(payment, begun, facilitator, error)).await),
+            Err(error) => Box::pin(self.record_failure(payment, begun, facilitator, error, attending)).await,
         }
     }
 
@@ -178,47 +178,77 @@ impl Gate {
         begun: InSettlement,
         facilitator: &dyn Facilitator,
         error: SettleError,
-    ) -> Refusal {
-        let (key, route, dialect) = (begun.key(), route_of(&begun), payment.dialect);
+        attending: Arc<Attending>,
+    ) -> Result<Settled, Refusal> {
+        let (key, dialect) = (begun.key(), payment.dialect);
         match error {
             SettleError::Declined(decline) => {
-                let event = Event::Declined { route, key, code: decline.code.clone() };
-                let refusal =
-                    self.nothing_moved(payment, begun, &decline.code, declined(payment, decline.code.clone())).await;
+                let watch_from = match self.second_look(payment, &begun, facilitator).await {
+                    Standing::Stands | Standing::Dead(_) => None,
+                    Standing::Open => Some(self.clock.now().after(FIRST_RECHECK)),
+                    Standing::Moved(receipt) => {
+                        self.belied(key, facilitator.name(), &receipt);
+                        return self.file(payment, begun, receipt, attending).await;
+                    }
+                    // It said no and our node does not say so, too: money may have moved (S16).
+                    Standing::Unclear(source) => return Err(self.record_unknown(payment, begun, None, source).await),
+                };
+                let event = Event::Declined { route: route_of(&begun), key, code: decline.code.clone() };
+                let refusal = declined(payment, decline.code.clone());
+                let refusal = self.nothing_moved(payment, begun, (&decline.code, watch_from), refusal).await;
                 if !matches!(refusal, Refusal::Unresolved { .. }) {
                     self.observe(&event);
                 }
-                refusal
+                Err(refusal)
             }
             SettleError::NotSent(cause) => {
                 tracing::warn!(facilitator = facilitator.name(), payment = %key, cause = %chain(&*cause), "settle was not sent");
-                self.nothing_moved(payment, begun, "it was not sent", Refusal::FacilitatorUnavailable(Some(dialect)))
-                    .await
+                let refusal = Refusal::FacilitatorUnavailable(Some(dialect));
+                Err(self.nothing_moved(payment, begun, ("it was not sent", None), refusal).await)
             }
             SettleError::Unknown { transaction, source } => {
-                self.doubt(key, &source);
-                self.observe(&Event::Unknown { route, key, transaction, cause: chain(&*source) });
-                if let Err(error) = begun.unknown(transaction, self.clock.now().after(FIRST_CHECK)).await {
-                    tracing::warn!(payment = %key, cause = %chain(&error), "an unknown settlement will be noted later");
-                }
-                Refusal::pending(dialect, payment, transaction)
+                Err(self.record_unknown(payment, begun, transaction, source).await)
             }
         }
     }
 
+    async fn record_unknown(
+        &self,
+        payment: &Payment,
+        begun: InSettlement,
+        transaction: Option<TransactionHash>,
+        source: BoxError,
+    ) -> Refusal {
+        let (key, route) = (begun.key(), route_of(&begun));
+        self.doubt(key, &source);
+        self.observe(&Event::Unknown { route, key, transaction, cause: chain(&*source) });
+        if let Err(error) = begun.unknown(transaction, self.clock.now().after(FIRST_CHECK)).await {
+            tracing::warn!(payment = %key, cause = %chain(&error), "an unknown settlement will be noted later");
+        }
+        Refusal::pending(payment.dialect, payment, transaction)
+    }
+
     /// Nothing moved by what we asked, so the payment is free again. Unless reconciliation took the question up
-    /// meanwhile: it may have asked again, and nobody hears a *no* until it knows (I4).
-    async fn nothing_moved(&self, payment: &Payment, begun: InSettlement, why: &str, refusal: Refusal) -> Refusal {
-        match begun.declined(why).await {
+    /// meanwhile: it may have asked again, and nobody hears a *no* until it knows (I4). Beside the reason stands when to
+    /// look at the chain, where the reason is only somebody's word.
+    async fn nothing_moved(
+        &self,
+        payment: &Payment,
+        begun: InSettlement,
+        (why, watch_from): (&str, Option<Timestamp>),
+        refusal: Refusal,
+    ) -> Refusal {
+        match begun.declined(why, watch_from).await {
             Ok(()) => refusal,
             Err(FileError::Store(error)) => Refusal::ledger(Some(payment.dialect), &error),
             Err(FileError::Overtaken | FileError::ClaimedBy(_)) => Refusal::pending(payment.dialect, payment, None),
         }
     }
 
-    /// Raises an alarm when a facilitator's word contradicts itself or the chain (S5, S15, S16).
+    /// Raises an alarm when a facilitator's word contradicts itself or the chain (S5, S15, S16), or our own nodes
+    /// contradict each other (S27).
     pub(super) fn doubt(&self, key: PaymentKey, cause: &BoxError) {
-        if Contradiction::is_behind(&**cause) {
+        if Contradiction::is_behind(&**cause) || Disagreement::is_behind(&**cause) {
             self.observe(&Event::Alarm { key: Some(key), what: chain(&**cause) });
         }
     }
@@ -231,36 +261,36 @@ impl Gate {
         attending: Arc<Attending>,
     ) -> Result<Settled, Refusal> {
         let (key, route, dialect) = (begun.key(), route_of(&begun), payment.dialect);
-        let pending = Refusal::pending(dialect, payment, Some(receipt.transaction));
-        let settled = Event::Settled {
-            route: route.clone(),
-            key,
-            payer: receipt.payer,
-            amount: receipt.amount,
-            asset: Arc::clone(&payment.offer.asset),
-            network: receipt.network.clone(),
-            transaction: receipt.transaction,
-            dialect,
-            reconciled: false,
-        };
-        let claims = claims_of(payment, &receipt);
+        let (transaction, claims) = (receipt.transaction, claims_of(payment, &receipt));
+        let pending = || Refusal::pending(dialect, payment, Some(transaction));
         match begun.settled(receipt, &claims, true).await {
             Ok(Some(delivering)) => {
-                self.observe(&settled);
+                let receipt = delivering.receipt();
+                self.observe(&Event::Settled {
+                    route,
+                    key,
+                    payer: receipt.payer,
+                    amount: receipt.amount,
+                    asset: Arc::clone(&payment.offer.asset),
+                    network: receipt.network.clone(),
+                    transaction,
+                    dialect,
+                    reconciled: false,
+                });
                 Ok(Settled { delivering, dialect, _attending: Some(attending) })
             }
             // Reconciliation has ended it meanwhile; the same payment hears how.
-            Ok(None) | Err(FileError::Overtaken) => Err(pending),
+            Ok(None) | Err(FileError::Overtaken) => Err(pending()),
             Err(FileError::ClaimedBy(other)) => {
                 let what = format!("the transaction that is said to settle {key} has already settled {other}");
                 self.observe(&Event::Alarm { key: Some(key), what });
-                Err(pending)
+                Err(pending())
             }
             // The money moved and could not be written down. No byte of the answer leaves without the record (I2);
             // the entry stays `Settling`, reconciliation files the receipt and the same payment redeems it.
             Err(FileError::Store(error)) => {
                 self.observe(&Event::Unknown { route, key, transaction: None, cause: chain(&error) });
-                Err(pending)
+                Err(pending())
             }
         }
     }

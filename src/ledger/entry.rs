@@ -67,10 +67,25 @@ pub struct Entry {
     /// The day whose allowance of its payer it uses up; `None` when it uses none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub day: Option<Day>,
+    /// Where settling it was declined by somebody whose word is not the last one; `None` when nobody has to look again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declined: Option<Declined>,
     /// When it was first reserved.
     pub created: Timestamp,
     /// When it last changed.
     pub updated: Timestamp,
+}
+
+/// A facilitator has declined to settle, and our node showed nothing else. It may still send what was signed, so until
+/// that is good for nothing any more somebody looks at the chain (S16).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declined {
+    /// Who declined.
+    pub facilitator: Arc<str>,
+    /// When somebody looks at the chain next.
+    pub check_at: Timestamp,
+    /// How often somebody has set out to look.
+    pub checks: u32,
 }
 
 /// How far a payment has come.
@@ -161,11 +176,14 @@ pub struct Answer {
 impl Entry {
     /// When somebody has to look at it next; `None` when it waits for nothing.
     ///
-    /// A settlement is looked at by reconciliation; a delivery that lapsed, was not collected in time, or keeps an
-    /// answer that has served its time, by the ledger itself.
+    /// A settlement, and one that was declined, is looked at by reconciliation; a delivery that lapsed, was not collected
+    /// in time, or keeps an answer that has served its time, by the ledger itself.
     pub fn due(&self) -> Option<Timestamp> {
+        let declined = self.declined.as_ref().map(|declined| declined.check_at);
         match &self.state {
-            State::Reserved { .. } | State::Released | State::Exhausted => None,
+            State::Released | State::Exhausted => declined,
+            // Whoever holds it may be about to settle it.
+            State::Reserved { until } => declined.map(|check_at| check_at.max(*until)),
             State::Settling { check_at, .. } => Some(*check_at),
             State::Settled { delivery, collect_by, .. } => match delivery {
                 Delivery::Pending => Some(*collect_by),
@@ -181,6 +199,8 @@ impl Entry {
     pub fn forget_after(&self) -> Option<Timestamp> {
         let harmless = Timestamp::from_secs(self.sale.payment.authorization.valid_before()).after(MARGIN);
         match &self.state {
+            // Somebody is still to look whether it was settled all the same.
+            State::Reserved { .. } | State::Released | State::Exhausted if self.declined.is_some() => None,
             State::Reserved { until } => Some(harmless.max(*until)),
             State::Released | State::Exhausted => Some(harmless),
             State::Settling { .. } => None,

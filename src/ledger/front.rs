@@ -67,6 +67,8 @@ impl Front {
     /// Remembers the entry if it is final. A kept answer is still something to get, so it is not.
     pub(super) fn notice(&self, key: PaymentKey, entry: &Entry) {
         let bought = match &entry.state {
+            // Whoever declined it may have settled it all the same (S16).
+            State::Exhausted if entry.declined.is_some() => return,
             State::Exhausted => None,
             State::Settled { receipt, delivery, .. } => match delivery {
                 Delivery::Partial

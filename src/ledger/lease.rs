@@ -151,7 +151,7 @@ pub struct InSettlement {
     since: Timestamp,
     forwarded: bool,
     /// What is known of the outcome and not yet written. A drop queues it, so it is not lost with its request (S22).
-    outcome: Option<Errand>,
+    outcome: Option<(Event, Vec<Claimed>)>,
 }
 
 impl InSettlement {
@@ -205,7 +205,7 @@ impl InSettlement {
         let receipt = Arc::new(receipt);
         let collect_by = now.after(limits.redeem_for);
         let event = Event::Settle { receipt: receipt.clone(), delivering: None, collect_by };
-        self.outcome = Some(self.errand(event, claims.to_vec()));
+        self.outcome = Some((event, claims.to_vec()));
         let file = |found: &Versioned| match &found.entry.state {
             State::Settling { .. } => Some(Event::Settle {
                 receipt: receipt.clone(),
@@ -231,14 +231,15 @@ impl InSettlement {
         }
     }
 
-    /// It is proven that nothing moved by what was asked: the payment may be presented again. `why` goes on record.
+    /// Nothing moved by what was asked: the payment may be presented again. `why` goes on record. Where that is not proven
+    /// but somebody's word, `watch_from` is when to look at the chain (S16).
     ///
     /// # Errors
     /// When that could not be written, and is queued. Or when reconciliation has taken the question up: it may have
     /// asked for the settlement again, so it alone can say how that ended.
-    pub async fn declined(self, why: &str) -> Result<(), FileError> {
+    pub async fn declined(self, why: &str, watch_from: Option<Timestamp>) -> Result<(), FileError> {
         let max_releases = self.ledger.limits.max_releases;
-        match self.conclude(Event::Decline { why: why.to_owned(), max_releases }).await? {
+        match self.conclude(Event::Decline { why: why.to_owned(), max_releases, watch_from }).await? {
             Written::Applied(_) => Ok(()),
             Written::Unfit | Written::Claimed(_) => Err(FileError::Overtaken),
         }
@@ -261,7 +262,8 @@ impl InSettlement {
 
     /// Writes down how it ended under the rule by which it would be written later.
     async fn conclude(mut self, event: Event) -> Result<Written, StoreError> {
-        let errand = &*self.outcome.insert(self.errand(event, Vec::new()));
+        self.outcome = Some((event.clone(), Vec::new()));
+        let errand = self.errand(event, Vec::new());
         let max_releases = self.ledger.limits.max_releases;
         let still_ours = |found: &Versioned| errand.event(found, max_releases);
         let written = self.ledger.write(self.key, self.seen.clone(), &[], still_ours).await?;
@@ -277,8 +279,8 @@ impl InSettlement {
 
 impl Drop for InSettlement {
     fn drop(&mut self) {
-        if let Some(errand) = self.outcome.take() {
-            self.ledger.outbox.post(errand);
+        if let Some((event, claims)) = self.outcome.take() {
+            self.ledger.outbox.post(self.errand(event, claims));
         }
     }
 }

@@ -52,9 +52,9 @@ impl Store for Memory {
         let Write { key, expected, next, claims, spending, step: _ } = write;
         let shelf = &mut *self.shelf();
         let slot = shelf.entries.entry(key);
-        let found = match &slot {
-            Slot::Occupied(occupied) => Some(occupied.get().version),
-            Slot::Vacant(_) => None,
+        let (found, was_open) = match &slot {
+            Slot::Occupied(occupied) => (Some(occupied.get().version), occupied.get().entry.left_open()),
+            Slot::Vacant(_) => (None, false),
         };
         if found != expected {
             return Ok(Swap::Stale(match slot {
@@ -86,13 +86,19 @@ impl Store for Memory {
         }
         let version = expected.map_or(1, |version| version + 1);
         let payer = next.sale.payment.payer();
-        if next.left_open() {
-            shelf.open.entry(payer).or_default().insert(key);
-        } else if let Some(open) = shelf.open.get_mut(&payer)
-            && open.remove(&key)
-            && open.is_empty()
-        {
-            shelf.open.remove(&payer);
+        match (was_open, next.left_open()) {
+            (false, true) => {
+                shelf.open.entry(payer).or_default().insert(key);
+            }
+            (true, false) => {
+                if let Some(open) = shelf.open.get_mut(&payer)
+                    && open.remove(&key)
+                    && open.is_empty()
+                {
+                    shelf.open.remove(&payer);
+                }
+            }
+            (true, true) | (false, false) => {}
         }
         let written = Versioned { entry: next.clone(), version };
         match slot {

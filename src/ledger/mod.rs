@@ -40,7 +40,7 @@ use dashmap::DashMap;
 pub use archive::Archive;
 pub use claim::{Claim, Keyed};
 pub use delivering::Delivering;
-pub use entry::{Answer, Conflict, Delivered, Delivery, Entry, Event, Response, Sale, State};
+pub use entry::{Answer, Conflict, Declined, Delivered, Delivery, Entry, Event, Response, Sale, State};
 pub use evidence::{Author, Step};
 pub use front::Remembered;
 pub use lease::{BeginError, FileError, InSettlement, Lapsed, Lease};

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::write::Written;
 use super::{Claimed, Delivered, Entry, Event, Ledger, Response, State, StoreError, Versioned};
 use crate::payment::PaymentKey;
-use crate::primitives::Timestamp;
+use crate::primitives::{Timestamp, at_once};
 
 /// How many errands are written at once; they share a commit where the store groups them.
 const AT_ONCE: usize = 64;
@@ -98,27 +98,30 @@ impl Ledger {
 
     async fn run_queued(self: &Arc<Self>) {
         loop {
-            let batch: Vec<Errand> = {
+            let batch: Vec<InHand> = {
                 let mut queue = self.outbox.queue();
                 let taken = queue.len().min(AT_ONCE);
-                queue.drain(..taken).collect()
+                queue.drain(..taken).map(|errand| InHand { ledger: self.clone(), errand: Some(errand) }).collect()
             };
             if batch.is_empty() {
                 return;
             }
-            let mut errands = JoinSet::new();
-            for errand in batch {
-                let in_hand = InHand { ledger: self.clone(), errand: Some(errand) };
-                errands.spawn(in_hand.run());
-            }
-            let mut failed = false;
-            while let Some(ran) = errands.join_next().await {
-                if let Ok(Err(error)) = ran {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the ledger could not be written");
-                    failed = true;
+            let (mut errands, mut failures) = (JoinSet::new(), Vec::new());
+            for in_hand in batch {
+                let mut errand = Box::pin(in_hand.run());
+                // A ledger in memory has written it after one look; what waits for its store needs a task of its own.
+                match at_once(&mut errand).await {
+                    Some(ran) => failures.extend(ran.err()),
+                    None => drop(errands.spawn(errand)),
                 }
             }
-            if failed {
+            while let Some(ran) = errands.join_next().await {
+                failures.extend(ran.ok().and_then(Result::err));
+            }
+            for error in &failures {
+                tracing::warn!(error = error as &dyn std::error::Error, "the ledger could not be written");
+            }
+            if !failures.is_empty() {
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -159,7 +162,7 @@ impl Errand {
             What::Release { begun: true, .. }
                 if found.version == self.seen.version + 1 && matches!(found.entry.state, State::Settling { .. }) =>
             {
-                Some(Event::Decline { why: "it was never asked for".to_owned(), max_releases })
+                Some(Event::Decline { why: "it was never asked for".to_owned(), max_releases, watch_from: None })
             }
             What::Release { .. } => None,
             What::Settlement { since, event, .. } => match (&found.entry.state, event) {

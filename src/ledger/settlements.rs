@@ -1,4 +1,4 @@
-//! Settlements whose end nobody knows, for reconciliation.
+//! Settlements whose end nobody knows, and those that were declined on somebody's word, for reconciliation.
 //!
 //! Each write rests on the version that was looked at. Losing a race is no error: whoever was faster knew more.
 
@@ -6,14 +6,14 @@ use super::{Chore, Claimed, Entry, Event, FileError, Ledger, State, StoreError, 
 use crate::payment::{PaymentKey, Receipt, TransactionHash};
 use crate::primitives::Timestamp;
 
-/// A settlement whose end is not known.
+/// A settlement whose end is not known, or not for certain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unsettled {
     /// The payment.
     pub key: PaymentKey,
     /// Which writing of it was read.
     pub version: Version,
-    /// What is remembered; its state is `Settling`.
+    /// What is remembered: its state is `Settling`, or it was declined.
     pub entry: Entry,
 }
 
@@ -31,14 +31,48 @@ impl Ledger {
             .collect())
     }
 
+    /// Payments whose settlement was declined and that are due for a look at the chain (S16), the longest overdue first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn overdue_declined(&self, limit: usize) -> Result<Vec<Unsettled>, StoreError> {
+        let overdue = self.store.overdue(Chore::Declined, self.clock.now(), limit).await?;
+        Ok(overdue
+            .into_iter()
+            .map(|(key, found)| Unsettled { key, version: found.version, entry: found.entry })
+            .collect())
+    }
+
+    /// Sets out to look at the chain for what was declined; nobody else does before `check_at`. `None` when somebody was
+    /// faster, or the payment is being presented again.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn recheck(&self, declined: Unsettled, check_at: Timestamp) -> Result<Option<Unsettled>, StoreError> {
+        self.take_up(declined, Event::Recheck { check_at }).await
+    }
+
+    /// What was declined is looked at no more; `why` goes on record. `None` when somebody was faster.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn end_watch(&self, declined: Unsettled, why: &str) -> Result<Option<Entry>, StoreError> {
+        let event = Event::EndWatch { why: why.to_owned() };
+        self.resolve(declined, event, &[]).await.map(Result::unwrap_or_default)
+    }
+
     /// Takes the question over until then. Before anyone is asked: whoever asked before must be able to see that their
     /// answer is no longer the last word. `None` when somebody was faster.
     ///
     /// # Errors
     /// When the store fails. Then nobody may be asked.
     pub async fn look(&self, unsettled: Unsettled, until: Timestamp) -> Result<Option<Unsettled>, StoreError> {
+        self.take_up(unsettled, Event::Look { until }).await
+    }
+
+    async fn take_up(&self, unsettled: Unsettled, event: Event) -> Result<Option<Unsettled>, StoreError> {
         let Unsettled { key, version, entry } = unsettled;
-        match self.advance(key, Some((entry, version)), Event::Look { until }, &[]).await? {
+        match self.advance(key, Some((entry, version)), event, &[]).await? {
             Some((entry, Swap::Applied(version))) => Ok(Some(Unsettled { key, version, entry })),
             Some((_, Swap::Stale(_) | Swap::Claimed(_) | Swap::Overspent)) | None => Ok(None),
         }
@@ -65,7 +99,7 @@ impl Ledger {
     /// When the store fails.
     pub async fn decline(&self, unsettled: Unsettled, why: &str) -> Result<Option<Entry>, StoreError> {
         let max_releases = self.limits.max_releases;
-        let event = Event::Decline { why: why.to_owned(), max_releases };
+        let event = Event::Decline { why: why.to_owned(), max_releases, watch_from: None };
         self.resolve(unsettled, event, &[]).await.map(Result::unwrap_or_default)
     }
 

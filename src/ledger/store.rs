@@ -116,6 +116,8 @@ pub struct Filter {
 pub enum Chore {
     /// Settlements that reconciliation has to find out about.
     Settlements,
+    /// Payments whose settlement was declined, perhaps against the truth.
+    Declined,
     /// Everything else: leases that lapsed, answers nobody collected, kept answers that have served their time.
     Deliveries,
 }
@@ -124,8 +126,9 @@ impl Chore {
     /// Whose work an entry is when it is due.
     pub(super) const fn of(entry: &Entry) -> Self {
         match entry.state {
-            super::State::Settling { .. } => Self::Settlements,
-            _ => Self::Deliveries,
+            State::Settling { .. } => Self::Settlements,
+            State::Reserved { .. } | State::Released | State::Exhausted => Self::Declined,
+            State::Settled { .. } => Self::Deliveries,
         }
     }
 }

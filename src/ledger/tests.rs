@@ -142,8 +142,8 @@ async fn s73_an_authorization_that_never_settles_makes_the_backend_work_three_ti
     let mut upfront = sale(2);
     upfront.payment.offer.settle = SettleMode::BeforeForward;
     for _ in 0..3 {
-        desk.in_settlement(&sale(1)).await.declined("refused").await.unwrap();
-        desk.in_settlement(&upfront).await.declined("refused").await.unwrap();
+        desk.in_settlement(&sale(1)).await.declined("refused", None).await.unwrap();
+        desk.in_settlement(&upfront).await.declined("refused", None).await.unwrap();
     }
     assert!(matches!(desk.claim(&sale(1)).await, Claim::Exhausted));
     assert!(matches!(desk.claim(&upfront).await, Claim::Granted(_)), "its backend was never asked");
@@ -204,8 +204,49 @@ async fn s13_an_unknown_settlement_is_neither_spent_nor_payable() {
 #[tokio::test]
 async fn s13_a_declined_settlement_frees_the_payment() {
     let desk = Desk::new();
-    desk.in_settlement(&sale(1)).await.declined("refused").await.unwrap();
+    desk.in_settlement(&sale(1)).await.declined("refused", None).await.unwrap();
     desk.lease(&sale(1)).await.release().await;
+}
+
+#[tokio::test]
+async fn s16_what_was_declined_on_somebodys_word_is_looked_at_by_one_at_a_time_and_settles_by_proof() {
+    let desk = Desk::new();
+    let in_a_minute = || Some(desk.clock.now().after(Duration::from_secs(60)));
+    for _ in 0..3 {
+        desk.in_settlement(&sale(1)).await.declined("refused", in_a_minute()).await.unwrap();
+    }
+    assert_eq!(desk.state(&sale(1)).await, "exhausted");
+    assert!(desk.ledger.spent(&sale(1).payment.key()).is_none(), "it may turn out to be paid");
+    assert!(desk.ledger.overdue_declined(9).await.unwrap().is_empty(), "not before its time");
+
+    desk.clock.advance(Duration::from_secs(60));
+    let due = desk.ledger.overdue_declined(9).await.unwrap().remove(0);
+    let next = desk.clock.now().after(HOLD);
+    let looking = desk.ledger.recheck(due.clone(), next).await.unwrap().expect("nobody was faster");
+    assert!(desk.ledger.recheck(due, next).await.unwrap().is_none(), "one looks at a time");
+    assert!(desk.ledger.overdue_declined(9).await.unwrap().is_empty());
+
+    desk.ledger.file(looking, receipt(&sale(1), START), &[]).await.unwrap().expect("the transfer is there");
+    let Claim::Redeem(delivering) = desk.claim(&sale(1)).await else { panic!("it is paid") };
+    assert_eq!(delivering.receipt(), &receipt(&sale(1), START));
+}
+
+#[tokio::test]
+async fn s16_a_declined_payment_that_is_presented_again_is_left_to_its_holder() {
+    let desk = Desk::new();
+    let soon = Some(desk.clock.now().after(Duration::from_secs(1)));
+    desk.in_settlement(&sale(1)).await.declined("refused", soon).await.unwrap();
+    desk.clock.advance(Duration::from_secs(1));
+    let due = desk.ledger.overdue_declined(9).await.unwrap().remove(0);
+    let lease = desk.lease(&sale(1)).await;
+
+    assert!(desk.ledger.overdue_declined(9).await.unwrap().is_empty());
+    assert!(desk.ledger.recheck(due, desk.clock.now()).await.unwrap().is_none(), "its holder was faster");
+    lease.release().await;
+
+    let due = desk.ledger.overdue_declined(9).await.unwrap().remove(0);
+    let ended = desk.ledger.end_watch(due, "it lapsed unused").await.unwrap().expect("nobody was faster");
+    assert_eq!((ended.declined, ended.state), (None, State::Released));
 }
 
 #[tokio::test]
@@ -220,7 +261,7 @@ async fn s13_a_no_proves_nothing_once_somebody_has_set_out_to_ask_again() {
     assert!(desk.ledger.overdue_settlements(9).await.unwrap().is_empty());
 
     assert!(
-        matches!(slow.declined("refused").await, Err(FileError::Overtaken)),
+        matches!(slow.declined("refused", None).await, Err(FileError::Overtaken)),
         "the other may have moved money by now"
     );
     assert!(matches!(desk.claim(&sale(1)).await, Claim::Unresolved { .. }));
@@ -363,7 +404,7 @@ async fn i4_a_client_that_leaves_takes_no_settlement_out_of_anybodys_hands() {
     let settling = desk.in_settlement(&sale(1)).await;
     settling.client_left();
     desk.ledger.flush().await;
-    settling.declined("refused").await.expect("nobody has looked");
+    settling.declined("refused", None).await.expect("nobody has looked");
     assert_eq!(desk.state(&sale(1)).await, "released");
 
     let settling = desk.in_settlement(&sale(2)).await;
@@ -372,7 +413,10 @@ async fn i4_a_client_that_leaves_takes_no_settlement_out_of_anybodys_hands() {
     let looking = desk.ledger.look(due, desk.clock.now().after(Duration::from_secs(9))).await.unwrap();
     settling.client_left();
     desk.ledger.flush().await;
-    assert!(matches!(settling.declined("refused").await, Err(FileError::Overtaken)), "somebody may have asked again");
+    assert!(
+        matches!(settling.declined("refused", None).await, Err(FileError::Overtaken)),
+        "somebody may have asked again"
+    );
     let filed = desk.ledger.file(looking.expect("it is due"), receipt(&sale(2), desk.clock.now()), &[]).await;
     assert!(filed.unwrap().is_some(), "and is not disturbed");
 }

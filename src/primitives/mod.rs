@@ -3,6 +3,7 @@
 mod account;
 mod amount;
 mod asset;
+mod at_once;
 pub mod calendar;
 mod clock;
 mod dollars;
@@ -17,6 +18,7 @@ pub use account::{Checksummed, Payee, Payer};
 pub use alloy::primitives::Address;
 pub use amount::{AmountError, AtomicAmount};
 pub use asset::{Asset, Decimals, Eip712Name, PERMIT2, Peg, TooManyDecimals, TransferMethod};
+pub use at_once::at_once;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use dollars::Dollars;
 pub use explain::explain;

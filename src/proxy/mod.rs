@@ -66,7 +66,8 @@ impl ProxyHttp for Proxy {
     async fn request_filter(&self, session: &mut Session, passage: &mut Box<Passage>) -> Result<bool> {
         match self.arrive(session, passage).await {
             None => Ok(false),
-            Some(answer) => answer::write(session, answer).await.map(|()| true),
+            // Boxed: what passes has no need of the room that answering takes.
+            Some(answer) => Box::pin(answer::write(session, answer)).await.map(|()| true),
         }
     }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::config;
-use crate::facilitator::chain::{Chain, CheckError, Found, Verdict};
+use crate::facilitator::chain::{Chain, CheckError, Found, Unused, Verdict};
 use crate::facilitator::local::{Desk, Held, Local, Notes, Setup, Signer as _};
 use crate::facilitator::sandbox::{Behaviour, Sandbox};
 use crate::facilitator::wallets::Accepted;
@@ -360,6 +360,11 @@ impl Witness for Nodes {
             Some(chain) => chain.find_settlement(payment, reserved_at).await,
             None => Verdict::CannotTell("there is no node of this network".into()),
         }
+    }
+
+    async fn unused(&self, network: &Caip2, payments: &[&Payment]) -> Result<Vec<Unused>, BoxError> {
+        let chain = self.of(network).ok_or("there is no node of this network")?;
+        Ok(chain.unused(payments).await?)
     }
 
     async fn means(&self, payment: &Payment) -> Result<Means, BoxError> {

@@ -35,6 +35,8 @@ pub enum Behaviour {
     Truncated,
     /// Refuses with this code; nothing moves.
     Decline(&'static str),
+    /// The same, once the latch is open.
+    DeclineWhen(Latch, &'static str),
     /// Answers 200 with this JSON; nothing moves.
     Answer(Value),
     /// The same, after a while.

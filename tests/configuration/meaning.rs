@@ -185,6 +185,8 @@ fn facilitators_keep_their_order_and_their_secrets() {
     let units = |depth: &Confirmations| depth.safe_above.values().map(|above| above.units()).collect::<Vec<_>>();
     let base = &config.live.confirmations[&Caip2::evm(8453)];
     assert_eq!((base.blocks, units(base)), (2, vec![U256::from(100_000_000)]));
+    let two: Vec<_> = base.two_nodes_from.values().map(|from| from.units()).collect();
+    assert_eq!((two, config.live.nodes[&Caip2::evm(8453)].len()), (vec![U256::from(25_000_000)], 2));
     let own_chain = &config.live.confirmations[&Caip2::evm(4242)];
     assert_eq!((own_chain.blocks, units(own_chain)), (1, vec![U256::from(500)]));
     assert!(matches!(&own.kind, Kind::Local { confirmations, .. } if confirmations == own_chain));

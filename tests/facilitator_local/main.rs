@@ -1,5 +1,6 @@
 //! What our own node and key promise, against a real chain and Circle's own token.
 
+mod agree;
 mod desk;
 mod nodes;
 mod permit2;

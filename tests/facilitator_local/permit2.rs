@@ -7,7 +7,7 @@ use alloy::primitives::{Address, Bytes, U256};
 use alloy::signers::SignerSync;
 use alloy::sol;
 use alloy::sol_types::{SolCall, SolStruct, eip712_domain};
-use tollhouse::facilitator::chain::{CheckError, Found, NotThere, Spent};
+use tollhouse::facilitator::chain::{CheckError, Found, NotThere, Spent, Unused};
 use tollhouse::facilitator::{Facilitator, Outcome, SettleError};
 use tollhouse::payment::{Authorization, Payment, TransactionHash};
 use tollhouse::primitives::{Asset, PERMIT2, Timestamp, TransferMethod};
@@ -95,6 +95,9 @@ async fn a_payment_through_permit2_settles_and_moves_its_money_once() {
     assert!(matches!(world.chain.transfer_in(receipt.transaction, &payment).await, Ok(Found::Yes { .. })));
     assert_eq!(code(world.local.verify(&payment).await), "permit2_invalid_nonce");
     assert_eq!(world.anvil.usdc_balance(PAYEE).await, PRICE);
+    // The next one stands in the same word of Permit2's, and is another bit of it.
+    let (other, node) = (self::payment(8), &world.chain);
+    assert_eq!(node.unused(&[&payment, &other]).await.expect("it answers"), [Unused::Perhaps, Unused::Yet]);
     // Whoever compares books with the chain finds the payment by the nonce that the transaction names.
     let moved = world.chain.moved_by(receipt.transaction, USDC).await.expect("the node answers");
     let spent: Vec<_> = moved.expect("it is in a block").transfers.iter().map(|transfer| transfer.spent).collect();

@@ -58,10 +58,11 @@ async fn s26_a_transfer_counts_when_it_lies_as_deep_as_was_asked_for() {
 #[tokio::test]
 async fn s26_a_large_sum_counts_once_its_block_is_safe() {
     let above = |units: u64| HashMap::from([(USDC, AtomicAmount::new(U256::from(units)))]);
-    let small = World::confirming(Confirmations { blocks: 1, safe_above: above(PRICE) }, SOON).await;
+    let small = World::confirming(Confirmations { safe_above: above(PRICE), ..Confirmations::default() }, SOON).await;
     small.settle(&small.payment(1).await).await.expect("the sum is small enough");
 
-    let large = World::confirming(Confirmations { blocks: 1, safe_above: above(PRICE - 1) }, SOON).await;
+    let large =
+        World::confirming(Confirmations { safe_above: above(PRICE - 1), ..Confirmations::default() }, SOON).await;
     let payment = large.payment(1).await;
     assert!(matches!(large.settle(&payment).await, Err(SettleError::Unknown { .. })));
     large.anvil.pass(10).await;

@@ -3,6 +3,7 @@
 
 mod answers;
 mod breaker;
+mod denied;
 mod pool;
 mod settle;
 mod stage;

@@ -112,7 +112,16 @@ fn key(number: u64) -> PaymentKey {
 
 fn reserved(number: u64) -> Entry {
     let state = State::Reserved { until: NOW.after(HOLD) };
-    Entry { sale: Arc::new(sale(number)), state, releases: 0, redemptions: 0, day: None, created: NOW, updated: NOW }
+    Entry {
+        sale: Arc::new(sale(number)),
+        state,
+        releases: 0,
+        redemptions: 0,
+        day: None,
+        declined: None,
+        created: NOW,
+        updated: NOW,
+    }
 }
 
 fn settling(check_at: Timestamp, transaction: Option<B256>) -> State {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U256};
 use tollhouse::ledger::entry::{MARGIN, RECORD};
-use tollhouse::ledger::{Census, Chore, Claimed, Delivery, Entry, Filter, Sale, State, Swap, Versioned};
+use tollhouse::ledger::{Census, Chore, Claimed, Declined, Delivery, Entry, Filter, Sale, State, Swap, Versioned};
 use tollhouse::payment::{Authorization, PaymentKey};
 use tollhouse::primitives::{AtomicAmount, Payer, Timestamp};
 use tollhouse::testing::sales::{sale, write};
@@ -25,6 +25,17 @@ pub async fn the_longest_overdue_comes_first_and_settlements_stand_apart(House {
     for (number, state) in entries {
         one.swap(write(key(number), None, &Entry { state, ..reserved(number) }, &[])).await.unwrap();
     }
+    let declined = [
+        (11, State::Released, minute(2)),
+        (12, State::Exhausted, minute(1)),
+        (13, State::Released, minute(9)),
+        (14, State::Reserved { until: minute(3) }, minute(1)),
+        (15, State::Reserved { until: minute(4) }, minute(1)),
+    ];
+    for (number, state, check_at) in declined {
+        let declined = Some(Declined { facilitator: "cdp".into(), check_at, checks: 0 });
+        one.swap(write(key(number), None, &Entry { state, declined, ..reserved(number) }, &[])).await.unwrap();
+    }
     let due = async |chore, now, limit| -> Vec<PaymentKey> {
         other.overdue(chore, now, limit).await.unwrap().into_iter().map(|(key, _)| key).collect()
     };
@@ -32,6 +43,12 @@ pub async fn the_longest_overdue_comes_first_and_settlements_stand_apart(House {
     assert_eq!(due(Chore::Settlements, minute(3), 1).await, [key(2)]);
     assert_eq!(due(Chore::Settlements, NOW, 9).await, []);
     assert_eq!(due(Chore::Deliveries, minute(3), 9).await, [key(4)]);
+    assert_eq!(
+        due(Chore::Declined, minute(3), 9).await,
+        [key(12), key(11), key(14)],
+        "held ones when they lapse (S16)"
+    );
+    assert_eq!(due(Chore::Declined, minute(3), 1).await, [key(12)]);
 }
 
 pub async fn s67_nothing_is_forgotten_before_its_authorization_lapsed(House { one, other, .. }: House) {
@@ -40,6 +57,9 @@ pub async fn s67_nothing_is_forgotten_before_its_authorization_lapsed(House { on
     one.swap(write(key(2), None, &Entry { state: State::Exhausted, ..reserved(2) }, &[])).await.unwrap();
     let paid = Entry { updated: lapse, ..settled(3, Delivery::Partial) };
     one.swap(write(key(3), None, &paid, &[Claimed::alone(vec![3])])).await.unwrap();
+    let declined = Some(Declined { facilitator: "cdp".into(), check_at: lapse, checks: 0 });
+    let watched = Entry { state: State::Exhausted, declined, ..reserved(6) };
+    one.swap(write(key(6), None, &watched, &[])).await.unwrap();
     let endless = Arc::new(valid_for_ever(4));
     let entry = Entry { sale: endless.clone(), state: State::Released, ..reserved(4) };
     one.swap(write(endless.payment.key(), None, &entry, &[])).await.unwrap();
@@ -48,6 +68,7 @@ pub async fn s67_nothing_is_forgotten_before_its_authorization_lapsed(House { on
     let just_after = lapse.after(MARGIN).after(Duration::from_millis(1));
     assert_eq!(other.prune(just_after).await.unwrap(), 2);
     assert_eq!(one.load(key(1)).await.unwrap(), None);
+    assert!(one.load(key(6)).await.unwrap().is_some(), "somebody is still to look at the chain (S16)");
 
     assert_eq!(one.prune(lapse.after(RECORD)).await.unwrap(), 0, "the record of a paid request is kept");
     assert_eq!(one.prune(just_after.after(RECORD)).await.unwrap(), 1);

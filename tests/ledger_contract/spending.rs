@@ -84,7 +84,7 @@ pub async fn what_nobody_was_charged_for_is_not_spent(house: House) {
     // One is let go, one is declined, one is settled, one is unknown: room for two.
     leases.pop().unwrap().release().await;
     let begun = leases.pop().unwrap().begin("cdp", None, NOW).await.unwrap();
-    begun.declined("refused").await.unwrap();
+    begun.declined("refused", None).await.unwrap();
     let begun = leases.pop().unwrap().begin("cdp", None, NOW).await.unwrap();
     let proof = receipt(begun.sale(), NOW);
     begun.settled(proof, &[], false).await.unwrap();
@@ -97,7 +97,7 @@ pub async fn what_nobody_was_charged_for_is_not_spent(house: House) {
     let begun = leases.pop().unwrap().begin("cdp", None, midnight).await.unwrap();
     let late = claim_all(&ledgers, 30..40).await;
     assert_eq!(granted(&late, Day::of(midnight).end()), 10);
-    begun.declined("refused").await.unwrap();
+    begun.declined("refused", None).await.unwrap();
     assert_eq!(granted(&claim_all(&ledgers, 50..52).await, Day::of(midnight).end()), 0);
 }
 

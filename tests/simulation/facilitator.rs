@@ -11,7 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tollhouse::facilitator::{BoxError, Decline, Facilitator, Outcome, Prepared, SettleError, Unresolved, VerifyError};
+use tollhouse::facilitator::{
+    BoxError, Decline, Facilitator, Outcome, Prepared, SettleError, Standing, Unresolved, VerifyError,
+};
 use tollhouse::payment::{Dialect, Offer, Payment, PaymentKey, Receipt, TransactionHash};
 use tollhouse::primitives::{Clock, Timestamp};
 
@@ -79,7 +81,12 @@ async fn settle(world: Arc<World>, place: usize, payment: Payment, asked: Timest
         broadcast(&world, &payment, transaction, By::Facilitator(asked));
     }
     if world.strikes(Fault::LieDeclined) {
-        lock(&world.notes).of(key).lie = Some("settles and says that it cannot");
+        let notes = &mut *lock(&world.notes);
+        // Our own node finds out about it; without one it is beyond anybody's help.
+        match world.plan.facilitators.get(place) {
+            Some(Kind::Watched) => notes.of(key).belied = true,
+            _ => notes.of(key).lie = Some("settles and says that it cannot"),
+        }
         return Reply::Declined("insufficient_funds");
     }
     if world.strikes(Fault::NoAfterSettling) {
@@ -195,6 +202,21 @@ impl Adapter {
             None if head.as_secs() >= signed.valid_before.saturating_to() => never("payment_expired"),
             None if self.world().mutated(Mutation::LapsesEarly) => never("payment_expired"),
             None => None,
+        }
+    }
+
+    /// Where a declined payment stands, in the view of our node.
+    async fn stands(&self, payment: &Payment, reserved: Timestamp) -> Standing {
+        let Some(head) = self.head().await else { return Standing::Unclear("no node answers".into()) };
+        let signed = signed(payment);
+        let declined = |code: &str| Standing::Dead(Decline { code: code.to_owned() });
+        match lock(&self.world().chain).seen(signed, head) {
+            Some(spent) if spent.how == How::Paid && spent.at.after(SKEW) >= reserved => {
+                Standing::Moved(self.receipt(payment, spent.transaction))
+            }
+            Some(_) => declined("invalid_exact_evm_nonce_already_used"),
+            None if head.as_secs() >= signed.valid_before.saturating_to() => declined("payment_expired"),
+            None => Standing::Open,
         }
     }
 
@@ -348,6 +370,19 @@ impl Facilitator for Adapter {
             return self.submit_remotely(self.place + 7, payment, Instant::now() + SETTLE_TIMEOUT / 4).await;
         }
         self.bent(payment, ended)
+    }
+
+    async fn recheck(&self, declined: &[Unresolved]) -> Vec<Standing> {
+        let mut standings = Vec::new();
+        for Unresolved { payment, reserved_at, .. } in declined {
+            // Our own key's refusals are our own node's.
+            let believed = self.kind != Kind::Watched || self.world().mutated(Mutation::NoIsTaken);
+            standings.push(match believed {
+                true => Standing::Stands,
+                false => self.stands(payment, *reserved_at).await,
+            });
+        }
+        standings
     }
 
     async fn outcome(&self, unresolved: &Unresolved) -> Outcome {

@@ -43,6 +43,9 @@ pub struct Dossier {
     pub asks: Vec<(usize, u64)>,
     /// A facilitator whose word counts did not keep it.
     pub lie: Option<&'static str>,
+    /// A facilitator that our node watches settled it and said that it did not: the buyer may have been told to pay again,
+    /// and what the ledger says in the end is what moved.
+    pub belied: bool,
     /// How often a settlement was written down to be asked for.
     pub begun: u32,
     /// How often it then was, not counting what reconciliation asked.

@@ -15,6 +15,8 @@ pub enum Mutation {
     CannotTellIsNever,
     /// The facilitator's word is taken where our own node should be asked (S16).
     WordIsTaken,
+    /// The facilitator's refusal is taken where our own node should be asked, then and later (S16).
+    NoIsTaken,
     /// What had been sent is reported as never sent (S13).
     SentIsNotSent,
     /// After an unknown outcome another facilitator is asked to settle (S61).
@@ -42,13 +44,14 @@ pub enum Mutation {
 }
 
 impl Mutation {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::StoreIgnoresVersions,
         Self::StoreForgets,
         Self::StoreIgnoresClaims,
         Self::LostIsDeclined,
         Self::CannotTellIsNever,
         Self::WordIsTaken,
+        Self::NoIsTaken,
         Self::SentIsNotSent,
         Self::AnotherIsAsked,
         Self::LapsesEarly,

@@ -9,7 +9,7 @@ use super::list::json;
 use super::payment::Payment;
 use super::{Ended, Place, known};
 use crate::ledger::evidence::{Body, Record};
-use crate::ledger::{Delivery, Entry, State};
+use crate::ledger::{Declined, Delivery, Entry, State};
 use crate::payment::PaymentKey;
 
 #[derive(Debug, Args)]
@@ -113,6 +113,12 @@ fn page(key: PaymentKey, entry: &Entry) -> String {
         }
         State::Reserved { until } => rows.push(("held until", moment(*until))),
         State::Released | State::Exhausted => {}
+    }
+    if let Some(Declined { facilitator, check_at, checks }) = &entry.declined {
+        rows.push((
+            "declined by",
+            format!("{facilitator}, watched: next look {} (looked {checks} times)", moment(*check_at)),
+        ));
     }
     rows.iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect()
 }

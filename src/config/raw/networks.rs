@@ -41,6 +41,7 @@ pub(in crate::config) struct Confirmations {
     pub span: Span,
     pub blocks: Option<Text>,
     pub safe_above: Option<Text>,
+    pub two_nodes_from: Option<Text>,
 }
 
 pub(in crate::config) struct Asset {
@@ -106,6 +107,7 @@ fn network(name: &Text, node: &Node, mistakes: &mut Mistakes) -> Option<Network>
         span: fields.key_span("confirmations").unwrap_or(name.span),
         blocks: own.text("blocks", mistakes),
         safe_above: own.text("safe_above", mistakes),
+        two_nodes_from: own.text("two_nodes_from", mistakes),
     });
     Some(Network {
         confirmations,

@@ -11,7 +11,7 @@ use super::network::Chains;
 use super::payees::Payees;
 use super::scalar::{count, duration, shown, word};
 use super::signer::{coin, gas_key, gas_price};
-use super::{Surroundings, first_of, reference};
+use super::{Surroundings, first_of, looking, reference};
 use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw;
@@ -59,7 +59,8 @@ pub(super) fn resolve(
             }
         }
     }
-    refuse_blind_confirmations(chains, &resolved, mistakes);
+    looking::refuse_blind(chains, &resolved, mistakes);
+    looking::refuse_lonely(chains, &resolved, mistakes);
     let all_read = file.facilitators.as_ref().is_none_or(|raw| raw.len() == resolved.len());
     if all_read {
         refuse_unserved_networks(&resolved, payees, mistakes);
@@ -113,18 +114,6 @@ fn refuse_second_name(raw: &raw::Facilitator, names: &mut HashMap<Arc<str>, Span
                 .related(first, "first here")
                 .help("the ledger remembers payments by this name; give each its own"),
         );
-    }
-}
-
-/// Whoever writes how deep a transfer has to lie expects somebody to look.
-fn refuse_blind_confirmations(chains: &Chains, facilitators: &[Resolved], mistakes: &mut Mistakes) {
-    let looks = |config: &Config, id: &Caip2| matches!(config.kind, Kind::Local { .. }) && config.networks.contains(id);
-    for (chain, span) in chains.confirming() {
-        let network = &chain.network;
-        if chain.rpc.is_empty() && !facilitators.iter().any(|resolved| looks(&resolved.config, &network.id)) {
-            let message = format!("`confirmations` needs a node of `{}`", network.name);
-            mistakes.add(Mistake::error(&codes::NO_NODE, span, message).help("add rpc: [https://…] beside it"));
-        }
     }
 }
 

@@ -7,6 +7,7 @@ mod facilitator_url;
 mod facilitators;
 mod hosts;
 mod keystore;
+mod looking;
 mod network;
 mod offers;
 mod payees;

@@ -14,7 +14,8 @@ use crate::config::tree::Text;
 use crate::facilitator::chain::Confirmations;
 use crate::facilitator::{Depths, Factories, Nodes};
 use crate::primitives::{
-    Address, Asset, Caip2, Decimals, Eip712Name, Network, Peg, Secret, TransferMethod, preset, preset_by_id, presets,
+    Address, Asset, AtomicAmount, Caip2, Decimals, Eip712Name, Network, Peg, Secret, TransferMethod, preset,
+    preset_by_id, presets,
 };
 
 /// The most blocks that somebody may wait for: about two hours of Ethereum's.
@@ -137,21 +138,27 @@ fn confirmations(raw: &raw::Confirmations, chain: &Chain, mistakes: &mut Mistake
             blocks
         }
     };
-    let mut safe_above = HashMap::new();
-    if let Some(text) = &raw.safe_above {
-        let price = Price::parse(text).map_err(|mistake| mistakes.add(*mistake)).ok()?;
-        for token in chain.tokens.iter().filter(|token| price.fits(token)) {
-            let amount = price.in_units_of(token, text).map_err(|mistake| mistakes.add(*mistake)).ok()?;
-            safe_above.insert(token.address, amount);
-        }
-        if safe_above.is_empty() {
-            let message = format!("no asset of {} is counted in `{}`", chain.network.name, shown(&text.text));
-            mistakes
-                .add(Mistake::error(&codes::ASSET, text.span, message).help("write the amount in a token: 100 USDC"));
-            return None;
-        }
+    let safe_above = limits(raw.safe_above.as_ref(), chain, mistakes);
+    let two_nodes_from = limits(raw.two_nodes_from.as_ref(), chain, mistakes);
+    let confirmations = Confirmations { blocks: blocks?, safe_above: safe_above?, two_nodes_from: two_nodes_from? };
+    Some((confirmations, raw.span))
+}
+
+/// A sum in each token that it can be counted in; `None` when that is wrong, and then it has been noted.
+fn limits(text: Option<&Text>, chain: &Chain, mistakes: &mut Mistakes) -> Option<HashMap<Address, AtomicAmount>> {
+    let Some(text) = text else { return Some(HashMap::new()) };
+    let price = Price::parse(text).map_err(|mistake| mistakes.add(*mistake)).ok()?;
+    let mut limits = HashMap::new();
+    for token in chain.tokens.iter().filter(|token| price.fits(token)) {
+        let amount = price.in_units_of(token, text).map_err(|mistake| mistakes.add(*mistake)).ok()?;
+        limits.insert(token.address, amount);
     }
-    Some((Confirmations { blocks: blocks?, safe_above }, raw.span))
+    if limits.is_empty() {
+        let message = format!("no asset of {} is counted in `{}`", chain.network.name, shown(&text.text));
+        mistakes.add(Mistake::error(&codes::ASSET, text.span, message).help("write the amount in a token: 100 USDC"));
+        return None;
+    }
+    Some(limits)
 }
 
 /// The factories that may create a wallet (S30), where contract wallets are accepted at all.

@@ -3,9 +3,12 @@
 //! Everything read here is a stranger's word: an answer that is missing, odd or late is no answer (S14), and a
 //! transfer counts only as the exact log the token wrote (S17).
 
+mod agree;
 mod confirm;
 mod node;
+mod nonces;
 mod permit2;
+mod program;
 mod proof;
 mod search;
 mod survey;
@@ -28,8 +31,10 @@ use crate::payment::{Authorization, Eip3009, Payment, TransactionHash};
 use crate::primitives::{Asset, Caip2, Clock, Eip712Name, PERMIT2, Secret, Timestamp, TransferMethod};
 use crate::scheme::exact::eip3009;
 use crate::scheme::exact::permit2::{PROXY, place};
+pub use agree::Disagreement;
 pub use confirm::Confirmations;
 pub use node::{InvalidAddress, RpcError};
+pub use nonces::Unused;
 pub use proof::{Found, NotThere};
 pub use search::{Never, Verdict};
 pub use survey::Health;
@@ -352,11 +357,26 @@ impl Chain {
     where
         F: Future<Output = Result<T, RpcError>>,
     {
+        self.on_a_node_but(None, question).await.map(|(_, answer)| answer)
+    }
+
+    /// As above, by any other node than this one. Says which it was.
+    async fn on_a_node_but<'a, T, F>(
+        &'a self,
+        but: Option<&Node>,
+        question: impl Fn(&'a Node) -> F,
+    ) -> Result<(&'a Node, T), RpcError>
+    where
+        F: Future<Output = Result<T, RpcError>>,
+    {
         let mut failure = RpcError::Unusable("no node is configured".into());
         for node in self.nodes() {
+            if but.is_some_and(|but| std::ptr::eq(but, node)) {
+                continue;
+            }
             match question(node).await {
                 Err(error) if !error.is_revert() => failure = error,
-                answer => return answer,
+                answer => return answer.map(|answer| (node, answer)),
             }
         }
         Err(failure)

@@ -12,6 +12,7 @@ use alloy::sol_types::decode_revert_reason;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::agree::Disagreement;
 use crate::facilitator::BoxError;
 use crate::primitives::{Clock, Secret, Timestamp};
 
@@ -49,6 +50,12 @@ pub enum RpcError {
         /// What the node says.
         actual: u64,
     },
+    /// One node shows it, and there is no other that could be asked or that has come so far (S27).
+    #[error("no second node shows it")]
+    Alone(#[source] BoxError),
+    /// One node shows it, and another one shows that it is not so (S27).
+    #[error("our own nodes contradict each other")]
+    Disagreement(#[source] Disagreement),
 }
 
 impl RpcError {
@@ -62,6 +69,7 @@ impl RpcError {
                 matches!(*code, EXECUTION_REVERTED | VM_EXECUTION_ERROR) || message.contains("revert")
             }
             Self::Unreachable(_) | Self::Unusable(_) | Self::WrongChain { .. } => false,
+            Self::Alone(_) | Self::Disagreement(_) => false,
         }
     }
 
@@ -78,6 +86,8 @@ pub struct InvalidAddress;
 /// One node.
 pub(in crate::facilitator) struct Node {
     address: Secret<String>,
+    /// What of the address may be shown: host and port.
+    host: String,
     client: reqwest::Client,
     chain_id: u64,
     clock: Arc<dyn Clock>,
@@ -101,8 +111,10 @@ impl Node {
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(InvalidAddress);
         }
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         Ok(Self {
             address: address.clone(),
+            host: format!("{}{port}", url.host_str().unwrap_or_default()),
             client,
             chain_id,
             clock,
@@ -125,6 +137,11 @@ impl Node {
         let is_down = matches!(&answer, Err(error) if !matches!(error, RpcError::Refused { .. }));
         self.down.store(is_down, Ordering::Relaxed);
         answer
+    }
+
+    /// What people may call it by: its address holds a key perhaps, its host does not.
+    pub(super) fn host(&self) -> &str {
+        &self.host
     }
 
     /// Whether it gave an answer when it was last asked; true before it ever was.

@@ -5,6 +5,7 @@ use alloy::sol_types::SolEvent;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::agree::Shown;
 use super::confirm::Confirmations;
 use super::node::{Node, RpcError};
 use super::token::Token;
@@ -58,7 +59,14 @@ impl Chain {
     /// # Errors
     /// When no node gives a usable answer.
     pub async fn transfer_in(&self, transaction: TransactionHash, payment: &Payment) -> Result<Found, RpcError> {
-        self.on_some_node(|node| transfer_in(node, transaction, payment, &self.confirmations)).await
+        let look = |node| transfer_in(node, transaction, payment, &self.confirmations);
+        let (shows, found) = self.on_a_node_but(None, look).await?;
+        if let Found::Yes { block, hash, .. } = found
+            && self.confirmations.wants_two(&payment.offer)
+        {
+            self.agreed(shows, payment, Shown { transaction, block, hash }).await?;
+        }
+        Ok(found)
     }
 }
 

@@ -8,6 +8,7 @@ use alloy::primitives::{Address, U64, U256};
 use alloy::sol_types::SolEvent;
 use serde_json::{Value, json};
 
+use super::agree::Shown;
 use super::confirm::Confirmations;
 use super::node::{Node, RpcError};
 use super::proof::{Found, Log, NotThere, transfer_in};
@@ -82,11 +83,41 @@ impl Chain {
     /// How the payment ended, whoever submitted it. A transfer counts only if it came after `not_before`, when the
     /// payment was reserved (S18).
     pub async fn find_settlement(&self, payment: &Payment, not_before: Timestamp) -> Verdict {
-        let search = self.on_some_node(|node| find_settlement(node, payment, not_before, &self.confirmations));
-        match tokio::time::timeout(SEARCH_TIMEOUT, search).await {
+        match tokio::time::timeout(SEARCH_TIMEOUT, self.search(payment, not_before)).await {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(error)) => Verdict::CannotTell(error.into()),
             Err(late) => Verdict::CannotTell(late.into()),
+        }
+    }
+
+    async fn search(&self, payment: &Payment, not_before: Timestamp) -> Result<Verdict, RpcError> {
+        let search = |node| find_settlement(node, payment, not_before, &self.confirmations);
+        let (first, verdict) = self.on_a_node_but(None, search).await?;
+        if !self.confirmations.wants_two(&payment.offer) {
+            return Ok(verdict);
+        }
+        match verdict {
+            Verdict::Settled { transaction, .. } => {
+                match transfer_in(first, transaction, payment, &self.confirmations).await? {
+                    Found::Yes { block, hash, .. } => {
+                        self.agreed(first, payment, Shown { transaction, block, hash }).await?;
+                        Ok(verdict)
+                    }
+                    _ => Ok(Verdict::CannotTell("the block of the transfer was replaced just now".into())),
+                }
+            }
+            // That it never will is believed of two only, too: whoever hears so pays again.
+            Verdict::Never(never) => {
+                let second = self.on_a_node_but(Some(first), search).await;
+                match second.map_err(|error| RpcError::Alone(error.into()))? {
+                    (_, Verdict::Never(_)) => Ok(Verdict::Never(never)),
+                    (second, Verdict::Settled { transaction, .. }) => {
+                        Err(self.disagreement(second, transaction, first, never.to_string()))
+                    }
+                    (_, unsure @ Verdict::CannotTell(_)) => Ok(unsure),
+                }
+            }
+            Verdict::CannotTell(_) => Ok(verdict),
         }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Chain;
 use super::node::{Node, RpcError};
+use super::program::{Code, op};
 use crate::scheme::WalletSignature;
 
 /// The gas that a wallet gets to judge a signature. A passkey without the chain's help takes about 330,000.
@@ -74,10 +75,6 @@ fn program(presented: &WalletSignature) -> Bytes {
     [assemble(data_at).as_slice(), calldata, &question].concat().into()
 }
 
-/// EVM code. The first word of memory is for answers; what is sent to others is laid out from the second on.
-#[derive(Default)]
-struct Code(Vec<u8>);
-
 impl Code {
     /// Calls the factory. Whether that succeeds does not matter: what counts is whether there is a wallet then.
     fn create(&mut self, factory: Address, data_at: usize, length: usize) {
@@ -96,52 +93,4 @@ impl Code {
         self.push(&isValidSignatureCall::SELECTOR).byte(224).op(op::SHL).byte(0).op(op::MLOAD).op(op::EQ).op(op::AND);
         self.byte(0).op(op::MSTORE).byte(32).byte(0).op(op::RETURN);
     }
-
-    /// Copies what follows the code into memory.
-    fn lay_out(&mut self, data_at: usize, length: usize) {
-        self.number(length).number(data_at).byte(32).op(op::CODECOPY);
-    }
-
-    fn op(&mut self, op: u8) -> &mut Self {
-        self.0.push(op);
-        self
-    }
-
-    fn push(&mut self, bytes: &[u8]) -> &mut Self {
-        let length = u8::try_from(bytes.len()).expect("an operand has 32 bytes at most");
-        self.0.push(op::PUSH1 + length - 1);
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    fn byte(&mut self, byte: u8) -> &mut Self {
-        self.push(&[byte])
-    }
-
-    /// In three bytes: payment headers are far shorter than that.
-    fn number(&mut self, number: usize) -> &mut Self {
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
-        self.push(&number.to_be_bytes()[1..])
-    }
-
-    fn address(&mut self, address: Address) -> &mut Self {
-        self.push(address.as_slice())
-    }
-}
-
-/// The instructions that are used.
-mod op {
-    pub(super) const LT: u8 = 0x10;
-    pub(super) const EQ: u8 = 0x14;
-    pub(super) const AND: u8 = 0x16;
-    pub(super) const SHL: u8 = 0x1b;
-    pub(super) const CODECOPY: u8 = 0x39;
-    pub(super) const RETURNDATASIZE: u8 = 0x3d;
-    pub(super) const POP: u8 = 0x50;
-    pub(super) const MLOAD: u8 = 0x51;
-    pub(super) const MSTORE: u8 = 0x52;
-    pub(super) const PUSH1: u8 = 0x60;
-    pub(super) const CALL: u8 = 0xf1;
-    pub(super) const RETURN: u8 = 0xf3;
-    pub(super) const STATICCALL: u8 = 0xfa;
 }

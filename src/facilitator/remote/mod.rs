@@ -11,6 +11,7 @@ mod newcomers;
 mod reach;
 #[cfg(feature = "testing")]
 pub(crate) mod readers;
+mod recheck;
 mod wire;
 mod witness;
 
@@ -28,9 +29,10 @@ pub use wire::check_url;
 pub use witness::{Witness, Witnessed};
 
 use super::cdp::InvalidKey;
-use super::chain::Verdict;
+use super::chain::{Disagreement, Verdict};
 use super::{
-    BoxError, Config, Decline, Facilitator, Kind, Means, Outcome, Prepared, SettleError, Trust, Unresolved, VerifyError,
+    BoxError, Config, Decline, Facilitator, Kind, Means, Outcome, Prepared, SettleError, Standing, Trust, Unresolved,
+    VerifyError,
 };
 use crate::payment::{Dialect, Offer, Payment, Receipt, SettleMode, TransactionHash};
 use crate::primitives::{Caip2, Clock, TransferMethod};
@@ -250,10 +252,23 @@ impl Facilitator for Remote {
                 Verdict::Never(never) => {
                     Some(Outcome::NotSettled(Decline { code: never.code(payment.authorization.method()).to_owned() }))
                 }
+                // Asking the facilitator would not tell which of our nodes is right.
+                Verdict::CannotTell(source) if Disagreement::is_behind(&*source) => {
+                    Some(Outcome::Unknown { transaction: *transaction, source })
+                }
                 Verdict::CannotTell(_) => None,
             }
         };
         tokio::time::timeout(self.settle_timeout, look).await.ok().flatten()
+    }
+
+    /// By the nonces first: nearly all of them are unused, and that is one question. Only what may have been used is
+    /// looked for by its transfer.
+    async fn recheck(&self, declined: &[Unresolved]) -> Vec<Standing> {
+        match self.witness.as_deref() {
+            Some(witness) => recheck::recheck(witness, declined, |payment, at| self.receipt(payment, at)).await,
+            None => declined.iter().map(|_| Standing::Stands).collect(),
+        }
     }
 
     /// What our own node shows, where there is one.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Contradiction;
-use crate::facilitator::chain::Verdict;
+use crate::facilitator::chain::{Unused, Verdict};
 use crate::facilitator::{BoxError, Means};
 use crate::payment::{Payment, TransactionHash};
 use crate::primitives::{Caip2, Timestamp};
@@ -40,6 +40,9 @@ pub trait Witness: Send + Sync + 'static {
     /// How this payment ended, whoever submitted it and in whatever transaction. A transfer counts only if it came
     /// after `reserved_at` (S18).
     async fn settlement(&self, payment: &Payment, reserved_at: Timestamp) -> Verdict;
+
+    /// Whether payments on a network that is watched are unused, in their order. An error means that nobody can tell.
+    async fn unused(&self, network: &Caip2, payments: &[&Payment]) -> Result<Vec<Unused>, BoxError>;
 
     /// What the payer could pay with through Permit2 (S36). An error means that nobody can tell.
     async fn means(&self, payment: &Payment) -> Result<Means, BoxError>;

@@ -3,15 +3,14 @@
 //! It is likely to sign again, and its next request may come to another replica. So whoever settles the payment puts on
 //! record that nobody waits for it any more.
 
-use std::future::poll_fn;
 use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use crate::gate::attendance::Attending;
 use crate::ledger::InSettlement;
+use crate::primitives::at_once;
 
 /// How often somebody looks whether the client is still there, at the price of a system call. A client that signs again
 /// has to ask for the price first, so it takes longer than that over any network.
@@ -24,7 +23,7 @@ pub(super) async fn noting_departure<T>(
     asked: impl Future<Output = T>,
 ) -> T {
     let mut asked = pin!(asked);
-    if let Poll::Ready(answer) = poll_fn(|context| Poll::Ready(asked.as_mut().poll(context))).await {
+    if let Some(answer) = at_once(&mut asked).await {
         return answer;
     }
     while !attending.has_left() {

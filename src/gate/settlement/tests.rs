@@ -1,6 +1,6 @@
 //! Who may leave while money moves.
 
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
 

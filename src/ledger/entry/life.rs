@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Day, Delivery, Entry, Sale, State};
+use super::{Answer, Day, Declined, Delivery, Entry, Sale, State};
 use crate::payment::{Receipt, SettleMode, TransactionHash};
 use crate::primitives::{AtomicAmount, Timestamp};
 
@@ -66,6 +66,18 @@ pub enum Event {
         why: String,
         /// How many counted releases exhaust it.
         max_releases: u32,
+        /// When to look at the chain, where it rests on the word of whoever was asked (S16).
+        watch_from: Option<Timestamp>,
+    },
+    /// Somebody is about to look whether what was declined moved the money all the same. Nobody else does until then.
+    Recheck {
+        /// When to look again.
+        check_at: Timestamp,
+    },
+    /// What was declined need not be looked at any more.
+    EndWatch {
+        /// Why, for the record.
+        why: String,
     },
     /// A request wants to collect a settled, undelivered answer. This begins a new turn.
     Redeem {
@@ -145,7 +157,8 @@ impl Entry {
             let Event::Reserve { sale, until, counts } = event else { return Err(Conflict) };
             let state = State::Reserved { until };
             let day = counts.then(|| Day::of(now));
-            return Ok(Self { sale, state, releases: 0, redemptions: 0, day, created: now, updated: now });
+            let (declined, created, updated) = (None, now, now);
+            return Ok(Self { sale, state, releases: 0, redemptions: 0, day, declined, created, updated });
         };
         entry.state = match (entry.state, event) {
             (State::Reserved { until: held }, Event::Reserve { .. }) if now < held => return Err(Conflict),
@@ -186,12 +199,32 @@ impl Entry {
                     left,
                 }
             }
-            (State::Settling { .. }, Event::Decline { max_releases, .. }) => {
+            (State::Settling { facilitator, .. }, Event::Decline { max_releases, watch_from, .. }) => {
+                // An earlier refusal is looked into for as long as that takes, whatever came of the payment since.
+                if let Some(check_at) = watch_from {
+                    entry.declined = Some(Declined { facilitator, check_at, checks: 0 });
+                }
                 let served = entry.sale.payment.offer.settle == SettleMode::OnResponse;
                 entry.releases = entry.releases.saturating_add(u32::from(served));
                 if entry.releases < max_releases { State::Released } else { State::Exhausted }
             }
+            (was, Event::Recheck { check_at }) if is_idle(&was, now) => {
+                let declined = entry.declined.as_mut().ok_or(Conflict)?;
+                *declined = Declined { check_at, checks: declined.checks.saturating_add(1), ..declined.clone() };
+                was
+            }
+            (was, Event::EndWatch { .. }) if is_idle(&was, now) => {
+                entry.declined.take().ok_or(Conflict)?;
+                was
+            }
+            // Whoever declined it has moved the money all the same (S16).
+            (was, Event::Settle { receipt, delivering: None, collect_by }) if is_idle(&was, now) => {
+                let Declined { facilitator, .. } = entry.declined.take().ok_or(Conflict)?;
+                let delivery = undelivered(&entry.sale, entry.sale.payment.offer.settle == SettleMode::BeforeForward);
+                State::Settled { receipt, facilitator, collect_by, delivery }
+            }
             (State::Settling { facilitator, .. }, Event::Settle { receipt, delivering, collect_by }) => {
+                entry.declined = None;
                 let delivery = match delivering {
                     Some(until) => Delivery::Leased { until },
                     // Settled before it was to be forwarded, so whoever asked for it never reached the backend.
@@ -214,6 +247,15 @@ impl Entry {
         }
         entry.updated = now;
         Ok(entry)
+    }
+}
+
+/// Whether nobody has anything under way with it: it was let go, or its hold has lapsed.
+fn is_idle(state: &State, now: Timestamp) -> bool {
+    match state {
+        State::Released | State::Exhausted => true,
+        State::Reserved { until } => *until <= now,
+        State::Settling { .. } | State::Settled { .. } => false,
     }
 }
 

@@ -180,9 +180,16 @@ impl Store for Postgres {
                 "SELECT key, version, entry FROM tollhouse_entries
                  WHERE due <= $1 AND state = 'settling' ORDER BY due LIMIT $2"
             }
+            // These two share one, which names the first condition.
+            Chore::Declined => {
+                "SELECT key, version, entry FROM tollhouse_entries
+                 WHERE due <= $1 AND due IS NOT NULL AND state <> 'settling'
+                     AND state IN ('reserved', 'released', 'exhausted') ORDER BY due LIMIT $2"
+            }
             Chore::Deliveries => {
                 "SELECT key, version, entry FROM tollhouse_entries
-                 WHERE due <= $1 AND due IS NOT NULL AND state <> 'settling' ORDER BY due LIMIT $2"
+                 WHERE due <= $1 AND due IS NOT NULL AND state <> 'settling'
+                     AND state NOT IN ('reserved', 'released', 'exhausted') ORDER BY due LIMIT $2"
             }
         };
         Ok(page(&self.0.query(select, &[&moment(now), &at_most(limit)]).await?)?)

@@ -18,7 +18,16 @@ async fn open(options: &str) -> Postgres {
 fn released() -> Entry {
     let now = Timestamp::from_secs(1_900_000_000);
     let state = State::Released;
-    Entry { sale: Arc::new(sale(1)), state, releases: 0, redemptions: 0, day: None, created: now, updated: now }
+    Entry {
+        sale: Arc::new(sale(1)),
+        state,
+        releases: 0,
+        redemptions: 0,
+        day: None,
+        declined: None,
+        created: now,
+        updated: now,
+    }
 }
 
 async fn setting(store: &Postgres, name: &str) -> String {

@@ -292,12 +292,22 @@ impl Store for Sqlite {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.reader
             .ask(move |db| {
-                let mut select = db.prepare_cached(
-                    "SELECT key, version, entry FROM entries
-                     WHERE due <= ?1 AND (state = 'settling') = ?2 ORDER BY due LIMIT ?3",
-                )?;
-                let settlements = chore == Chore::Settlements;
-                row::page(select.query(params![moment(now), settlements, limit])?)
+                let mut select = db.prepare_cached(match chore {
+                    Chore::Settlements => {
+                        "SELECT key, version, entry FROM entries
+                         WHERE due <= ?1 AND state = 'settling' ORDER BY due LIMIT ?2"
+                    }
+                    Chore::Declined => {
+                        "SELECT key, version, entry FROM entries
+                         WHERE due <= ?1 AND state IN ('reserved', 'released', 'exhausted') ORDER BY due LIMIT ?2"
+                    }
+                    Chore::Deliveries => {
+                        "SELECT key, version, entry FROM entries
+                         WHERE due <= ?1 AND state NOT IN ('settling', 'reserved', 'released', 'exhausted')
+                         ORDER BY due LIMIT ?2"
+                    }
+                })?;
+                row::page(select.query(params![moment(now), limit])?)
             })
             .await
     }

@@ -20,6 +20,7 @@ fn released(number: u64) -> Entry {
         releases: 0,
         redemptions: 0,
         day: None,
+        declined: None,
         created: now,
         updated: now,
     }

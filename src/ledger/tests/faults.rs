@@ -157,7 +157,7 @@ async fn s13_a_no_that_is_written_late_is_not_written_over_a_newer_question() {
     let (store, desk) = moody();
     let settling = desk.in_settlement(&sale(1)).await;
     store.turns(Mood::Refuses);
-    assert!(settling.declined("refused").await.is_err(), "it is queued");
+    assert!(settling.declined("refused", None).await.is_err(), "it is queued");
     store.turns(Mood::Good);
     desk.clock.advance(Duration::from_secs(30));
     let unsettled = desk.ledger.overdue_settlements(9).await.unwrap().remove(0);
@@ -202,7 +202,7 @@ async fn what_could_not_be_written_about_a_settlement_is_written_later() {
     let (store, desk) = moody();
     let (declined, unknown) = (desk.in_settlement(&sale(1)).await, desk.in_settlement(&sale(2)).await);
     store.turns(Mood::Refuses);
-    assert!(declined.declined("refused").await.is_err());
+    assert!(declined.declined("refused", None).await.is_err());
     assert!(unknown.unknown(Some(B256::repeat_byte(7)), START.after(HOLD)).await.is_err());
     store.turns(Mood::Good);
     assert_eq!(desk.state(&sale(1)).await, "released");

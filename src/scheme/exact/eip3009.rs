@@ -3,21 +3,32 @@
 //! The payer signs an EIP-712 message under the token's domain; whoever holds the signature may submit it, once.
 //! Everything that can be known about such a promise without asking the chain is decided here.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::Duration;
 
-use alloy::primitives::{B256, Bytes, Signature, U256, b256, keccak256};
+use alloy::primitives::{Address, B256, Bytes, Signature, U256, b256, keccak256};
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::payment::{Authorization, Eip3009, Offer, SignatureBytes};
-use crate::primitives::{Asset, Nonce, Timestamp};
+use crate::primitives::{Asset, Eip712Name, Nonce, Timestamp};
 use crate::scheme::{Checked, Mismatch, Scheme, WalletSignature};
 
 /// How much longer than `maxTimeoutSeconds` an authorization may stay valid. A client adds the timeout to its own
 /// clock, which may run ahead, and some round up; an authorization for days would be a bearer instrument (S28).
 pub const WINDOW_SLACK: Duration = Duration::from_secs(3600);
+
+/// How many domains a thread remembers: a tariff has few tokens.
+const REMEMBERED: usize = 64;
+
+thread_local! {
+    /// A domain takes half of the Keccak permutations of a check. Beside each is the name it was made of: a reload may
+    /// give a token another one.
+    static DOMAINS: RefCell<HashMap<(u64, Address), (Eip712Name, B256)>> = RefCell::default();
+}
 
 /// `exact` with EIP-3009 authorizations.
 ///
@@ -84,9 +95,25 @@ pub fn digest(offer: &Offer, signed: &Eip3009) -> Option<B256> {
     Some(keccak256(message))
 }
 
-/// What the token's `DOMAIN_SEPARATOR()` must answer (S9). Costs three short hashes, a fraction of the
-/// recovery that follows, so nothing caches it.
+/// What the token's `DOMAIN_SEPARATOR()` must answer (S9).
 pub fn domain_separator(chain_id: u64, asset: &Asset) -> B256 {
+    DOMAINS.with_borrow_mut(|domains| {
+        let token = (chain_id, asset.address);
+        if let Some((name, domain)) = domains.get(&token)
+            && *name == asset.eip712
+        {
+            return *domain;
+        }
+        if domains.len() >= REMEMBERED {
+            domains.clear();
+        }
+        let domain = hash_domain(chain_id, asset);
+        domains.insert(token, (asset.eip712.clone(), domain));
+        domain
+    })
+}
+
+fn hash_domain(chain_id: u64, asset: &Asset) -> B256 {
     hash_words([
         DOMAIN_TYPE_HASH.0,
         keccak256(&asset.eip712.name).0,
@@ -229,7 +256,6 @@ mod abi {
 mod tests {
     use std::sync::Arc;
 
-    use alloy::primitives::Address;
     use alloy::sol_types::{Eip712Domain, SolStruct};
 
     use super::*;
@@ -299,6 +325,26 @@ mod tests {
         assert_eq!(message.eip712_type_hash(), TRANSFER_TYPE_HASH);
         assert_eq!(domain_separator(8453, &offer.asset), domain.separator());
         assert_eq!(digest(&offer, &signed), Some(message.eip712_signing_hash(&domain)));
+    }
+
+    #[test]
+    fn s9_a_token_that_a_reload_renames_is_signed_for_under_its_new_name() {
+        let asset = offer().asset;
+        let renamed =
+            Asset { eip712: Eip712Name { name: "Bridged USDC".into(), ..asset.eip712.clone() }, ..(*asset).clone() };
+        for _ in 0..2 {
+            for asset in [&*asset, &renamed] {
+                let Eip712Name { name, version } = asset.eip712.clone();
+                let domain = Eip712Domain::new(
+                    Some(name.into()),
+                    Some(version.into()),
+                    Some(U256::from(8453)),
+                    Some(asset.address),
+                    None,
+                );
+                assert_eq!(domain_separator(8453, asset), domain.separator());
+            }
+        }
     }
 
     #[test]

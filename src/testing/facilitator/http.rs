@@ -63,6 +63,10 @@ async fn perform(stream: &mut Stream, stage: &Stage, call: &Call, behaviour: Beh
             Ok(Next::Close)
         }
         Behaviour::Decline(code) => respond(stream, &stage.decline(call, code)).await,
+        Behaviour::DeclineWhen(latch, code) => {
+            latch.passed().await;
+            respond(stream, &stage.decline(call, code)).await
+        }
         Behaviour::Answer(value) => respond(stream, &value).await,
         Behaviour::AnswerAfter(delay, value) => {
             sleep(delay).await;

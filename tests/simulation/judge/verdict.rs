@@ -54,7 +54,7 @@ fn judge(world: &World, dossier: &Dossier, entry: Option<&Entry>, spent: Option<
         return found;
     }
     let moved = spent.filter(|spent| spent.how == How::Paid && spent.asked.is_some());
-    if moved.is_some() {
+    if moved.is_some() && !dossier.belied {
         let first = dossier.asks.iter().map(|(_, at)| *at).min();
         let after = |moments: &[u64]| moments.iter().any(|moment| first.is_some_and(|first| first < *moment));
         if after(&dossier.challenged) {
@@ -135,6 +135,7 @@ pub fn is_quiet(world: &World) -> bool {
         // Whose time is over is to be marked as owed, by a process that may have stood still for a minute.
         State::Settled { delivery: Delivery::Pending, collect_by, .. } => world.now() < *collect_by,
         State::Settled { .. } => true,
-        State::Reserved { .. } | State::Released | State::Exhausted => true,
+        // Whoever declined to settle it may have settled it all the same.
+        State::Reserved { .. } | State::Released | State::Exhausted => entry.declined.is_none(),
     })
 }
