@@ -5,46 +5,62 @@ use std::hash::Hash;
 
 use crate::primitives::Timestamp;
 
-/// How many facts of a kind are remembered (I7).
+/// How many facts of a kind are remembered (I7), where nothing else is said.
 const MOST_FACTS: usize = 10_000;
 
 /// Facts that hold for a while; a bounded number of them.
-pub(super) struct Recent<K, V>(HashMap<K, (V, Timestamp)>);
+pub(super) struct Recent<K, V> {
+    facts: HashMap<K, (V, Timestamp)>,
+    most: usize,
+}
 
 impl<K, V> Default for Recent<K, V> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self::of(MOST_FACTS)
+    }
+}
+
+impl<K, V> Recent<K, V> {
+    /// No more than this many. They take room only as they come.
+    pub(super) fn of(most: usize) -> Self {
+        Self { facts: HashMap::new(), most }
     }
 }
 
 impl<K: Hash + Eq + Clone, V> Recent<K, V> {
     /// What holds at this moment.
     pub(super) fn get(&self, key: &K, now: Timestamp) -> Option<&V> {
-        self.0.get(key).filter(|(_, until)| now < *until).map(|(value, _)| value)
+        self.facts.get(key).filter(|(_, until)| now < *until).map(|(value, _)| value)
     }
 
     /// The same, to change it.
     pub(super) fn get_mut(&mut self, key: &K, now: Timestamp) -> Option<&mut V> {
-        self.0.get_mut(key).filter(|(_, until)| now < *until).map(|(value, _)| value)
+        self.facts.get_mut(key).filter(|(_, until)| now < *until).map(|(value, _)| value)
     }
 
     /// Remembers it until then.
     pub(super) fn put(&mut self, key: K, value: V, until: Timestamp, now: Timestamp) {
-        if self.0.len() >= MOST_FACTS && !self.0.contains_key(&key) {
-            self.0.retain(|_, (_, until)| now < *until);
-            // Still full: any one has to go.
-            if self.0.len() >= MOST_FACTS
-                && let Some(any) = self.0.keys().next().cloned()
-            {
-                self.0.remove(&any);
-            }
+        if self.facts.len() >= self.most && !self.facts.contains_key(&key) {
+            self.make_room(now);
         }
-        self.0.insert(key, (value, until));
+        self.facts.insert(key, (value, until));
     }
 
     /// Holds no longer.
     pub(super) fn forget(&mut self, key: &K) {
-        self.0.remove(key);
+        self.facts.remove(key);
+    }
+
+    /// What is over goes, and of what still holds any quarter, where that is not enough: looking through all of it takes
+    /// long enough not to be done with every fact.
+    fn make_room(&mut self, now: Timestamp) {
+        self.facts.retain(|_, (_, until)| now < *until);
+        let mut stay = self.most - self.most.div_ceil(4);
+        self.facts.retain(|_, _| {
+            let stays = stay > 0;
+            stay = stay.saturating_sub(1);
+            stays
+        });
     }
 }
 
@@ -95,10 +111,14 @@ mod tests {
     fn i7_what_is_remembered_is_bounded() {
         let mut recent = Recent::default();
         for number in 0..2 * MOST_FACTS as u64 {
-            recent.put(number, (), at(10), at(0));
+            recent.put(number, number, at(10), at(0));
+            assert!(recent.get(&number, at(0)).is_some(), "the latest stays");
+            assert!(recent.facts.len() <= MOST_FACTS);
         }
-        assert_eq!(recent.0.len(), MOST_FACTS);
-        recent.put(u64::MAX, (), at(30), at(20));
-        assert_eq!(recent.0.len(), 1, "what is over goes first");
+        assert!(recent.facts.len() > MOST_FACTS / 2, "no more than a part of them goes");
+        for number in 0..MOST_FACTS as u64 {
+            recent.put(number, number, at(30), at(20));
+        }
+        assert_eq!(recent.facts.len(), MOST_FACTS, "what is over goes first");
     }
 }

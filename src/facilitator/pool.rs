@@ -37,14 +37,16 @@ impl Pool {
         members.active.iter().filter(|facilitator| facilitator.accepts(offer, dialect)).cloned().collect()
     }
 
-    /// What those that could settle this payment say without asking anybody. `None` when one of them would ask, or
-    /// there is none. The first that refuses decides, as if it had been asked.
-    pub fn foresee(&self, payment: &Payment) -> Option<VerifyError> {
+    /// What those that could settle this payment say without asking anybody, and who says it. `None` when one of them
+    /// would ask, or there is none. The first that refuses decides, as if it had been asked.
+    pub fn foresee(&self, payment: &Payment) -> Option<(Arc<dyn Facilitator>, VerifyError)> {
         let members = self.members.load();
         let mut foreseen = None;
         for facilitator in members.active.iter().filter(|one| one.accepts(&payment.offer, payment.dialect)) {
-            foreseen = Some(facilitator.foresee(payment)?);
-            if matches!(foreseen, Some(VerifyError::Declined(_))) {
+            let said = facilitator.foresee(payment)?;
+            let decides = matches!(said, VerifyError::Declined(_));
+            foreseen = Some((Arc::clone(facilitator), said));
+            if decides {
                 break;
             }
         }
@@ -93,5 +95,88 @@ impl std::fmt::Debug for Pool {
             .field("active", &names(&members.active))
             .field("retired", &names(&members.retired))
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::facilitator::{BoxError, Decline, Outcome, Prepared, SettleError, Unresolved};
+    use crate::payment::Receipt;
+    use crate::testing::vectors::eip3009_base_sepolia;
+
+    /// What somebody says who is not asked.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Says {
+        Nothing,
+        TooMany,
+        TooLittle,
+    }
+
+    #[async_trait]
+    impl Facilitator for Says {
+        fn name(&self) -> &str {
+            match self {
+                Self::Nothing => "free",
+                Self::TooMany => "busy",
+                Self::TooLittle => "knowing",
+            }
+        }
+
+        fn accepts(&self, _: &Offer, _: Dialect) -> bool {
+            true
+        }
+
+        fn settle_timeout(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        async fn verify(&self, payment: &Payment) -> Result<(), VerifyError> {
+            self.foresee(payment).map_or(Ok(()), Err)
+        }
+
+        fn foresee(&self, _: &Payment) -> Option<VerifyError> {
+            match self {
+                Self::Nothing => None,
+                Self::TooMany => Some(VerifyError::Unavailable("too many strangers".into())),
+                Self::TooLittle => Some(VerifyError::Declined(Decline { code: "insufficient_funds".into() })),
+            }
+        }
+
+        async fn prepare(&self, _: &Payment) -> Result<Prepared, SettleError> {
+            Ok(Prepared { transaction: None, raw: None })
+        }
+
+        async fn submit(&self, _: &Payment, _: Prepared) -> Result<Receipt, SettleError> {
+            Err(SettleError::NotSent("nothing is settled here".into()))
+        }
+
+        async fn outcome(&self, _: &Unresolved) -> Outcome {
+            Outcome::Unknown { transaction: None, source: BoxError::from("nothing is settled here") }
+        }
+
+        fn is_up(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn s32_a_payment_is_turned_away_only_where_nobody_would_be_asked_about_it() {
+        use Says::{Nothing, TooLittle, TooMany};
+        let foreseen = |members: &[Says]| {
+            let pool = Pool::new(members.iter().map(|says| Arc::new(*says) as Arc<dyn Facilitator>).collect());
+            pool.foresee(&eip3009_base_sepolia()).map(|(by, said)| (by.name().to_owned(), said.decline().is_some()))
+        };
+        let by = |name: &str, declined| Some((name.to_owned(), declined));
+        assert_eq!(foreseen(&[]), None);
+        assert_eq!(foreseen(&[TooMany]), by("busy", false));
+        assert_eq!(foreseen(&[TooMany, Nothing]), None, "the next one is asked");
+        assert_eq!(foreseen(&[TooMany, TooLittle]), by("knowing", true));
+        assert_eq!(foreseen(&[TooLittle, Nothing]), by("knowing", true), "the first that refuses decides");
+        assert_eq!(foreseen(&[Nothing, TooLittle]), None);
     }
 }

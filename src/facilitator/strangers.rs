@@ -33,6 +33,14 @@ pub(super) struct Ration {
     pub(super) burst: u64,
 }
 
+impl Ration {
+    /// How many strangers can become known before the first of them is one again. All are remembered: whoever is
+    /// forgotten shares the ration with the flood it is there for.
+    fn most_welcome(&self) -> usize {
+        usize::try_from(self.burst + self.per_second * WELCOME.as_secs()).unwrap_or(usize::MAX)
+    }
+}
+
 /// Why nobody is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Turned {
@@ -89,7 +97,8 @@ impl Strangers {
     /// Nobody is known yet.
     pub(super) fn sharing(ration: Ration) -> Self {
         let bucket = Bucket::of(ration.burst, ration.per_second);
-        let book = Book { empty: Recent::default(), welcome: Recent::default(), bucket };
+        let welcome = Recent::of(ration.most_welcome());
+        let book = Book { empty: Recent::default(), welcome, bucket };
         Self { ration, book: Mutex::new(book), asking: Arc::default() }
     }
 
@@ -200,6 +209,22 @@ mod tests {
         assert_eq!(passed(1), RATION.per_second);
         assert!(strangers.pass(by(PAYER), at(600)).is_ok(), "a stranger again, in a full bucket");
         assert_eq!(passed(700), RATION.burst, "a pause saves up no more than a burst");
+    }
+
+    #[test]
+    fn s32_a_shop_with_many_new_buyers_forgets_none_of_them_while_they_are_known() {
+        let strangers = Strangers::sharing(RATION);
+        let mut known = 0;
+        for second in 0..WELCOME.as_secs() {
+            while strangers.pass(stranger(known), at(second)).is_ok() {
+                strangers.welcome(stranger(known).payer, at(second));
+                known += 1;
+            }
+        }
+        assert_eq!(known, RATION.burst + RATION.per_second * (WELCOME.as_secs() - 1));
+        let last = at(WELCOME.as_secs() - 1);
+        assert!((0..known).all(|number| strangers.turns_away(stranger(number), last).is_none()));
+        assert_eq!(strangers.turns_away(stranger(u64::MAX), last), Some(Turned::Busy));
     }
 
     #[test]

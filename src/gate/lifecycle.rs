@@ -9,7 +9,7 @@ mod vouch;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::facilitator::{Decline, Facilitator, VerifyError};
+use crate::facilitator::{Decline, Facilitator, Notice, VerifyError};
 use crate::ledger::{self, Answer, Claim, Delivering, Keyed, Lapsed, Lease, Sale};
 use crate::payment::{Authorization, Credential, Dialect, Offer, Payment, PaymentKey, Quote, Receipt, Replay};
 use crate::primitives::{AtomicAmount, Timestamp};
@@ -338,9 +338,13 @@ impl Gate {
     /// too little a moment ago. Nothing is written for it (S32).
     fn foresee(&self, payment: &Payment) -> Option<Refusal> {
         let dialect = payment.dialect;
-        Some(match self.pool.foresee(payment)? {
+        let (facilitator, foreseen) = self.pool.foresee(payment)?;
+        Some(match foreseen {
             VerifyError::Declined(Decline { code }) => Refusal::Declined { dialect, code, settlement: None },
-            VerifyError::Unavailable(_) => Refusal::FacilitatorUnavailable(Some(dialect)),
+            VerifyError::Unavailable(_) => {
+                self.observe(&Notice::shed(facilitator.name()).into());
+                Refusal::FacilitatorUnavailable(Some(dialect))
+            }
         })
     }
 

@@ -583,10 +583,12 @@ async fn s32_what_is_too_much_of_strangers_is_503_before_anything_is_reserved() 
         let challenge = world.get("/weather").await;
         let stranger =
             somebody.pay(&challenge.fields, &challenge.body, world.clock.now()).expect("the offer can be paid");
+        let counted = r#"tollhouse_facilitator_calls_total{facilitator="scripted",call="verify",outcome="shed"}"#;
+        let timed = r#"tollhouse_facilitator_call_seconds_count{facilitator="scripted",call="verify"}"#;
+        let (shed, answered) = (world.metric(counted).unwrap_or_default(), world.metric(timed));
         assert_unavailable(&world.pay("/weather", &stranger).await);
         assert_eq!((world.facilitator.calls().len(), world.gateway.entries().await.len()), (calls, entries));
-        let counted = r#"tollhouse_facilitator_calls_total{facilitator="scripted",call="verify",outcome="shed"}"#;
-        assert_eq!(world.metric(counted), Some(2), "the one that found nothing left, and this");
+        assert_eq!((world.metric(counted), world.metric(timed)), (Some(shed + 1), answered), "nobody was asked");
 
         assert_eq!(world.pay("/weather", &known).await.status, 409, "what was bought is not asked about");
         assert_paid(&world.pay("/weather", &payment).await);

@@ -12,8 +12,9 @@ use crate::payment::Payment;
 use crate::primitives::{Caip2, Timestamp, TransferMethod};
 
 /// A shop that opens may well see a few hundred new buyers in a second, and more in the first one; a flood has
-/// thousands. A *verify* takes 100 ms to 1 s, so 500 a second have up to 500 open.
-const RATION: Ration = Ration { at_once: 512, per_second: 500, burst: 1_000 };
+/// thousands. Before it forwards, `before_forward` waits for the settlement, which takes up to 5 s: so long may 500 a
+/// second be open. A *verify* takes 100 ms to 1 s.
+const RATION: Ration = Ration { at_once: 2_500, per_second: 500, burst: 1_000 };
 
 /// The payers of each network.
 pub(super) struct Newcomers(Vec<(Caip2, Strangers)>);
