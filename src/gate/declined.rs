@@ -57,6 +57,17 @@ impl Gate {
         self.observe(&Event::Alarm { key: Some(key), what });
     }
 
+    /// The receipt of a payment that moved where it was declined before, while nobody can tell what became of it where it
+    /// was asked for since. Asking our own node moves nothing.
+    pub(super) async fn moved_where_declined(&self, key: PaymentKey, entry: &Entry) -> Option<Receipt> {
+        let name = asked(entry)?;
+        let facilitator = self.pool.named(&name)?;
+        let standings = tokio::time::timeout(DEADLINE, facilitator.recheck(&[unresolved(entry)])).await.ok()?;
+        let Some(Standing::Moved(receipt)) = standings.into_iter().next() else { return None };
+        self.belied(key, &name, &receipt);
+        Some(receipt)
+    }
+
     /// Looks at declined payments until dropped.
     pub(super) async fn watch_declined(self: Arc<Self>) {
         let mut rounds = tokio::time::interval(EVERY);

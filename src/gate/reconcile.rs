@@ -91,6 +91,13 @@ impl Gate {
                 .await
                 .unwrap_or_else(|elapsed| unknown(transaction, elapsed.into())),
         };
+        let found = match found {
+            // Whoever declined it before this one was asked may have settled it all the same (S16).
+            Outcome::Unknown { .. } => {
+                self.moved_where_declined(unsettled.key, entry).await.map_or(found, Outcome::Settled)
+            }
+            known => known,
+        };
         self.file_finding(unsettled, found, checks).await;
     }
 

@@ -78,6 +78,8 @@ fn seeds_that_found_a_bug_find_it_no_more() {
     explore(85_085, 1);
     // A process stood still inside its claim until the hold it wrote had lapsed, and forwarded beside its successor.
     explore(185_786, 1);
+    // One settled and declined, another was asked and could not tell, and nobody looked where it had been declined.
+    explore(18_453, 1);
     // A payment was exhausted by refusals and yet paid: memory still said that it opens nothing.
     explore(5_839, 1);
     // A process stood still between its claim and the backend, and forwarded beside whoever had taken over meanwhile.
