@@ -12,9 +12,8 @@ use crate::facilitator::{Facilitator, Outcome, Standing, Unresolved};
 use crate::ledger::entry::MARGIN;
 use crate::ledger::{Entry, InSettlement, StoreError, Unsettled};
 use crate::payment::{Payment, PaymentKey, Receipt};
-use crate::primitives::Timestamp;
+use crate::primitives::{Timestamp, explain};
 
-use super::lifecycle::chain;
 use super::{Event, Gate};
 
 /// How long our node may take over the first look, for which a client waits.
@@ -75,7 +74,7 @@ impl Gate {
         loop {
             rounds.tick().await;
             if let Err(error) = self.recheck_once().await {
-                tracing::warn!(cause = %chain(&error), "the ledger could not be asked for declined payments");
+                tracing::warn!(cause = %explain(&error), "the ledger could not be asked for declined payments");
             }
         }
     }
@@ -134,11 +133,11 @@ impl Gate {
             Standing::Stands | Standing::Open => return,
             Standing::Unclear(cause) => {
                 self.doubt(key, &cause);
-                return tracing::warn!(payment = %key, cause = %chain(&*cause), "a declined payment could not be looked at");
+                return tracing::warn!(payment = %key, cause = %explain(&*cause), "a declined payment could not be looked at");
             }
         };
         if let Err(error) = ended {
-            tracing::warn!(payment = %key, cause = %chain(&error), "a declined payment will be looked at once more");
+            tracing::warn!(payment = %key, cause = %explain(&error), "a declined payment will be looked at once more");
         }
     }
 }

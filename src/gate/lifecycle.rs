@@ -439,15 +439,3 @@ impl Settled {
         self.delivering.end(delivered);
     }
 }
-
-/// An error with everything that caused it, on one line.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        cause = source.source();
-    }
-    text
-}

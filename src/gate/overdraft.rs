@@ -11,11 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alloy::primitives::U256;
 
-use super::lifecycle::chain;
 use super::{Event, Gate, Refusal, Visit};
 use crate::facilitator::{ALLOWANCE_REQUIRED, Facilitator, Means};
 use crate::payment::{Payment, PaymentKey};
-use crate::primitives::{Address, Caip2, Timestamp};
+use crate::primitives::{Address, Caip2, Timestamp, explain};
 
 /// How many payments are counted (I7). Beyond it nobody pays through Permit2 until some have ended.
 const MOST: usize = 10_000;
@@ -98,7 +97,7 @@ impl Gate {
                 Ok(None) => {}
                 Err(cause) => {
                     silent = true;
-                    tracing::warn!(facilitator = facilitator.name(), cause = %chain(&*cause), "no node tells a balance");
+                    tracing::warn!(facilitator = facilitator.name(), cause = %explain(&*cause), "no node tells a balance");
                 }
             }
         }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::facilitator::{BoxError, Outcome, Unresolved};
 use crate::ledger::{FileError, State, Unsettled};
 use crate::payment::TransactionHash;
+use crate::primitives::explain;
 use crate::tariff::RouteKey;
 
-use super::lifecycle::chain;
 use super::settlement::claims_of;
 use super::{Event, Gate};
 
@@ -38,7 +38,7 @@ impl Gate {
         loop {
             rounds.tick().await;
             if let Err(error) = self.reconcile_once().await {
-                tracing::warn!(cause = %chain(&error), "the ledger could not be asked for open settlements");
+                tracing::warn!(cause = %explain(&error), "the ledger could not be asked for open settlements");
             }
         }
     }
@@ -75,7 +75,7 @@ impl Gate {
             Ok(Some(unsettled)) => unsettled,
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(cause = %chain(&error), "an open settlement could not be taken up");
+                tracing::warn!(cause = %explain(&error), "an open settlement could not be taken up");
                 return;
             }
         };
@@ -130,18 +130,18 @@ impl Gate {
                         self.look_again(again, None, checks).await;
                     }
                     Err(FileError::Store(error)) => {
-                        tracing::error!(payment = %key, cause = %chain(&error), "a finding could not be filed");
+                        tracing::error!(payment = %key, cause = %explain(&error), "a finding could not be filed");
                     }
                 }
             }
             Outcome::NotSettled(decline) => match self.ledger.decline(unsettled, &decline.code).await {
                 Ok(Some(_)) => self.observe(&Event::Declined { route, key, code: decline.code }),
                 Ok(None) => {}
-                Err(error) => tracing::error!(payment = %key, cause = %chain(&error), "a finding could not be filed"),
+                Err(error) => tracing::error!(payment = %key, cause = %explain(&error), "a finding could not be filed"),
             },
             Outcome::Unknown { transaction, source } => {
                 self.doubt(key, &source);
-                tracing::warn!(payment = %key, checks, cause = %chain(&*source), "a settlement is still unknown");
+                tracing::warn!(payment = %key, checks, cause = %explain(&*source), "a settlement is still unknown");
                 self.look_again(unsettled, transaction, checks).await;
             }
         }
@@ -151,7 +151,7 @@ impl Gate {
         let key = unsettled.key;
         let check_at = self.clock.now().after(pause(checks));
         if let Err(error) = self.ledger.still_unknown(unsettled, transaction, check_at).await {
-            tracing::warn!(payment = %key, cause = %chain(&error), "the next look could not be scheduled");
+            tracing::warn!(payment = %key, cause = %explain(&error), "the next look could not be scheduled");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::facilitator::ALLOWANCE_REQUIRED;
 use crate::ledger::{Entry, State, StoreError};
 use crate::payment::{Advice, Dialect, FailedSettlement, Payment, Problem, Receipt, Wait};
-use crate::primitives::Timestamp;
+use crate::primitives::{Timestamp, explain};
 use crate::protocol::DecodeError;
 use crate::scheme::Mismatch;
 
@@ -95,7 +95,7 @@ pub enum Refusal {
 impl Refusal {
     /// A store that did not answer.
     pub(super) fn ledger(dialect: Option<Dialect>, error: &StoreError) -> Self {
-        tracing::error!(cause = %super::lifecycle::chain(error), "the ledger is unavailable");
+        tracing::error!(cause = %explain(error), "the ledger is unavailable");
         Self::LedgerUnavailable(dialect)
     }
 

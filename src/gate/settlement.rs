@@ -11,12 +11,11 @@ use crate::facilitator::chain::Disagreement;
 use crate::facilitator::{BoxError, Contradiction, Facilitator, Outcome, SettleError, Standing, Unresolved};
 use crate::ledger::{BeginError, Claimed, FileError, InSettlement, Lease};
 use crate::payment::{FailedSettlement, Payment, PaymentKey, Receipt, TransactionHash};
-use crate::primitives::{Timestamp, TransferMethod, at_once};
+use crate::primitives::{Timestamp, TransferMethod, at_once, explain};
 use crate::tariff::RouteKey;
 
 use super::attendance::Attending;
 use super::declined::FIRST_RECHECK;
-use super::lifecycle::chain;
 use super::overdraft::Hold;
 use super::{Confirmed, Event, Gate, Refusal, Settled};
 use departure::noting_departure;
@@ -150,7 +149,7 @@ impl Gate {
             }
             // Nothing has been sent, so an unclear answer here is only an outage.
             SettleError::NotSent(cause) | SettleError::Unknown { source: cause, .. } => {
-                tracing::warn!(payment = %key, cause = %chain(&*cause), "settlement could not be prepared");
+                tracing::warn!(payment = %key, cause = %explain(&*cause), "settlement could not be prepared");
                 Refusal::FacilitatorUnavailable(Some(payment.dialect))
             }
         }
@@ -202,7 +201,7 @@ impl Gate {
                 Err(refusal)
             }
             SettleError::NotSent(cause) => {
-                tracing::warn!(facilitator = facilitator.name(), payment = %key, cause = %chain(&*cause), "settle was not sent");
+                tracing::warn!(facilitator = facilitator.name(), payment = %key, cause = %explain(&*cause), "settle was not sent");
                 let refusal = Refusal::FacilitatorUnavailable(Some(dialect));
                 Err(self.nothing_moved(payment, begun, ("it was not sent", None), refusal).await)
             }
@@ -221,9 +220,9 @@ impl Gate {
     ) -> Refusal {
         let (key, route) = (begun.key(), route_of(&begun));
         self.doubt(key, &source);
-        self.observe(&Event::Unknown { route, key, transaction, cause: chain(&*source) });
+        self.observe(&Event::Unknown { route, key, transaction, cause: explain(&*source) });
         if let Err(error) = begun.unknown(transaction, self.clock.now().after(FIRST_CHECK)).await {
-            tracing::warn!(payment = %key, cause = %chain(&error), "an unknown settlement will be noted later");
+            tracing::warn!(payment = %key, cause = %explain(&error), "an unknown settlement will be noted later");
         }
         Refusal::pending(payment.dialect, payment, transaction)
     }
@@ -249,7 +248,7 @@ impl Gate {
     /// contradict each other (S27).
     pub(super) fn doubt(&self, key: PaymentKey, cause: &BoxError) {
         if Contradiction::is_behind(&**cause) || Disagreement::is_behind(&**cause) {
-            self.observe(&Event::Alarm { key: Some(key), what: chain(&**cause) });
+            self.observe(&Event::Alarm { key: Some(key), what: explain(&**cause) });
         }
     }
 
@@ -289,7 +288,7 @@ impl Gate {
             // The money moved and could not be written down. No byte of the answer leaves without the record (I2);
             // the entry stays `Settling`, reconciliation files the receipt and the same payment redeems it.
             Err(FileError::Store(error)) => {
-                self.observe(&Event::Unknown { route, key, transaction: None, cause: chain(&error) });
+                self.observe(&Event::Unknown { route, key, transaction: None, cause: explain(&error) });
                 Err(pending())
             }
         }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use crate::facilitator::{Facilitator, Outcome, Unresolved};
 use crate::ledger::{Entry, FileError, State, StoreError, Undone, Unsettled};
 use crate::payment::{PaymentKey, Receipt, TransactionHash};
+use crate::primitives::explain;
 use crate::tariff::RouteKey;
 
 use super::event::Turn;
-use super::lifecycle::chain;
 use super::reconcile::{DEADLINE, LOOK, unknown};
 use super::settlement::{FIRST_CHECK, GRACE, claims_of, within};
 use super::{Event, Gate};
@@ -109,7 +109,7 @@ impl Gate {
             Ok(Some(sent)) => sent,
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(payment = %key, cause = %chain(&error), "an undone payment could not be sent again");
+                tracing::warn!(payment = %key, cause = %explain(&error), "an undone payment could not be sent again");
                 return;
             }
         };
@@ -131,7 +131,7 @@ impl Gate {
         match self.ledger.look(undone, self.clock.now().after(LOOK)).await {
             Ok(taken) => taken,
             Err(error) => {
-                tracing::warn!(payment = %key, cause = %chain(&error), "an undone payment could not be taken up");
+                tracing::warn!(payment = %key, cause = %explain(&error), "an undone payment could not be taken up");
                 None
             }
         }
@@ -142,7 +142,7 @@ impl Gate {
         match found {
             Outcome::Settled(receipt) => {
                 if let Err(error) = self.restore(undone, receipt, checks).await {
-                    tracing::error!(payment = %key, cause = %chain(&error), "a finding could not be filed");
+                    tracing::error!(payment = %key, cause = %explain(&error), "a finding could not be filed");
                 }
             }
             Outcome::NotSettled(decline) => match self.ledger.decline(undone, &decline.code).await {
@@ -153,10 +153,10 @@ impl Gate {
                     self.observe(&Event::Alarm { key: Some(key), what });
                 }
                 Ok(None) => {}
-                Err(error) => tracing::error!(payment = %key, cause = %chain(&error), "a finding could not be filed"),
+                Err(error) => tracing::error!(payment = %key, cause = %explain(&error), "a finding could not be filed"),
             },
             Outcome::Unknown { transaction, source } => {
-                tracing::warn!(payment = %key, checks, cause = %chain(&*source), "an undone payment is still missed");
+                tracing::warn!(payment = %key, checks, cause = %explain(&*source), "an undone payment is still missed");
                 self.look_again(undone, transaction, checks).await;
             }
         }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Admission, Confirmed, Reserved, bought_before, chain, reserve};
+use super::{Admission, Confirmed, Reserved, bought_before, reserve};
 use crate::facilitator::{Facilitator, VerifyError};
 use crate::gate::overdraft::Hold;
 use crate::gate::{Event, Gate, Refusal, Visit};
 use crate::ledger::{Claim, Keyed, Lease};
 use crate::payment::{Payment, SettleMode};
-use crate::primitives::TransferMethod;
+use crate::primitives::{TransferMethod, explain};
 
 impl Reserved<'_> {
     /// Asks whether the payment would settle. With `before_forward` it settles at once: settling is the proof.
@@ -64,7 +64,7 @@ impl Reserved<'_> {
                 }
                 Err(VerifyError::Unavailable(cause)) => {
                     gate.doubt(lease.key(), &cause);
-                    tracing::warn!(facilitator = facilitator.name(), cause = %chain(&*cause), "verify failed");
+                    tracing::warn!(facilitator = facilitator.name(), cause = %explain(&*cause), "verify failed");
                 }
             }
         }

@@ -5,9 +5,8 @@ use crate::facilitator::wallets::{Unvouched, Vouched};
 use crate::gate::known::{is_of, load};
 use crate::gate::{Event, Gate, Refusal};
 use crate::payment::Payment;
+use crate::primitives::explain;
 use crate::scheme::{Mismatch, WalletSignature};
-
-use super::chain;
 
 impl<'a> Unjudged<'a> {
     /// Has somebody ask the wallet. What a wallet said yes to when we took it needs no other answer: its owners may have
@@ -62,7 +61,7 @@ fn refused(gate: &Gate, payment: &Payment, unvouched: Unvouched) -> Refusal {
         Unvouched::BeingAsked => Refusal::InFlight { dialect, until: gate.clock.now() },
         Unvouched::Busy => Refusal::Unvouched(dialect),
         Unvouched::Unavailable(cause) => {
-            tracing::warn!(payment = %payment.key(), cause = %chain(&*cause), "a contract wallet could not be asked");
+            tracing::warn!(payment = %payment.key(), cause = %explain(&*cause), "a contract wallet could not be asked");
             Refusal::Unvouched(dialect)
         }
     }

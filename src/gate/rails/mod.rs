@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 
 use crate::ledger::{Chore, StoreError};
 use crate::payment::{Dialect, Payment};
+use crate::primitives::explain;
 
 use super::{Admission, Event, Gate, Refusal, Visit};
 
@@ -162,7 +163,7 @@ impl Gate {
             tokio::time::sleep(EVERY).await;
             let looked = self.look_at_rails().await;
             if let (Err(error), false) = (&looked, silent) {
-                tracing::warn!(cause = %super::lifecycle::chain(error), "pauses and open settlements cannot be looked up");
+                tracing::warn!(cause = %explain(error), "pauses and open settlements cannot be looked up");
             }
             silent = looked.is_err();
         }
