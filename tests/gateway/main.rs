@@ -5,6 +5,7 @@ mod challenge;
 mod failure;
 mod fields;
 mod hostile;
+mod leaving;
 mod paid;
 mod permit2;
 mod rails;

@@ -196,7 +196,7 @@ impl Adapter {
         let never = |code: &str| Some(Outcome::NotSettled(Decline { code: code.to_owned() }));
         match lock(&self.world().chain).seen(signed, head) {
             Some(spent) if spent.how == How::Paid && spent.at.after(SKEW) >= reserved => {
-                Some(Outcome::Settled(self.receipt(payment, spent.transaction)))
+                Some(Outcome::Settled(self.proof(payment, spent.transaction)))
             }
             Some(_) => never("invalid_exact_evm_nonce_already_used"),
             None if head.as_secs() >= signed.valid_before.saturating_to() => never("payment_expired"),
@@ -212,7 +212,7 @@ impl Adapter {
         let declined = |code: &str| Standing::Dead(Decline { code: code.to_owned() });
         match lock(&self.world().chain).seen(signed, head) {
             Some(spent) if spent.how == How::Paid && spent.at.after(SKEW) >= reserved => {
-                Standing::Moved(self.receipt(payment, spent.transaction))
+                Standing::Moved(self.proof(payment, spent.transaction))
             }
             Some(_) => declined("invalid_exact_evm_nonce_already_used"),
             None if head.as_secs() >= signed.valid_before.saturating_to() => declined("payment_expired"),
@@ -222,6 +222,11 @@ impl Adapter {
 
     fn receipt(&self, payment: &Payment, transaction: TransactionHash) -> Receipt {
         Receipt::of(payment, transaction, self.clock.now())
+    }
+
+    /// What our own node has shown, rather than what somebody says (S5).
+    fn proof(&self, payment: &Payment, transaction: TransactionHash) -> Receipt {
+        self.receipt(payment, transaction).in_block(1)
     }
 
     /// A facilitator over HTTP: one call, and the same bytes once more where it says that it is still waiting.
@@ -251,7 +256,8 @@ impl Adapter {
             Err(false) => return unknown(None, "no answer"),
         };
         match self.attest(payment, transaction, deadline).await {
-            Ok(()) => Ok(self.receipt(payment, transaction)),
+            Ok(()) if self.kind == Kind::Trusted => Ok(self.receipt(payment, transaction)),
+            Ok(()) => Ok(self.proof(payment, transaction)),
             Err(source) => Err(SettleError::Unknown { transaction: Some(transaction), source }),
         }
     }
@@ -276,7 +282,7 @@ impl Adapter {
         }
         self.pulse.beat().await;
         match self.attest(payment, hash, deadline).await {
-            Ok(()) => Ok(self.receipt(payment, hash)),
+            Ok(()) => Ok(self.proof(payment, hash)),
             Err(_) => unknown("the transaction is in no block yet"),
         }
     }

@@ -17,8 +17,8 @@ pub fn verdict(world: &World) -> Vec<String> {
     let mut found = std::mem::take(&mut notes.found);
     for (key, dossier) in &notes.dossiers {
         let spent = dossier.signed.as_ref().and_then(|signed| lock(&world.chain).use_of(signed));
-        // A lie about another payment has taken its transaction: an alarm says so, and a person decides (S5). That holds
-        // even where our own node shows the transfer, because a claim does not say yet whether a log was seen.
+        // A lie about another payment has taken its transaction. Where nobody but a facilitator says that this one moved
+        // by it, an alarm says so, and a person decides (S5).
         let robbed = spent.is_some_and(|spent| {
             disk.iter().any(|(other, entry)| {
                 let lied = notes.dossiers.get(other).is_some_and(|dossier| dossier.lie.is_some());
@@ -113,13 +113,13 @@ fn place(facilitator: &str) -> Option<usize> {
     facilitator.strip_prefix('f')?.parse().ok()
 }
 
-/// S5: no two payments rest on one transaction.
+/// S5: no two payments rest on one transaction, be it by word or by proof. Beside a word, proof counts.
 fn shared_transactions(disk: &BTreeMap<PaymentKey, Entry>) -> Vec<String> {
     let mut owners = BTreeMap::new();
     let mut found = Vec::new();
     for (key, entry) in disk {
         if let State::Settled { receipt, .. } = &entry.state
-            && let Some(other) = owners.insert(receipt.transaction, key)
+            && let Some(other) = owners.insert((receipt.transaction, receipt.block.is_some()), key)
         {
             found.push(format!("{} and {}: S5: both rest on one transaction", short(other), short(key)));
         }
