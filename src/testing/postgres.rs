@@ -39,7 +39,7 @@ done
 
 /// Nothing here outlives the test, so nothing needs to reach the disk.
 const SETTINGS: &str =
-    "fsync = off\nfull_page_writes = off\nautovacuum = off\nmax_connections = 200\nshared_buffers = 16MB\n";
+    "fsync = off\nfull_page_writes = off\nautovacuum = off\nmax_connections = 600\nshared_buffers = 16MB\n";
 
 const INSTALL: &str = "run `make test` once, or install Debian's postgresql, or set TOLLHOUSE_POSTGRES to a folder with initdb and pg_ctl";
 
