@@ -209,6 +209,10 @@ impl Facilitator for Guarded {
         found
     }
 
+    fn is_on_its_way(&self, payment: &Payment) -> bool {
+        self.inner.is_on_its_way(payment)
+    }
+
     async fn look(&self, unresolved: &Unresolved) -> Option<Outcome> {
         self.inner.look(unresolved).await
     }

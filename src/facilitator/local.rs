@@ -144,10 +144,6 @@ impl Local {
     async fn sign(&self, payment: &Payment) -> Result<Prepared, Obstacle> {
         let (call, balance) = tokio::join!(self.call(payment), self.chain.coin_balance(self.address()));
         let (call, balance) = (call?, balance.map_err(|error| Obstacle::Unavailable(error.into()))?);
-        // What a reorganisation undid may be in the air already; another one would only revert.
-        if !self.desk.hashes(&payment.key()).is_empty() {
-            return Err(Obstacle::Unavailable("a transaction that settles it is on its way".into()));
-        }
         self.note_balance(balance, call.fees);
         let turn = self.desk.turn(&self.chain).await.map_err(|closed| {
             Obstacle::Unavailable(match closed {
@@ -228,6 +224,10 @@ impl Facilitator for Local {
             Ok(Err(Obstacle::Unavailable(source))) => Err(SettleError::NotSent(source)),
             Err(late) => Err(SettleError::NotSent(late.into())),
         }
+    }
+
+    fn is_on_its_way(&self, payment: &Payment) -> bool {
+        !self.desk.hashes(&payment.key()).is_empty()
     }
 
     async fn submit(&self, payment: &Payment, prepared: Prepared) -> Result<Receipt, SettleError> {

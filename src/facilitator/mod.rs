@@ -205,6 +205,11 @@ pub trait Facilitator: Send + Sync + 'static {
     /// is in the ledger before anyone can see it; a remote one has nothing to add.
     async fn prepare(&self, payment: &Payment) -> Result<Prepared, SettleError>;
 
+    /// Whether a transaction that settles it is in the air already, so that another one could only revert. Calls nobody.
+    fn is_on_its_way(&self, _payment: &Payment) -> bool {
+        false
+    }
+
     /// The point of no return.
     async fn submit(&self, payment: &Payment, prepared: Prepared) -> Result<Receipt, SettleError>;
 

@@ -99,6 +99,10 @@ impl Gate {
             let source = "it cannot be sent again now".into();
             return self.file_sighting(undone, unknown(None, source), checks).await;
         }
+        if asked.is_on_its_way(&payment) {
+            let source = "a transaction that settles it is on its way".into();
+            return self.file_sighting(undone, unknown(None, source), checks).await;
+        }
         let prepared = match within(deadline, asked.prepare(&payment)).await {
             Ok(prepared) => prepared,
             Err(error) => return self.file_sighting(undone, unknown(None, error.into()), checks).await,
