@@ -74,6 +74,7 @@ impl Stand {
             connection: None,
             client: None,
             screening: Screening::none(),
+            turnstile: None,
         }
     }
 

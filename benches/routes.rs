@@ -31,7 +31,7 @@ fn route(key: &str) -> Arc<Route> {
         charge: Charge::Free,
         upstream: "app".into(),
         public_url: "https://api.example.com".into(),
-        limits: Limits { request_body: 1 << 20, timeout: Duration::from_secs(60) },
+        limits: Limits::new(1 << 20, Duration::from_secs(60)),
         place: Place { file: "gateway.yaml".into(), line: 1, column: 1 },
     })
 }

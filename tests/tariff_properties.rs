@@ -71,7 +71,7 @@ fn route(key: &str) -> Arc<Route> {
         charge: Charge::Free,
         upstream: "app".into(),
         public_url: "https://api.example.com".into(),
-        limits: Limits { request_body: 0, timeout: Duration::ZERO },
+        limits: Limits::new(0, Duration::ZERO),
         place: Place { file: "gateway.yaml".into(), line: 1, column: 1 },
     })
 }

@@ -97,6 +97,8 @@ async fn backend() {
 fn price_list(upstream: &str, ledger: &str) -> String {
     let mut file = String::from("version: 1\npublic_url: http://localhost:8402\npay_to: sandbox\n");
     let _ = writeln!(file, "upstream: http://{upstream}\nledger: {ledger}\nlisten: 127.0.0.1:0\nstatus: 127.0.0.1:0");
+    // One client asks for every price.
+    file.push_str("caps: {unpaid_per_client: none}\n");
     file.push_str("log: {access: false, level: error}\nroutes:\n  GET /free: free\n  GET /paid: $0.01\n");
     file
 }

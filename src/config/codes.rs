@@ -59,6 +59,7 @@ codes! {
     GAS_PRICE "TH1030" "A gas price is an amount and its unit: 0.05 gwei."
     RANGE "TH1031" "The value is outside of what makes sense here."
     COIN "TH1032" "An amount of a network's coin names its unit: 0.002 ETH."
+    RATE "TH1033" "A rate is a number of requests and the time they may come in: 50 per 1s."
 
     // The routes, and policy.
     NETWORK "TH2001" "The network is none that tollhouse knows and none of the file's `networks`."
@@ -82,6 +83,7 @@ codes! {
     CAP "TH2020" "The price is above a cap, or the cap is not an amount of dollars."
     SCREENING "TH2021" "A rule about who is not sold to is none: a range, a country, or whose word about countries counts."
     WALLETS "TH2022" "Factories create contract wallets, and on this network those are refused."
+    WEBSOCKET "TH2024" "An upgraded connection is sold as one answer that is never repeated, for a time and a number of bytes."
     CROSSING "TH2101" "Two routes match a common request and neither is more specific, so the price would be a matter of taste."
     DUPLICATE_ROUTE "TH2102" "Two lines name the same route."
     SAME_METHOD "TH2103" "Two routes on the same path name the same method, and neither is more specific."

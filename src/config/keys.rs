@@ -64,8 +64,11 @@ pub(super) static FACILITATOR_TIMEOUT: Section = section("a facilitator's timeou
 pub(super) static LOCAL: Section = section("`local`", &["rpc", "signer", "max_gas_price", "alarm_below"], &[]);
 pub(super) static KEYSTORE: Section = section("`signer`", &["keystore", "password"], &[]);
 pub(super) static BREAKER: Section = section("`breaker`", &["open_after", "half_open_after"], &[]);
-pub(super) static CAPS: Section =
-    section("`caps`", &["max_price", "unsettled_total", "unsettled_per_payer", "per_payer_per_day"], &[]);
+pub(super) static CAPS: Section = section(
+    "`caps`",
+    &["max_price", "unsettled_total", "unsettled_per_payer", "per_payer_per_day", "unpaid_per_client"],
+    &[],
+);
 pub(super) static SCREENING: Section = section("`screening`", &["payers", "countries", "clients"], &[]);
 pub(super) static SCREENED_PAYERS: Section = section("`payers`", &["deny", "when_stale"], &[]);
 pub(super) static SCREENED_LIST: Section = section("a list", &["file", "max_age"], &[]);
@@ -80,14 +83,15 @@ pub(super) static DEFAULTS: Section = section(
 );
 pub(super) static LIMITS: Section = section(
     "`limits`",
-    &["request_body", "timeout"],
-    &["request_header", "rate", "rate_by", "concurrency", "parse_body"],
+    &["request_body", "timeout", "rate", "rate_by", "concurrency", "concurrency_by"],
+    &["request_header", "parse_body"],
 );
 pub(super) static ROUTE: Section = section(
     "a route",
-    &["price", "pay_to", "description", "mime_type", "settle", "replay", "upstream", "limits"],
+    &["price", "pay_to", "description", "mime_type", "settle", "replay", "upstream", "limits", "websocket"],
     &["discoverable", "variants", "meter", "free_quota", "exempt", "pass", "mode", "headers", "browser"],
 );
+pub(super) static WEBSOCKET: Section = section("`websocket`", &["lasts", "bytes"], &[]);
 pub(super) static HOST: Section = section("a host", &["public_url", "upstream", "defaults", "routes"], &["tls"]);
 pub(super) static LOG: Section = section("`log`", &["format", "level", "access", "payer", "query"], &[]);
 
@@ -96,7 +100,7 @@ pub(super) static COMPUTED_PRICE: [&str; 4] = ["cel", "up_to", "min", "max"];
 
 /// All of them, for the tests that keep reader and schema together.
 #[cfg(test)]
-pub(super) static ALL: [&Section; 30] = [
+pub(super) static ALL: [&Section; 31] = [
     &FILE,
     &LISTENER,
     &ADMIN,
@@ -125,6 +129,7 @@ pub(super) static ALL: [&Section; 30] = [
     &DEFAULTS,
     &LIMITS,
     &ROUTE,
+    &WEBSOCKET,
     &HOST,
     &LOG,
 ];

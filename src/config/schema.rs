@@ -50,6 +50,7 @@ pub fn schema() -> Value {
                     "unsettled_total": described("#/$defs/dollars", "Above it nobody is let through until money is settled."),
                     "unsettled_per_payer": described("#/$defs/dollars", "The same for each payer."),
                     "per_payer_per_day": described("#/$defs/dollars", "What one payer may spend from midnight to midnight, UTC."),
+                    "unpaid_per_client": described("#/$defs/rate", "How many prices a client may ask for and not pay."),
                 }),
             ),
             "screening": screening(),
@@ -101,6 +102,7 @@ fn definitions() -> Value {
         "dollars": text(r"^\$[0-9]+(\.[0-9]+)?$", "$10"),
         "duration": text(r"^[0-9]+(ms|s|m|h|d)$", "30s"),
         "size": text(r"^[0-9]+(B|KiB|MiB|GiB|KB|kB|MB|GB)$", "1MiB"),
+        "rate": text(r"^([1-9][0-9]* per [0-9]+(ms|s|m|h|d)|none)$", "50 per 1s"),
         "account": text(r"^0x[0-9A-Fa-f]{40}$", "0x1111111111111111111111111111111111111111"),
         "socket": {"type": "string", "examples": ["0.0.0.0:8402"]},
         "upstream_name": {"type": "string", "examples": ["http://127.0.0.1:3000"]},
@@ -278,8 +280,22 @@ fn ledger() -> Value {
 }
 
 fn limits() -> Value {
-    let properties = json!({"request_body": {"$ref": "#/$defs/size"}, "timeout": {"$ref": "#/$defs/duration"}});
-    object(&keys::LIMITS, &[], properties)
+    let whose = |description: &str| json!({"enum": ["client", "payer", "route"], "description": description});
+    object(
+        &keys::LIMITS,
+        &[],
+        json!({
+            "request_body": {"$ref": "#/$defs/size"},
+            "timeout": {"$ref": "#/$defs/duration"},
+            "rate": described("#/$defs/rate", "How many requests may come in a time; above it 429."),
+            "rate_by": whose("Whose requests count together for the rate."),
+            "concurrency": {
+                "anyOf": [{"type": "integer", "minimum": 1, "maximum": 1_000_000}, {"const": "none"}],
+                "description": "How many requests may be under way at once; above it 429.",
+            },
+            "concurrency_by": whose("Whose requests count together for the concurrency."),
+        }),
+    )
 }
 
 fn defaults() -> Value {
@@ -307,6 +323,12 @@ fn price() -> Value {
 
 fn route() -> Value {
     let account = || json!({"$ref": "#/$defs/account"});
+    let mut websocket = object(
+        &keys::WEBSOCKET,
+        &["lasts", "bytes"],
+        json!({"lasts": {"$ref": "#/$defs/duration"}, "bytes": {"$ref": "#/$defs/size"}}),
+    );
+    websocket["description"] = json!("What one payment buys of a WebSocket; without it none are sold.");
     let terms = object(
         &keys::ROUTE,
         &["price"],
@@ -319,6 +341,7 @@ fn route() -> Value {
             "replay": {"$ref": "#/$defs/replay"},
             "upstream": {"$ref": "#/$defs/upstream_name"},
             "limits": {"$ref": "#/$defs/limits"},
+            "websocket": websocket,
         }),
     );
     either([json!({"$ref": "#/$defs/money"}), json!({"enum": ["free", "deny"]}), terms])

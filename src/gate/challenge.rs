@@ -1,8 +1,10 @@
 //! What a refused client gets: the reason, and where paying is the remedy, what to pay.
 
-use crate::payment::Advice;
+use crate::payment::{Advice, Resource};
 use crate::protocol::{Answer, Quoted};
+use crate::tariff::RouteKey;
 
+use super::rails::Crowded;
 use super::{Event, Gate, Refusal, Visit};
 
 impl Gate {
@@ -33,6 +35,13 @@ impl Gate {
             self.observe(&Event::Offered { route: route.clone(), offers: offers.len() });
         }
         self.protocol.refuse(&problem, &visit.resource(), &offers)
+    }
+
+    /// The answer to a request that has to wait because there are too many, whatever its route costs.
+    pub fn crowded(&self, route: &RouteKey, crowded: Crowded) -> Answer {
+        let refusal = Refusal::Crowded { dialect: None, wait: crowded.wait };
+        self.observe(&Event::Refused { route: route.clone(), reason: refusal.name() });
+        self.protocol.refuse(&refusal.problem(self.clock.now()), &Resource::default(), &[])
     }
 
     /// The offers that can be settled now, each with a quote that keeps its price.

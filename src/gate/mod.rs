@@ -95,6 +95,14 @@ impl Gate {
     /// # Errors
     /// A [`Refusal`] says why it may not pass and what its sender should do next.
     pub async fn admit(self: &Arc<Self>, visit: &Visit<'_>) -> Result<Admission, Refusal> {
+        let decided = self.decide(visit).await;
+        decided.map_err(|refusal| match refusal.is_cheap_to_cause() {
+            true => self.rails.weary(visit).unwrap_or(refusal),
+            false => refusal,
+        })
+    }
+
+    async fn decide(self: &Arc<Self>, visit: &Visit<'_>) -> Result<Admission, Refusal> {
         if let Some(barred) = visit.screening.turn_away(visit, self.clock.now()) {
             return Err(self.screened(visit, barred, None));
         }
@@ -121,6 +129,7 @@ impl Gate {
         if let Some(screened) = visit.screening.spoil(&proven.payment.offer, proven.payment.dialect) {
             return Err(self.screened(visit, screened, payer));
         }
+        visit.count_payer(proven.payment.payer(), proven.payment.dialect)?;
         match proven.reserve(self).await? {
             lifecycle::Reservation::Held(reserved) => {
                 let admission = reserved.confirm(self).await?;

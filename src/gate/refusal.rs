@@ -90,6 +90,13 @@ pub enum Refusal {
         /// When there is room again at the latest.
         until: Timestamp,
     },
+    /// More requests than the route takes, or more unpaid ones than one client may send.
+    Crowded {
+        /// The dialect that paid.
+        dialect: Option<Dialect>,
+        /// When there is room again.
+        wait: Duration,
+    },
 }
 
 impl Refusal {
@@ -149,6 +156,15 @@ impl Refusal {
             Self::Capped(_, Cap::Total) => "unsettled_total",
             Self::Capped(_, Cap::Payer) => "unsettled_per_payer",
             Self::Overspent { .. } => "per_payer_per_day",
+            Self::Crowded { .. } => "crowded",
+        }
+    }
+
+    /// Whether a client can have any number of these without a coin: what counts is that offers are made out for it.
+    pub(super) fn is_cheap_to_cause(&self) -> bool {
+        match self {
+            Self::Declined { settlement, .. } => settlement.is_none(),
+            _ => matches!(self.advice(), Advice::Pay | Advice::Approve),
         }
     }
 
@@ -169,6 +185,7 @@ impl Refusal {
             Self::Unresolved { wait, .. } => Advice::Wait(wait.clone()),
             Self::Spent { receipt, .. } => Advice::Stop(receipt.clone()),
             Self::Exhausted(_) => Advice::GiveUp,
+            Self::Crowded { .. } => Advice::SlowDown,
             // A better payment would not be taken either, so none is asked for.
             Self::Screened(..) => Advice::Leave,
             Self::FacilitatorUnavailable(_)
@@ -226,6 +243,7 @@ impl Refusal {
                 "too many payments of this payer are not settled yet; nobody is charged".into()
             }
             Self::Overspent { .. } => "this payer can spend no more today (UTC); nobody is charged".into(),
+            Self::Crowded { .. } => "too many requests; nobody is charged".into(),
         }
     }
 
@@ -247,6 +265,7 @@ impl Refusal {
             | Self::LedgerUnavailable(dialect)
             | Self::Screened(dialect, _)
             | Self::Paused(dialect)
+            | Self::Crowded { dialect, .. }
             | Self::Capped(dialect, _) => *dialect,
         }
     }
@@ -257,6 +276,7 @@ impl Refusal {
             Self::InFlight { until, .. } => Some(until.since(now).clamp(Duration::from_secs(1), SOON)),
             // Earlier if a payment of theirs that is under way comes to nothing.
             Self::Overspent { until, .. } => Some(until.since(now).max(Duration::from_secs(1))),
+            Self::Crowded { wait, .. } => Some(*wait),
             Self::Unresolved { .. } => Some(SOON),
             Self::FacilitatorUnavailable(_) | Self::Unvouched(_) | Self::LedgerUnavailable(_) | Self::Capped(..) => {
                 Some(LATER)

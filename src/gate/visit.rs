@@ -1,16 +1,17 @@
 //! A request to a priced route, as the gate sees it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use alloy::primitives::{B256, Keccak256};
 use http::{HeaderMap, Method};
 
-use super::Connection;
-use crate::payment::{Replay, Resource, SettleMode};
+use crate::payment::{Dialect, Replay, Resource, SettleMode};
+use crate::primitives::Payer;
 use crate::tariff::{Route, Toll};
 
-use super::rails::Screening;
+use super::rails::{Screening, Slot, Turnstile};
+use super::{Connection, Refusal};
 
 /// A request to a priced route, as the gate sees it. Speaks `http`, not Pingora.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,8 @@ pub struct Visit<'a> {
     pub client: Option<IpAddr>,
     /// Who is not sold to.
     pub screening: &'a Screening,
+    /// What counts the requests of each payer, where the route is limited by payer, and the place for whoever enters.
+    pub turnstile: Option<(&'a Turnstile, &'a OnceLock<Slot>)>,
 }
 
 impl Visit<'_> {
@@ -46,6 +49,18 @@ impl Visit<'_> {
             description: self.toll.description.clone(),
             mime_type: self.toll.mime_type.clone(),
         }
+    }
+
+    /// Counts the request as one of this payer's.
+    pub(super) fn count_payer(&self, payer: Payer, dialect: Dialect) -> Result<(), Refusal> {
+        let Some((turnstile, place)) = self.turnstile else { return Ok(()) };
+        let entered = turnstile.pay(payer);
+        let slot = entered.map_err(|crowded| Refusal::Crowded { dialect: Some(dialect), wait: crowded.wait })?;
+        if let Some(slot) = slot {
+            // A request enters once, so the place is empty.
+            let _ = place.set(slot);
+        }
+        Ok(())
     }
 
     /// A digest of what makes two requests identical: host, method, canonical path and query bytes.

@@ -26,6 +26,8 @@ pub enum Advice {
     GiveUp,
     /// Nothing is sold to whoever asks, whatever they pay; nothing was charged.
     Leave,
+    /// Send fewer requests; nothing was charged, and a payment that was sent is still good.
+    SlowDown,
     /// The trouble is ours; nothing was charged.
     TryLater,
 }

@@ -12,6 +12,7 @@ pub mod failpoint;
 mod network;
 mod nonce;
 mod presets;
+mod rate;
 mod secret;
 
 pub use account::{Checksummed, Payee, Payer};
@@ -25,4 +26,5 @@ pub use explain::explain;
 pub use network::{Caip2, InvalidCaip2, Network};
 pub use nonce::Nonce;
 pub use presets::{Preset, preset, preset_by_id, presets};
+pub use rate::Rate;
 pub use secret::Secret;

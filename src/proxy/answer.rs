@@ -10,6 +10,8 @@ use pingora::proxy::Session;
 
 use crate::protocol::Answer;
 
+use super::grpc::Grpc;
+
 /// How much of a request body nobody wants is read, so that its sender gets to read our answer.
 const DRAIN_BYTES: usize = 1 << 20;
 /// For how long at most.
@@ -17,11 +19,18 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 
 /// Writes a whole answer; only its head when the request is a HEAD.
 pub(super) async fn write(session: &mut Session, answer: Answer) -> Result<()> {
+    // What is said to gRPC is all in the head.
+    let spoken = Grpc::spoken_by(session.req_header()).filter(|_| answer.status.as_u16() >= 400);
+    let answer = match spoken {
+        Some(grpc) => grpc.say(answer),
+        None => answer,
+    };
     let mut head = ResponseHeader::build(answer.status, Some(answer.fields.len() + 2))?;
     for (name, value) in &answer.fields {
         head.append_header(name.clone(), value.clone())?;
     }
-    if answer.status != StatusCode::NO_CONTENT {
+    let over_http2 = session.as_downstream().as_http2().is_some();
+    if answer.status != StatusCode::NO_CONTENT && !(spoken.is_some() && over_http2) {
         head.set_content_length(answer.body.len())?;
     }
     let head_only = session.req_header().method == Method::HEAD || answer.body.is_empty();

@@ -21,6 +21,7 @@ use super::keep::{BodyDigest, Keeper};
 use super::passage::{Passage, Stage};
 use super::presence::{connection, has_left};
 use super::target::{Ambiguous, Target, canonical_host};
+use super::tunnel::asks_for_websocket;
 use super::{Proxy, fields};
 
 /// More header fields than any client sends (S52).
@@ -52,6 +53,12 @@ impl Proxy {
         let way = self.find(&head, session.req_header(), passage);
         if let Some(upstream) = &passage.upstream {
             session.set_read_timeout(Some(upstream.config().idle));
+        }
+        if let Ok(Way::Free | Way::Priced { .. }) = &way
+            && let Some(answer) = self.count(client(session), passage)
+        {
+            passage.outcome = Some("refused");
+            return Some(answer);
         }
         match way {
             Err(answer) => {
@@ -129,6 +136,23 @@ impl Proxy {
         }
     }
 
+    /// Counts the request where its route is limited; says why it has to wait.
+    fn count(&self, client: Option<IpAddr>, passage: &mut Passage) -> Option<Answer> {
+        let route = passage.route.as_ref()?;
+        if !route.limits.hold_back() {
+            return None;
+        }
+        let turnstile = Arc::clone(passage.live.turnstiles.get(&route.key)?);
+        match turnstile.arrive(client) {
+            Ok(slot) => {
+                slot.map(|slot| passage.slot.set(slot));
+                passage.turnstile = Some(turnstile);
+                None
+            }
+            Err(crowded) => Some(self.gate.crowded(&route.key, crowded)),
+        }
+    }
+
     /// Lets a request to a priced route on (`None`) or says why not.
     async fn admit(
         &self,
@@ -138,9 +162,9 @@ impl Proxy {
         toll: &Toll,
         through_get: bool,
     ) -> Option<Answer> {
-        if session.is_upgrade_req() {
-            // One payment buys one answer; a tunnel has no end to charge for (S43, S51).
-            return Some(problem(StatusCode::FORBIDDEN, "this route does not sell upgraded connections"));
+        if session.is_upgrade_req() && !(toll.tunnel.is_some() && asks_for_websocket(session.req_header())) {
+            // One payment buys one answer; a tunnel has no end to charge for, unless the route gives it one (S43, S51).
+            return Some(problem(StatusCode::FORBIDDEN, "this route does not sell such connections"));
         }
         let target = passage.target.as_ref()?;
         let live = Arc::clone(&passage.live);
@@ -158,6 +182,7 @@ impl Proxy {
             connection: connection.as_ref(),
             client,
             screening: &live.screening,
+            turnstile: passage.turnstile.as_deref().map(|turnstile| (turnstile, &passage.slot)),
         };
         if through_get && self.carries_payment(&visit) {
             // What is sold is the GET. Nothing is reserved, and the authorization is still good for it (S39).

@@ -68,8 +68,15 @@ fn forward(request: &mut RequestHeader, target: &str) -> Result<()> {
 }
 
 /// A piece of the request body passes.
-pub(super) fn body(piece: Option<&Bytes>, passage: &mut Passage) -> Result<()> {
+pub(super) fn body(session: &Session, piece: Option<&Bytes>, passage: &mut Passage) -> Result<()> {
     let Some(piece) = piece else { return Ok(()) };
+    if let Some(tunnel) = &mut passage.tunnel {
+        return tunnel.pass(piece.len());
+    }
+    if session.was_upgraded() {
+        // No body any more, but a free connection, which may become as large as it likes.
+        return Ok(());
+    }
     passage.request_bytes += piece.len() as u64;
     let limit = passage.route.as_ref().map_or(0, |route| route.limits.request_body);
     if passage.request_bytes > limit {

@@ -12,6 +12,7 @@ use crate::ledger::{Delivered, Response};
 use crate::protocol::Answer;
 
 use super::arrive::{client, origin_form};
+use super::home::is_final;
 use super::passage::{Passage, Stage};
 use super::{Proxy, answer};
 
@@ -19,7 +20,7 @@ impl Proxy {
     /// Something failed after the request was let on. Nothing that was only reserved is charged.
     pub(super) async fn fail(&self, session: &mut Session, error: &Error, passage: &mut Passage) -> FailToProxy {
         let told = status_of(error).map(|status| (status, detail(status, error, passage.backend_touched)));
-        let written = session.response_written().is_some_and(|head| !head.status.is_informational());
+        let written = session.response_written().is_some_and(is_final);
         let refusal = match passage.take_stage() {
             Stage::Refused(refusal) => Some(refusal),
             Stage::Admitted(confirmed) => {
@@ -83,13 +84,14 @@ impl Proxy {
             connection: None,
             client: client(session),
             screening: &passage.live.screening,
+            turnstile: None,
         };
         Some(self.gate.refuse(&visit, refusal))
     }
 
     /// The exchange is over. Called for every request but those dropped at shutdown, whose leases release themselves.
     pub(super) fn end(&self, session: &Session, error: Option<&Error>, passage: &mut Passage) {
-        let written = session.response_written().filter(|head| !head.status.is_informational());
+        let written = session.response_written().filter(|head| is_final(head));
         let status = written.map_or(0, |head| head.status.as_u16());
         let stage = passage.take_stage();
         if matches!(stage, Stage::Free) {
@@ -99,6 +101,8 @@ impl Proxy {
             let now = self.gate.clock.now();
             let delivered = match (written, error) {
                 (None, _) => Delivered::Nothing { untouched: !passage.backend_touched },
+                // A connection was sold, and opened. How it ended is between its ends (S51).
+                (Some(_), _) if passage.tunnel.is_some() => Delivered::Done(None),
                 (Some(_), Some(error)) if *error.esource() == ErrorSource::Upstream => Delivered::CutShort,
                 (Some(_), Some(_)) => Delivered::Partial,
                 (Some(_), None) => {

@@ -47,6 +47,14 @@ pub(super) fn strip_answer(answer: &mut ResponseHeader) {
     strip_payment_challenge(answer);
 }
 
+/// Removes from what follows a body what only we may say.
+pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
+    let gone: Vec<HeaderName> = trailers.keys().filter(|name| foreign_answer(name)).cloned().collect();
+    for name in gone {
+        trailers.remove(&name);
+    }
+}
+
 fn foreign_request(name: &HeaderName) -> bool {
     let name = name.as_str();
     OURS.iter().any(|prefix| begins(name, prefix)) || OVERRIDES.iter().any(|other| is(name, other))

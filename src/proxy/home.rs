@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
-use http::header::HeaderName;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::prelude::{Error, ErrorType, Result};
 use pingora::proxy::Session;
@@ -13,8 +13,10 @@ use crate::gate::{Confirmed, Settled};
 use crate::ledger::Delivered;
 use crate::payment::SettleMode;
 
+use super::grpc::GRPC_STATUS;
 use super::passage::{Passage, Stage};
 use super::presence::has_left;
+use super::tunnel::Tunnel;
 use super::{Proxy, fields};
 
 impl Proxy {
@@ -26,7 +28,7 @@ impl Proxy {
         passage: &mut Passage,
     ) -> Result<()> {
         fields::strip_answer(head);
-        if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+        if !is_final(head) {
             // Pingora calls for every interim head too; only the final one settles.
             return Ok(());
         }
@@ -36,6 +38,9 @@ impl Proxy {
             Stage::Settled(settled) => self.already_paid(session, head, passage, *settled),
             free => {
                 passage.stage = free;
+                if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                    let_listen(session);
+                }
                 Ok(())
             }
         }
@@ -55,8 +60,7 @@ impl Proxy {
             confirmed.release().await;
             return fail(StatusCode::BAD_GATEWAY, "the backend asked for a payment of its own");
         }
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            // Nobody asked for a tunnel: upgrades are refused before the backend is asked (S51).
+        if changes_unasked(session, head) {
             confirmed.release().await;
             return fail(StatusCode::BAD_GATEWAY, "the backend changed the protocol unasked");
         }
@@ -99,7 +103,7 @@ impl Proxy {
         passage: &mut Passage,
         settled: Settled,
     ) -> Result<()> {
-        if matches!(head.status, StatusCode::PAYMENT_REQUIRED | StatusCode::SWITCHING_PROTOCOLS) {
+        if head.status == StatusCode::PAYMENT_REQUIRED || changes_unasked(session, head) {
             passage.stage = Stage::Settled(Box::new(settled));
             return fail(StatusCode::BAD_GATEWAY, "the backend asked for a payment or a protocol of its own");
         }
@@ -135,6 +139,10 @@ impl Proxy {
         if let Some(keeper) = &mut passage.keeper {
             keeper.head(head);
         }
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let_listen(session);
+            passage.tunnel = passage.toll().and_then(|toll| toll.tunnel.as_ref()).map(Tunnel::sold);
+        }
         self.mark_paid(head, &settled);
         settled.touch();
         passage.stage = Stage::Settled(Box::new(settled));
@@ -149,7 +157,41 @@ impl Proxy {
     }
 }
 
-fn append_all(head: &mut ResponseHeader, more: http::HeaderMap) {
+/// Whether no other head follows. One that changes the protocol is the last, although its status is of the interim ones.
+pub(super) fn is_final(head: &ResponseHeader) -> bool {
+    head.status == StatusCode::SWITCHING_PROTOCOLS || !head.status.is_informational()
+}
+
+/// Whether the backend leaves HTTP although nobody asked for that. Who may ask is decided before the backend hears of it
+/// (S51).
+fn changes_unasked(session: &Session, head: &ResponseHeader) -> bool {
+    head.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req()
+}
+
+/// A client may be silent for as long as the backend of an upgraded connection is not.
+fn let_listen(session: &mut Session) {
+    session.set_read_timeout(None);
+}
+
+/// A piece of the answer passes.
+pub(super) fn body(piece: Option<&Bytes>, passage: &mut Passage) -> Result<()> {
+    let Some(piece) = piece else { return Ok(()) };
+    if let Some(tunnel) = &mut passage.tunnel {
+        return tunnel.pass(piece.len());
+    }
+    if let Some(keeper) = &mut passage.keeper {
+        keeper.body(piece);
+    }
+    Ok(())
+}
+
+/// What follows the body. A kept answer has no place for it, so such an answer is not kept.
+pub(super) fn trailers(trailers: &mut HeaderMap, passage: &mut Passage) {
+    fields::strip_trailers(trailers);
+    passage.keeper = None;
+}
+
+fn append_all(head: &mut ResponseHeader, more: HeaderMap) {
     let mut last = None;
     for (name, value) in more {
         // A map that is taken apart names a field once and then gives its values.
@@ -162,7 +204,6 @@ fn append_all(head: &mut ResponseHeader, more: http::HeaderMap) {
 
 /// Whether an answer is what the client came for: a status below 400, and for gRPC no error in the head.
 fn answers_well(head: &ResponseHeader) -> bool {
-    const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
     let grpc_fails = head.headers.get(GRPC_STATUS).is_some_and(|status| status.as_bytes() != b"0");
     head.status.as_u16() < 400 && !grpc_fails
 }

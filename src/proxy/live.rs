@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::gate::rails::Screening;
-use crate::tariff::Tariff;
+use crate::gate::rails::{Screening, Turnstile};
+use crate::tariff::{RouteKey, Tariff};
 
 use super::upstream::Upstream;
 
@@ -16,4 +16,6 @@ pub struct Live {
     pub screening: Arc<Screening>,
     /// Where requests go, by name.
     pub upstreams: HashMap<Arc<str>, Arc<Upstream>>,
+    /// What counts the requests of routes that are limited.
+    pub turnstiles: HashMap<RouteKey, Arc<Turnstile>>,
 }

@@ -9,12 +9,14 @@ mod arrive;
 mod depart;
 mod end;
 mod fields;
+mod grpc;
 mod home;
 mod keep;
 pub mod live;
 mod passage;
 mod presence;
 pub mod target;
+mod tunnel;
 pub mod upstream;
 
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::prelude::{Error, HttpPeer, Result};
@@ -96,12 +99,12 @@ impl ProxyHttp for Proxy {
 
     async fn request_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         _: bool,
         passage: &mut Box<Passage>,
     ) -> Result<()> {
-        depart::body(body.as_ref(), passage)
+        depart::body(session, body.as_ref(), passage)
     }
 
     fn error_while_proxy(
@@ -131,9 +134,17 @@ impl ProxyHttp for Proxy {
         _: bool,
         passage: &mut Box<Passage>,
     ) -> Result<Option<Duration>> {
-        if let (Some(keeper), Some(piece)) = (&mut passage.keeper, body) {
-            keeper.body(piece);
-        }
+        home::body(body.as_ref(), passage)?;
+        Ok(None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _: &mut Session,
+        trailers: &mut HeaderMap,
+        passage: &mut Box<Passage>,
+    ) -> Result<Option<Bytes>> {
+        home::trailers(trailers, passage);
         Ok(None)
     }
 

@@ -1,15 +1,17 @@
 //! Per-request state across Pingora's phases.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::gate::event::Paid;
+use crate::gate::rails::{Slot, Turnstile};
 use crate::gate::{Confirmed, Refusal, Settled};
 use crate::tariff::{Charge, Route, Toll};
 
 use super::keep::Keeper;
 use super::live::Live;
 use super::target::Target;
+use super::tunnel::Tunnel;
 use super::upstream::Upstream;
 
 /// Everything one request carries from phase to phase.
@@ -26,6 +28,9 @@ pub struct Passage {
     pub(super) target: Option<Target>,
     /// Where it goes.
     pub(super) upstream: Option<Arc<Upstream>>,
+    /// What counts the requests of its route, where it is limited, and its place inside.
+    pub(super) turnstile: Option<Arc<Turnstile>>,
+    pub(super) slot: OnceLock<Slot>,
     /// How many targets could not be connected to.
     pub(super) failed_targets: usize,
     /// Bytes of request body so far.
@@ -34,6 +39,8 @@ pub struct Passage {
     pub(super) backend_touched: bool,
     /// The answer, while it is kept for `replay: same_answer`.
     pub(super) keeper: Option<Box<Keeper>>,
+    /// What is left of the connection that was sold, once it is upgraded.
+    pub(super) tunnel: Option<Tunnel>,
     /// The client left before its answer was written.
     pub(super) client_gone: bool,
     /// A fixed word for the log; set where the outcome is decided.
@@ -71,10 +78,13 @@ impl Passage {
             host: String::new(),
             target: None,
             upstream: None,
+            turnstile: None,
+            slot: OnceLock::new(),
             failed_targets: 0,
             request_bytes: 0,
             backend_touched: false,
             keeper: None,
+            tunnel: None,
             client_gone: false,
             outcome: None,
             paid: None,

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use crate::admin::{self, Admin};
 use crate::config;
 use crate::facilitator::{Pool, Tell};
+use crate::gate::rails::Turnstile;
 use crate::gate::{Gate, Observer, Parts};
 use crate::ledger::{self, Ledger, Store};
 use crate::payment::QuoteKey;
@@ -35,7 +36,7 @@ use crate::proxy::upstream::Upstream;
 use crate::proxy::{Live, Proxy};
 use crate::scheme::exact::Exact;
 use crate::status::{Readiness, Status};
-use crate::tariff::Board;
+use crate::tariff::{Board, Route, RouteKey, Tariff};
 use crate::telemetry::{Metrics, Pseudonyms, Telemetry};
 
 use background::Background;
@@ -55,6 +56,8 @@ const MOST_TRIES: usize = 16;
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often the names of backends are looked up anew.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
+/// How often turnstiles forget who has not come for long.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// A gateway that is running.
 pub struct Server {
@@ -179,7 +182,7 @@ impl Server {
             clock: Arc::clone(&clock),
             observer: Arc::clone(&lookout) as Arc<dyn Observer>,
         });
-        let picture = picture(&live, &HashMap::new()).await;
+        let picture = picture(&live, None).await;
         let live_picture = Arc::new(ArcSwap::from_pointee(picture));
         metrics.configured(hash, !live.live_networks.is_empty(), &live.tariff);
 
@@ -256,6 +259,14 @@ impl Server {
         self.background.spawn("the count of the ledger", census);
         self.background.spawn("the look at screening lists", lists);
         self.background.spawn("the look at nodes", survey);
+        let (live, gate) = (Arc::clone(&self.live), Arc::clone(&self.gate));
+        self.background.spawn("the care of turnstiles", async move {
+            loop {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                gate.rails().sweep();
+                live.load_full().turnstiles.values().for_each(|turnstile| turnstile.sweep());
+            }
+        });
         let live = Arc::clone(&self.live);
         self.background.spawn("the look-up of backends", async move {
             loop {
@@ -366,10 +377,11 @@ const fn purpose(sandbox: bool) -> ledger::Purpose {
 }
 
 /// The picture that requests live under. Upstreams that did not change keep their connections and their turn.
-async fn picture(live: &config::Live, before: &HashMap<Arc<str>, Arc<Upstream>>) -> Live {
+async fn picture(live: &config::Live, before: Option<&Live>) -> Live {
     let mut upstreams = HashMap::new();
     for config in &live.upstreams {
-        let unchanged = before.get(&config.name).filter(|upstream| upstream.config() == config);
+        let known = before.and_then(|before| before.upstreams.get(&config.name));
+        let unchanged = known.filter(|upstream| upstream.config() == config);
         let upstream = match unchanged {
             Some(upstream) => Arc::clone(upstream),
             None => {
@@ -380,7 +392,21 @@ async fn picture(live: &config::Live, before: &HashMap<Arc<str>, Arc<Upstream>>)
         };
         upstreams.insert(Arc::clone(&config.name), upstream);
     }
-    Live { tariff: Arc::clone(&live.tariff), screening: Arc::clone(&live.screening), upstreams }
+    let turnstiles = turnstiles(&live.tariff, before);
+    Live { tariff: Arc::clone(&live.tariff), screening: Arc::clone(&live.screening), upstreams, turnstiles }
+}
+
+/// A turnstile for every route that is limited. One whose limits stay goes on counting.
+fn turnstiles(tariff: &Tariff, before: Option<&Live>) -> HashMap<RouteKey, Arc<Turnstile>> {
+    let limited = tariff.routes().filter(|route| route.limits.hold_back());
+    let turnstile = |route: &Route| {
+        let known = before.and_then(|before| before.turnstiles.get(&route.key));
+        match known.filter(|known| known.holds_to(&route.limits)) {
+            Some(known) => Some(Arc::clone(known)),
+            None => Turnstile::of(&route.limits).map(Arc::new),
+        }
+    };
+    limited.filter_map(|route| Some((route.key.clone(), turnstile(route)?))).collect()
 }
 
 /// How the records of the ledger name this process: its host and its number there. In a container the host is the pod.

@@ -29,7 +29,7 @@ impl Server {
         let restart_needed = self.needs_restart(&boot, &live);
         facilitators::check_chains(&live, &self.clock).await?;
         let before = self.live.load_full();
-        let next = picture(&live, &before.upstreams).await;
+        let next = picture(&live, Some(&before)).await;
 
         // Nothing is waited for from here on, so a process that is told to stop leaves no half of it in force.
         let facilitators = self.facilitators.adopt(&live, &self.clock)?;

@@ -38,8 +38,8 @@ pub use lint::Loosened;
 use methods::MethodSet;
 pub use methods::{Methods, NAMEABLE};
 pub use pattern::{Pattern, Relation, Segment};
-pub use route::{Host, Limits, Place, Route, RouteKey};
-pub use toll::{Charge, Toll};
+pub use route::{CountBy, Host, Limits, Place, Route, RouteKey};
+pub use toll::{Charge, Toll, Tunnel};
 pub use undercut::{Through, Undercut};
 
 /// The routes of one host, as they stand in the file.

@@ -1,10 +1,13 @@
 //! Host, method and path: what a line of the price table matches.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::primitives::Rate;
 
 use super::{Charge, Methods, Pattern};
 
@@ -69,4 +72,47 @@ pub struct Limits {
     pub request_body: u64,
     /// From request head to final response head.
     pub timeout: Duration,
+    /// How many requests may come in a time; any number if there is none.
+    pub rate: Option<Rate>,
+    /// Whose requests count together for `rate`.
+    pub rate_by: CountBy,
+    /// How many may be under way at once; any number if there is none.
+    pub concurrency: Option<NonZeroU32>,
+    /// Whose requests count together for `concurrency`.
+    pub concurrency_by: CountBy,
+}
+
+impl Limits {
+    /// These, and any number of requests.
+    pub const fn new(request_body: u64, timeout: Duration) -> Self {
+        let (rate_by, concurrency_by) = (CountBy::Client, CountBy::Route);
+        Self { request_body, timeout, rate: None, rate_by, concurrency: None, concurrency_by }
+    }
+
+    /// Whether a request may have to wait for others.
+    pub const fn hold_back(&self) -> bool {
+        self.rate.is_some() || self.concurrency.is_some()
+    }
+}
+
+/// Whose requests are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CountBy {
+    /// Those of a client address.
+    Client,
+    /// Those that a payer pays for. Requests that nobody has paid for are not counted.
+    Payer,
+    /// All of the route.
+    Route,
+}
+
+impl CountBy {
+    /// As the file would have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Payer => "payer",
+            Self::Route => "route",
+        }
+    }
 }

@@ -35,6 +35,7 @@ pub(super) fn toll(offers: Vec<Offer>) -> Charge {
         margin: Duration::from_secs(120),
         description: String::new(),
         mime_type: String::new(),
+        tunnel: None,
     }))
 }
 
@@ -57,7 +58,7 @@ pub(super) fn route(key: &str, charge: Charge) -> Arc<Route> {
         charge,
         upstream: "app".into(),
         public_url: "https://api.example.com".into(),
-        limits: Limits { request_body: 1 << 20, timeout: Duration::from_secs(60) },
+        limits: Limits::new(1 << 20, Duration::from_secs(60)),
         place: Place { file: "gateway.yaml".into(), line: 1, column: 3 },
     })
 }

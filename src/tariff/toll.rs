@@ -89,4 +89,15 @@ pub struct Toll {
     pub description: String,
     /// What the answer is. May be empty.
     pub mime_type: String,
+    /// What one payment buys of a WebSocket; none are sold if there is none (S51).
+    pub tunnel: Option<Tunnel>,
+}
+
+/// How much of an upgraded connection one payment buys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tunnel {
+    /// For how long.
+    pub lasts: Duration,
+    /// How many bytes may pass, both ways together.
+    pub bytes: u64,
 }

@@ -1,6 +1,7 @@
 //! What accepted files mean.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,8 +15,8 @@ use tollhouse::gate::rails::screening::WhenStale;
 use tollhouse::ledger;
 use tollhouse::payment::Replay;
 use tollhouse::payment::SettleMode;
-use tollhouse::primitives::{Caip2, Clock, Dollars, SystemClock, TransferMethod};
-use tollhouse::tariff::{Charge, Route, Toll};
+use tollhouse::primitives::{Caip2, Clock, Dollars, Rate, SystemClock, TransferMethod};
+use tollhouse::tariff::{Charge, CountBy, Route, Toll, Tunnel};
 
 use crate::{Directory, meaning_of};
 
@@ -53,6 +54,33 @@ fn offers(toll: &Toll) -> Vec<String> {
         )
     };
     toll.offers.iter().map(offer).collect()
+}
+
+fn rate(requests: u32, per: Duration) -> Option<Rate> {
+    NonZeroU32::new(requests).map(|requests| Rate { requests, per })
+}
+
+#[test]
+fn a_limit_on_requests_is_inherited_until_a_route_says_none() {
+    let config = everything();
+    let limits = |key| route(&config, key).limits;
+    let weather = limits("GET /v1/weather");
+    assert_eq!((weather.rate, weather.rate_by), (rate(50, Duration::from_secs(1)), CountBy::Client));
+    assert_eq!((weather.concurrency, weather.concurrency_by), (NonZeroU32::new(200), CountBy::Route));
+    let reports = limits("POST /v1/reports");
+    assert_eq!((reports.rate, reports.rate_by), (rate(3, Duration::from_secs(60)), CountBy::Payer));
+    assert_eq!(reports.concurrency, None);
+    let feed = limits("GET /v1/feed");
+    assert_eq!((feed.rate, feed.concurrency), (None, NonZeroU32::new(20)));
+    assert_eq!(feed.concurrency_by, CountBy::Client);
+}
+
+#[test]
+fn s51_a_websocket_is_sold_only_where_its_end_is_written() {
+    let config = everything();
+    let sold = Tunnel { lasts: Duration::from_secs(3600), bytes: 100 << 20 };
+    assert_eq!(toll(&config, "GET /v1/feed").tunnel, Some(sold));
+    assert_eq!(toll(&config, "GET /v1/weather").tunnel, None);
 }
 
 #[test]
@@ -279,9 +307,16 @@ fn caps_are_dollars_whatever_the_assets_are() {
     let dollars = |text| Some(Dollars::from_decimal(text).expect("an amount"));
     assert_eq!(
         everything().live.caps,
-        Caps { total: dollars("25"), per_payer: dollars("2.5"), per_payer_per_day: dollars("500") }
+        Caps {
+            total: dollars("25"),
+            per_payer: dollars("2.5"),
+            per_payer_per_day: dollars("500"),
+            unpaid_per_client: rate(20, Duration::from_secs(60)),
+        }
     );
-    assert_eq!(with("routes: {GET /a: $10}\n").live.caps, Caps::default());
+    let built_in = Caps { unpaid_per_client: rate(1000, Duration::from_secs(1)), ..Caps::default() };
+    assert_eq!(with("routes: {GET /a: $10}\n").live.caps, built_in);
+    assert_eq!(with("caps: {unpaid_per_client: none}\nroutes: {GET /a: $10}\n").live.caps, Caps::default());
 }
 
 #[test]

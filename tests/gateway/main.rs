@@ -2,8 +2,10 @@
 
 mod admin;
 mod challenge;
+mod crowds;
 mod failure;
 mod fields;
+mod grpc;
 mod hostile;
 mod leaving;
 mod paid;
@@ -14,4 +16,5 @@ mod reorg;
 mod replay;
 mod screening;
 mod shutdown;
+mod websocket;
 mod world;

@@ -114,6 +114,7 @@ impl Passage {
             connection: Some(&connection),
             client: None,
             screening: Screening::none(),
+            turnstile: None,
         };
         self.pulse().beat().await;
         if self.world().mutated(Mutation::ForwardsFirst)

@@ -11,6 +11,7 @@ pub(in crate::config) struct Caps {
     pub unsettled_total: Option<Text>,
     pub unsettled_per_payer: Option<Text>,
     pub per_payer_per_day: Option<Text>,
+    pub unpaid_per_client: Option<Text>,
 }
 
 pub(super) fn caps(file: &Fields<'_>, mistakes: &mut Mistakes) -> Caps {
@@ -20,5 +21,6 @@ pub(super) fn caps(file: &Fields<'_>, mistakes: &mut Mistakes) -> Caps {
         unsettled_total: fields.text("unsettled_total", mistakes),
         unsettled_per_payer: fields.text("unsettled_per_payer", mistakes),
         per_payer_per_day: fields.text("per_payer_per_day", mistakes),
+        unpaid_per_client: fields.text("unpaid_per_client", mistakes),
     }
 }

@@ -36,6 +36,15 @@ pub(in crate::config) struct Terms {
     pub replay: Option<Text>,
     pub upstream: Option<Text>,
     pub limits: Limits,
+    pub websocket: Option<Websocket>,
+}
+
+/// How long and how large a connection may become that is upgraded.
+pub(in crate::config) struct Websocket {
+    /// Where it stands.
+    pub span: Span,
+    pub lasts: Option<Text>,
+    pub bytes: Option<Text>,
 }
 
 /// Who is paid for a route, when it is somebody else.
@@ -49,6 +58,10 @@ pub(in crate::config) enum RoutePayTo {
 pub(in crate::config) struct Limits {
     pub request_body: Option<Text>,
     pub timeout: Option<Text>,
+    pub rate: Option<Text>,
+    pub rate_by: Option<Text>,
+    pub concurrency: Option<Text>,
+    pub concurrency_by: Option<Text>,
 }
 
 #[derive(Default)]
@@ -82,7 +95,30 @@ pub(super) fn defaults(within: &Fields<'_>, mistakes: &mut Mistakes) -> Defaults
 
 fn limits(within: &Fields<'_>, mistakes: &mut Mistakes) -> Limits {
     let Some(fields) = within.fields("limits", &keys::LIMITS, mistakes) else { return Limits::default() };
-    Limits { request_body: fields.text("request_body", mistakes), timeout: fields.text("timeout", mistakes) }
+    let mut text = |key| fields.text(key, mistakes);
+    Limits {
+        request_body: text("request_body"),
+        timeout: text("timeout"),
+        rate: text("rate"),
+        rate_by: text("rate_by"),
+        concurrency: text("concurrency"),
+        concurrency_by: text("concurrency_by"),
+    }
+}
+
+fn websocket(within: &Fields<'_>, mistakes: &mut Mistakes) -> Option<Websocket> {
+    let span = within.key_span("websocket")?;
+    let fields = within.fields("websocket", &keys::WEBSOCKET, mistakes)?;
+    for key in ["lasts", "bytes"] {
+        if fields.key_span(key).is_none() && fields.all_known() {
+            mistakes.add(
+                Mistake::error(&codes::MISSING, span, format!("`websocket` needs `{key}`"))
+                    .note("one payment buys one connection, so what it buys has an end")
+                    .help("write websocket: {lasts: 1h, bytes: 100MiB}"),
+            );
+        }
+    }
+    Some(Websocket { span, lasts: fields.text("lasts", mistakes), bytes: fields.text("bytes", mistakes) })
 }
 
 pub(super) fn hosts(file: &Fields<'_>, mistakes: &mut Mistakes) -> Vec<Host> {
@@ -149,6 +185,7 @@ fn terms(fields: &Fields<'_>, mistakes: &mut Mistakes) -> Terms {
         replay: fields.text("replay", mistakes),
         upstream: fields.text("upstream", mistakes),
         limits: limits(fields, mistakes),
+        websocket: websocket(fields, mistakes),
     }
 }
 

@@ -1,9 +1,11 @@
 //! `caps`: what no price may exceed, and how much may be unsettled. Counted in dollars; other tokens have no cap.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::price::Price;
-use super::scalar::shown;
+use super::scalar::{rate, shown};
 use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw;
@@ -11,11 +13,15 @@ use crate::config::source::Span;
 use crate::config::tree::Text;
 use crate::gate::rails;
 use crate::payment::Offer;
-use crate::primitives::Dollars;
+use crate::primitives::{Dollars, Rate};
 use crate::tariff::{Charge, Route, Tariff};
 
 /// What no price may exceed unless the file says otherwise: enough for an API, and not for a slip of the finger.
 const MAX_PRICE: &str = "10";
+/// How many prices a client may ask for in vain unless the file says otherwise. Far more than any buyer asks for; and
+/// all who come through one proxy that is not trusted are one client.
+const UNPAID_PER_CLIENT: Rate =
+    Rate { requests: NonZeroU32::new(1000).expect("not zero"), per: Duration::from_secs(1) };
 
 /// A cap, and where it stands; the built-in one stands nowhere.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +37,7 @@ pub(super) struct Caps {
     total: Option<Cap>,
     per_payer: Option<Cap>,
     per_day: Option<Cap>,
+    unpaid: Option<Rate>,
 }
 
 impl Caps {
@@ -45,13 +52,19 @@ impl Caps {
             total: raw.unsettled_total.as_ref().and_then(|text| cap(text, mistakes)),
             per_payer: raw.unsettled_per_payer.as_ref().and_then(|text| cap(text, mistakes)),
             per_day: raw.per_payer_per_day.as_ref().and_then(|text| cap(text, mistakes)),
+            unpaid: rate(raw.unpaid_per_client.as_ref(), Some(UNPAID_PER_CLIENT), mistakes).flatten(),
         }
     }
 
     /// What the gate holds payments against.
     pub(super) fn held(&self) -> rails::Caps {
         let most = |cap: Option<Cap>| cap.map(|cap| cap.most);
-        rails::Caps { total: most(self.total), per_payer: most(self.per_payer), per_payer_per_day: most(self.per_day) }
+        rails::Caps {
+            total: most(self.total),
+            per_payer: most(self.per_payer),
+            per_payer_per_day: most(self.per_day),
+            unpaid_per_client: self.unpaid,
+        }
     }
 
     /// Notes every route whose price is above a cap: above `max_price` it is probably a slip, and above another cap it

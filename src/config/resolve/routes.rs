@@ -8,7 +8,7 @@ use super::hosts::PublicUrl;
 use super::network::Chains;
 use super::offers::Pricing;
 use super::payees::{Payees, Whose};
-use super::scalar::{duration, size, word, word_built};
+use super::scalar::{at_once, duration, rate, size, word, word_built};
 use super::upstreams::Upstreams;
 use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
@@ -16,7 +16,7 @@ use crate::config::raw;
 use crate::config::source::{Source, Span};
 use crate::config::tree::Text;
 use crate::payment::{Offer, Replay, SettleMode};
-use crate::tariff::{Charge, Host, Limits, Route, RouteKey, Toll, parse_key};
+use crate::tariff::{Charge, CountBy, Host, Limits, Route, RouteKey, Toll, Tunnel, parse_key};
 
 /// What the gateway itself may take between the answer and the settlement (SAFETY, "Times").
 const SLACK: Duration = Duration::from_secs(6);
@@ -33,6 +33,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
 const LONGEST_DESCRIPTION: usize = 500;
 const LONGEST_MIME_TYPE: usize = 100;
 const LONGEST_OFFER_TTL: Duration = Duration::from_secs(86_400);
+const LONGEST_TUNNEL: Duration = Duration::from_secs(7 * 86_400);
 
 /// What a route has that says nothing itself: nearest wins, and `limits` key by key.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +50,7 @@ impl Inherited {
             settle: SettleMode::OnResponse,
             replay: Replay::Redeliver,
             offer_ttl: OFFER_TTL,
-            limits: Limits { request_body: REQUEST_BODY, timeout: TIMEOUT },
+            limits: Limits::new(REQUEST_BODY, TIMEOUT),
         }
     }
 
@@ -80,7 +81,33 @@ fn limits(raw: &raw::Limits, default: Limits, mistakes: &mut Mistakes) -> Option
     let request_body = size(raw.request_body.as_ref(), default.request_body, mistakes);
     let sensible = Duration::from_millis(100)..=LONGEST_TIMEOUT;
     let timeout = duration(raw.timeout.as_ref(), default.timeout, sensible, mistakes);
-    Some(Limits { request_body: request_body?, timeout: timeout? })
+    let whose = [CountBy::Client, CountBy::Payer, CountBy::Route].map(|by| (by.as_str(), by));
+    let rate = rate(raw.rate.as_ref(), default.rate, mistakes);
+    let rate_by = word(raw.rate_by.as_ref(), &whose, default.rate_by, mistakes);
+    let concurrency = at_once(raw.concurrency.as_ref(), default.concurrency, mistakes);
+    let concurrency_by = word(raw.concurrency_by.as_ref(), &whose, default.concurrency_by, mistakes);
+    Some(Limits {
+        request_body: request_body?,
+        timeout: timeout?,
+        rate: rate?,
+        rate_by: rate_by?,
+        concurrency: concurrency?,
+        concurrency_by: concurrency_by?,
+    })
+}
+
+/// What one payment buys of a connection. `None` when none are sold, or what is said of them is wrong and has been noted.
+fn tunnel(raw: Option<&raw::Websocket>, replay: Option<Replay>, mistakes: &mut Mistakes) -> Option<Tunnel> {
+    let raw = raw?;
+    if replay == Some(Replay::SameAnswer) {
+        let message = "a connection is not an answer that could be kept and given again";
+        mistakes.add(Mistake::error(&codes::WEBSOCKET, raw.span, message).help("write replay: redeliver beside it"));
+    }
+    let (lasts, bytes) = (raw.lasts.as_ref()?, raw.bytes.as_ref()?);
+    let sensible = Duration::from_secs(1)..=LONGEST_TUNNEL;
+    let lasts = duration(Some(lasts), LONGEST_TUNNEL, sensible, mistakes);
+    let bytes = size(Some(bytes), 0, mistakes);
+    Some(Tunnel { lasts: lasts?, bytes: bytes? })
 }
 
 /// A text for a header: not too long for one.
@@ -186,6 +213,7 @@ impl Table<'_> {
         let replay = replay(raw.terms.replay.as_ref(), self.inherited.replay, mistakes);
         let description = short(raw.terms.description.as_ref(), LONGEST_DESCRIPTION, mistakes);
         let mime_type = short(raw.terms.mime_type.as_ref(), LONGEST_MIME_TYPE, mistakes);
+        let tunnel = tunnel(raw.terms.websocket.as_ref(), replay, mistakes);
         let pricing = Pricing { payees: self.payees, chains: self.chains };
         let payees = pricing.payees_of(raw, collected, mistakes);
         if is(raw, "free") {
@@ -216,6 +244,7 @@ impl Table<'_> {
                 margin,
                 description,
                 mime_type,
+                tunnel,
             }))
         })
     }

@@ -1,5 +1,6 @@
 //! Durations, sizes, words and flags: the value grammar of GATEWAY_YAML §4 without money.
 
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -7,6 +8,10 @@ use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw::{either, nearest, not_supported};
 use crate::config::tree::Text;
+use crate::primitives::Rate;
+
+/// What takes a limit away that a route would inherit.
+const NONE: &str = "none";
 
 /// A duration, or its default. `None` when it is wrong; that has been noted.
 pub(super) fn duration(
@@ -107,6 +112,44 @@ fn parse_size(text: &str) -> Option<u64> {
     number.checked_mul(factor)
 }
 
+/// So many in a time, or the default; `none` takes a default away. The outer `None` when it is wrong; that has been noted.
+pub(super) fn rate(text: Option<&Text>, default: Option<Rate>, mistakes: &mut Mistakes) -> Option<Option<Rate>> {
+    let Some(text) = text else { return Some(default) };
+    if &*text.text == NONE {
+        return Some(None);
+    }
+    let rate = parse_rate(&text.text);
+    if rate.is_none() {
+        let message = format!("`{}` is not a rate", shown(&text.text));
+        mistakes.add(
+            Mistake::error(&codes::RATE, text.span, message).help("write 50 per 1s, or none; the time is 1ms to 1d"),
+        );
+    }
+    rate.map(Some)
+}
+
+fn parse_rate(text: &str) -> Option<Rate> {
+    let (requests, per) = text.split_once(" per ")?;
+    let digits = requests.bytes().all(|byte| byte.is_ascii_digit());
+    let requests = requests.parse().ok().filter(|_| digits)?;
+    let sensible = Duration::from_millis(1)..=Duration::from_secs(86_400);
+    let per = parse_duration(per).filter(|per| sensible.contains(per))?;
+    Some(Rate { requests, per })
+}
+
+/// As [`rate`], for a number of something that is there at once.
+pub(super) fn at_once(
+    text: Option<&Text>,
+    default: Option<NonZeroU32>,
+    mistakes: &mut Mistakes,
+) -> Option<Option<NonZeroU32>> {
+    match text {
+        None => Some(default),
+        Some(text) if &*text.text == NONE => Some(None),
+        text => count(text, 1, 1..=1_000_000, mistakes).map(NonZeroU32::new),
+    }
+}
+
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let unit = text.find(|c: char| !c.is_ascii_digit())?;
     Some((text[..unit].parse().ok()?, &text[unit..]))
@@ -195,6 +238,19 @@ mod tests {
         );
         for text in ["1048576", "1M", "1 MiB", "1mib", "-1B", "99999999999999GiB"] {
             assert_eq!(parse_size(text), None, "{text} was read as a size");
+        }
+    }
+
+    #[test]
+    fn a_rate_names_its_number_and_its_time() {
+        let of = |text| parse_rate(text).map(|rate| (rate.requests.get(), rate.per.as_millis()));
+        assert_eq!(
+            ["50 per 1s", "1 per 1d", "3 per 250ms"].map(of),
+            [Some((50, 1000)), Some((1, 86_400_000)), Some((3, 250))]
+        );
+        for text in ["50", "50/s", "50 per s", "0 per 1s", "+5 per 1s", "50 per 0s", "50 per 2d", "5 per  1s", "10rps"]
+        {
+            assert_eq!(of(text), None, "{text} was read as a rate");
         }
     }
 

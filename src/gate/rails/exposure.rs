@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 
 use crate::payment::{Offer, Payment, PaymentKey};
-use crate::primitives::{Dollars, Payer, Timestamp};
+use crate::primitives::{Dollars, Payer, Rate, Timestamp};
 
-/// How much may be unsettled at a time, and spent in a day. Counts what is pegged to the dollar.
+/// How much may be unsettled at a time, and spent in a day, of what is pegged to the dollar; and how many prices may be
+/// asked for in vain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Caps {
     /// Of everybody together.
@@ -17,6 +18,8 @@ pub struct Caps {
     pub per_payer: Option<Dollars>,
     /// What one payer may spend in a day of UTC. The ledger counts it, because replicas share it.
     pub per_payer_per_day: Option<Dollars>,
+    /// How many prices one client may ask for without paying.
+    pub unpaid_per_client: Option<Rate>,
 }
 
 /// Which cap has no room.

@@ -8,24 +8,27 @@ mod exposure;
 mod holds;
 mod pauses;
 pub mod screening;
+mod turnstile;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::ledger::{Chore, StoreError};
 use crate::payment::{Dialect, Payment};
-use crate::primitives::explain;
+use crate::primitives::{Rate, explain};
 
 use super::{Admission, Event, Gate, Refusal, Visit};
 
 pub use exposure::{Cap, Caps};
 pub use pauses::{ChangeError, MOST_ROUTES, MOST_WORDS, NotSold, Pause, Pauses, Scope};
 pub use screening::{Screened, Screening};
+pub use turnstile::{Crowded, Slot, Turnstile};
 
 use exposure::{Exposure, price};
 use holds::{Holds, MOST_UNDONE};
+use turnstile::Meter;
 
 /// How often the ledger is asked what is closed: a pause reaches every process on it this soon.
 const EVERY: Duration = Duration::from_secs(1);
@@ -44,6 +47,8 @@ pub struct Rails {
     caps: ArcSwap<Caps>,
     exposure: Mutex<Exposure>,
     holds: ArcSwap<Holds>,
+    /// Counts unpaid requests by client.
+    unpaid: ArcSwapOption<Meter>,
 }
 
 impl Rails {
@@ -57,6 +62,20 @@ impl Rails {
         let cheapest = visit.toll.offers.iter().map(price).collect::<Option<Vec<_>>>()?.into_iter().min()?;
         let full = (!caps.is_none()).then(|| self.exposure().full(&caps, None, cheapest)).flatten();
         full.map(|cap| Refusal::Capped(dialect, cap))
+    }
+
+    /// What a client hears instead of a price when it has asked for too many and paid for none.
+    pub(super) fn weary(&self, visit: &Visit<'_>) -> Option<Refusal> {
+        let unpaid = self.unpaid.load();
+        let crowded = unpaid.as_ref()?.count_client(visit.client).err()?;
+        Some(Refusal::Crowded { dialect: None, wait: crowded.wait })
+    }
+
+    /// Forgets clients that have not come for long.
+    pub fn sweep(&self) {
+        if let Some(unpaid) = &*self.unpaid.load() {
+            unpaid.sweep();
+        }
     }
 
     /// Why this payment is not taken now.
@@ -90,6 +109,18 @@ impl Rails {
         }
     }
 
+    /// Counts unpaid requests at another rate from now on. At the same rate what was counted goes on counting.
+    fn count_unpaid(&self, rate: Option<Rate>) {
+        let unchanged = match (rate, &*self.unpaid.load()) {
+            (Some(rate), Some(meter)) => meter.is_of(rate),
+            (None, None) => true,
+            _ => false,
+        };
+        if !unchanged {
+            self.unpaid.store(rate.map(Meter::of).map(Arc::new));
+        }
+    }
+
     fn exposure(&self) -> MutexGuard<'_, Exposure> {
         self.exposure.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,6 +130,7 @@ impl Gate {
     /// Holds payments against other caps from now on.
     pub fn cap(&self, caps: Caps) {
         self.ledger.allow_per_day(caps.per_payer_per_day);
+        self.rails.count_unpaid(caps.unpaid_per_client);
         self.rails.caps.store(caps.into());
     }
 

@@ -31,6 +31,7 @@ pub(super) fn answer(problem: &Problem, resource: &Resource, offers: &[Quoted<'_
         Advice::Stop(_) => trouble(StatusCode::CONFLICT, "Payment spent", "stop"),
         Advice::GiveUp => trouble(StatusCode::CONFLICT, "Payment exhausted", "stop"),
         Advice::Leave => trouble(StatusCode::FORBIDDEN, "Not sold to you", "stop"),
+        Advice::SlowDown => trouble(StatusCode::TOO_MANY_REQUESTS, "Too many requests", "wait"),
         Advice::TryLater => trouble(StatusCode::SERVICE_UNAVAILABLE, "Payment unavailable", "try later"),
     };
     // Without a payment there is nobody to tell; a gate that says otherwise is answered in the newer dialect.
@@ -72,6 +73,7 @@ fn settlement(problem: &Problem, dialect: Dialect) -> Option<HeaderValue> {
         | Advice::Wait(Wait::InFlight)
         | Advice::GiveUp
         | Advice::Leave
+        | Advice::SlowDown
         | Advice::TryLater => None,
     }
 }
@@ -89,7 +91,7 @@ fn encoded(settlement: &Settlement<'_>) -> HeaderValue {
 /// Whole seconds, rounded up and never zero: a client that came back at once would only hear the same.
 fn retry_after(problem: &Problem) -> Option<HeaderValue> {
     let default = match problem.advice {
-        Advice::Wait(_) | Advice::TryLater => Some(DEFAULT_RETRY),
+        Advice::Wait(_) | Advice::SlowDown | Advice::TryLater => Some(DEFAULT_RETRY),
         Advice::Pay
         | Advice::Approve
         | Advice::Repeated
