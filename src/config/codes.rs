@@ -60,6 +60,7 @@ codes! {
     RANGE "TH1031" "The value is outside of what makes sense here."
     COIN "TH1032" "An amount of a network's coin names its unit: 0.002 ETH."
     RATE "TH1033" "A rate is a number of requests and the time they may come in: 50 per 1s."
+    COIN_PRICE "TH1034" "What a network's coin costs is an amount of dollars: $3500."
 
     // The routes, and policy.
     NETWORK "TH2001" "The network is none that tollhouse knows and none of the file's `networks`."
@@ -101,6 +102,9 @@ codes! {
     NO_FILE "TH3006" "The configuration file cannot be read."
     LIST "TH3007" "A list of addresses is not there, is empty, or has a line that is none. Without it nobody would be kept out."
     STALE "TH3008" "A list of addresses is older than its `max_age`: nobody knows who should be on it by now."
+
+    // Facilitators and chains.
+    DUST "TH4001" "A settlement may cost more in gas than the route asks for it."
 }
 
 #[cfg(test)]

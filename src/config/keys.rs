@@ -61,7 +61,8 @@ pub(super) static FACILITATOR: Section =
 pub(super) static AUTH: Section = section("`auth`", &["bearer", "cdp"], &["header", "basic"]);
 pub(super) static CDP: Section = section("`cdp`", &["key_id", "secret"], &[]);
 pub(super) static FACILITATOR_TIMEOUT: Section = section("a facilitator's timeout", &["verify", "settle"], &[]);
-pub(super) static LOCAL: Section = section("`local`", &["rpc", "signer", "max_gas_price", "alarm_below"], &[]);
+pub(super) static LOCAL: Section =
+    section("`local`", &["rpc", "signer", "max_gas_price", "alarm_below", "coin_price"], &[]);
 pub(super) static KEYSTORE: Section = section("`signer`", &["keystore", "password"], &[]);
 pub(super) static BREAKER: Section = section("`breaker`", &["open_after", "half_open_after"], &[]);
 pub(super) static CAPS: Section = section(

@@ -208,6 +208,7 @@ fn facilitator() -> Value {
             "rpc": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/node"}},
             "signer": either([secret(), keystore]),
             "max_gas_price": {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? (gwei|wei)$"},
+            "coin_price": described("#/$defs/dollars", "What a whole coin of the network costs. Prices below gas are not sold."),
             "alarm_below": {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? (ETH|coin|gwei|wei)$"},
         }),
     );

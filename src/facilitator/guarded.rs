@@ -14,7 +14,7 @@ use super::{
     VerifyError, is_behind,
 };
 use crate::payment::{Dialect, Offer, Payment, PaymentKey, Receipt};
-use crate::primitives::{Caip2, Clock, Payer};
+use crate::primitives::{Caip2, Clock, Dollars, Payer};
 
 /// How long after its own deadline a facilitator is no longer waited for.
 const GRACE: Duration = Duration::from_secs(1);
@@ -117,6 +117,14 @@ impl Facilitator for Guarded {
     fn accepts(&self, offer: &Offer, dialect: Dialect) -> bool {
         let shut = |(_, breaker): &(Caip2, Breaker)| breaker.is_shut(self.clock.now());
         self.inner.accepts(offer, dialect) && !self.breaker(&offer.network.id).is_some_and(shut)
+    }
+
+    fn pays_off(&self, offer: &Offer) -> bool {
+        self.inner.pays_off(offer)
+    }
+
+    fn gas_cost(&self) -> Option<Dollars> {
+        self.inner.gas_cost()
     }
 
     fn settle_timeout(&self) -> Duration {

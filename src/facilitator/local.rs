@@ -14,6 +14,7 @@ mod barrier;
 mod book;
 mod broadcast;
 mod desk;
+mod dues;
 mod notes;
 mod plan;
 mod purse;
@@ -33,6 +34,7 @@ use tokio::time::{Instant, timeout};
 use self::barrier::{Barrier, Turned};
 use self::book::{Attempt, Flight, Raw};
 use self::desk::Closed;
+use self::dues::Dues;
 use self::purse::{Purse, affords};
 use self::tend::Tending;
 use self::transaction::Fees;
@@ -42,12 +44,13 @@ use super::chain::{Chain, Found, Verdict};
 use super::strangers::Asked;
 use super::{BoxError, Facilitator, Means, Outcome, Prepared, SettleError, Shed, Unresolved, VerifyError};
 use crate::payment::{Dialect, Offer, Payment, Receipt, TransactionHash};
-use crate::primitives::{Clock, Payee};
+use crate::primitives::{Clock, Dollars, Payee};
 use crate::scheme::Scheme as _;
 use crate::scheme::exact::Exact;
 
 pub use self::desk::Desk;
 pub use self::notes::{Note, Noted, Notes};
+pub use self::purse::USUAL_GAS;
 pub use self::signer::{Held, Signer};
 
 /// What a local facilitator is made of.
@@ -63,6 +66,8 @@ pub struct Setup {
     pub max_gas_price: Option<u128>,
     /// When the key holds less than this (wei), the alarm is raised; by default when it pays for a hundred settlements.
     pub alarm_below: Option<u128>,
+    /// What one whole coin of the network costs. Without it prices are not held against the cost of gas (S31).
+    pub coin_price: Option<Dollars>,
     /// How long `verify` may take.
     pub verify_timeout: Duration,
     /// How long `prepare` may take, and `submit` again.
@@ -89,6 +94,7 @@ pub struct Local {
     verify_timeout: Duration,
     settle_timeout: Duration,
     purse: Purse,
+    dues: Dues,
     barrier: Barrier,
     tending: Tending,
     clock: Arc<dyn Clock>,
@@ -100,12 +106,25 @@ impl Local {
     /// # Errors
     /// When it is the key of one of the payees.
     pub fn new(setup: Setup, payees: &[Payee], clock: Arc<dyn Clock>) -> Result<Self, KeyError> {
-        let Setup { name, chain, desk, max_gas_price, alarm_below, verify_timeout, settle_timeout } = setup;
+        let Setup { name, chain, desk, max_gas_price, alarm_below, coin_price, verify_timeout, settle_timeout } = setup;
         if payees.contains(&Payee(desk.address())) {
             return Err(KeyError::IsPayee(desk.address()));
         }
-        let (purse, barrier, tending) = (Purse::new(alarm_below), Barrier::default(), Tending::default());
-        Ok(Self { name, chain, desk, max_gas_price, verify_timeout, settle_timeout, purse, barrier, tending, clock })
+        let (purse, dues) = (Purse::new(alarm_below), Dues::new(coin_price));
+        let (barrier, tending) = (Barrier::default(), Tending::default());
+        Ok(Self {
+            name,
+            chain,
+            desk,
+            max_gas_price,
+            verify_timeout,
+            settle_timeout,
+            purse,
+            dues,
+            barrier,
+            tending,
+            clock,
+        })
     }
 
     /// The account that pays gas.
@@ -181,6 +200,14 @@ impl Facilitator for Local {
     /// Offers on its chain, unless they pay the account of its own key (S59).
     fn accepts(&self, offer: &Offer, _dialect: Dialect) -> bool {
         !offer.sandbox && offer.network.id == *self.chain.network() && offer.pay_to.0 != self.address()
+    }
+
+    fn pays_off(&self, offer: &Offer) -> bool {
+        self.dues.covered_by(offer, self.clock.now())
+    }
+
+    fn gas_cost(&self) -> Option<Dollars> {
+        self.dues.cost(self.clock.now())
     }
 
     fn settle_timeout(&self) -> Duration {

@@ -183,6 +183,17 @@ pub trait Facilitator: Send + Sync + 'static {
     /// Whether it can settle this offer in this dialect, as far as is known now. Never calls out.
     fn accepts(&self, offer: &Offer, dialect: Dialect) -> bool;
 
+    /// Whether settling this offer costs us less than it brings in, as far as is known (S31). Only whoever is about to take
+    /// a new payment asks: one that was taken is settled whatever it costs. Never calls out.
+    fn pays_off(&self, _offer: &Offer) -> bool {
+        true
+    }
+
+    /// What a settlement costs us in gas, as last seen, if anybody looks.
+    fn gas_cost(&self) -> Option<crate::primitives::Dollars> {
+        None
+    }
+
     /// How long `submit` may take.
     fn settle_timeout(&self) -> Duration;
 
@@ -308,6 +319,8 @@ pub enum Kind {
         max_gas_price: Option<u128>,
         /// When the key holds less than this (wei), the alarm is raised.
         alarm_below: Option<u128>,
+        /// What one whole coin of the network costs, for a comparison of prices with gas (S31).
+        coin_price: Option<crate::primitives::Dollars>,
         /// How deep a transfer has to lie before it counts.
         confirmations: chain::Confirmations,
     },

@@ -34,7 +34,7 @@ impl Pool {
     /// Those that can settle this offer in this dialect, the preferred one first.
     pub fn candidates(&self, offer: &Offer, dialect: Dialect) -> Vec<Arc<dyn Facilitator>> {
         let members = self.members.load();
-        members.active.iter().filter(|facilitator| facilitator.accepts(offer, dialect)).cloned().collect()
+        members.active.iter().filter(|one| takes(one, offer, dialect)).cloned().collect()
     }
 
     /// What those that could settle this payment say without asking anybody, and who says it. `None` when one of them
@@ -42,7 +42,7 @@ impl Pool {
     pub fn foresee(&self, payment: &Payment) -> Option<(Arc<dyn Facilitator>, VerifyError)> {
         let members = self.members.load();
         let mut foreseen = None;
-        for facilitator in members.active.iter().filter(|one| one.accepts(&payment.offer, payment.dialect)) {
+        for facilitator in members.active.iter().filter(|one| takes(one, &payment.offer, payment.dialect)) {
             let said = facilitator.foresee(payment)?;
             let decides = matches!(said, VerifyError::Declined(_));
             foreseen = Some((Arc::clone(facilitator), said));
@@ -55,10 +55,8 @@ impl Pool {
 
     /// Whether anybody can settle this offer. One that nobody can settle is not worth making.
     pub fn can_settle(&self, offer: &Offer) -> bool {
-        let accepts = |facilitator: &Arc<dyn Facilitator>| {
-            facilitator.accepts(offer, Dialect::V2) || facilitator.accepts(offer, Dialect::V1)
-        };
-        self.members.load().active.iter().any(accepts)
+        let in_any_dialect = |one| takes(one, offer, Dialect::V2) || takes(one, offer, Dialect::V1);
+        self.members.load().active.iter().any(in_any_dialect)
     }
 
     /// The one with this name, also when a reload has removed it since.
@@ -85,6 +83,11 @@ impl Pool {
             Members { active: facilitators.clone(), retired }
         });
     }
+}
+
+/// Whether a new payment for this offer is taken by this facilitator: it can be settled, and not at a loss (S31).
+fn takes(one: &Arc<dyn Facilitator>, offer: &Offer, dialect: Dialect) -> bool {
+    one.accepts(offer, dialect) && one.pays_off(offer)
 }
 
 impl std::fmt::Debug for Pool {

@@ -41,6 +41,21 @@ impl Dollars {
         Self(self.0.saturating_sub(other.0))
     }
 
+    /// What so many wei of a network's coin come to, when a whole coin (10^18 wei) costs this. Rounded up.
+    #[must_use]
+    pub fn of_coin(self, wei: u128) -> Self {
+        match self.0.checked_mul(U256::from(wei)) {
+            Some(product) => Self(product.div_ceil(U256::from(10).pow(U256::from(18)))),
+            None => Self(U256::MAX),
+        }
+    }
+
+    /// The fourth part of it, rounded up.
+    #[must_use]
+    pub fn quarter(self) -> Self {
+        Self(self.0.div_ceil(U256::from(4)))
+    }
+
     /// In whole millionths of a dollar; what is too large stays at the largest.
     pub fn millionths(self) -> u64 {
         (self.0 / millionth()).saturating_to()

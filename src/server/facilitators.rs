@@ -225,7 +225,7 @@ fn make(
             let witness = Some(Arc::clone(witness) as Arc<dyn Witness>);
             (Arc::new(Remote::new(config, witness, Arc::clone(clock))?), None)
         }
-        Kind::Local { rpc, signer, max_gas_price, alarm_below, confirmations } => {
+        Kind::Local { rpc, signer, max_gas_price, alarm_below, coin_price, confirmations } => {
             let network = config.networks.first().ok_or("it names no network")?;
             let chain = Chain::connect(network.clone(), rpc, Arc::clone(clock))?.confirming(confirmations.clone());
             let chain = Arc::new(chain);
@@ -235,6 +235,7 @@ fn make(
                 desk: desks.of(network, Held::new(signer)?, clock),
                 max_gas_price: *max_gas_price,
                 alarm_below: *alarm_below,
+                coin_price: *coin_price,
                 verify_timeout: config.verify_timeout,
                 settle_timeout: config.settle_timeout,
             };

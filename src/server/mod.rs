@@ -1,6 +1,7 @@
 //! Put together: the only module that names concrete implementations.
 
 mod background;
+mod dust;
 mod facilitators;
 mod listener;
 mod lists;
@@ -258,7 +259,9 @@ impl Server {
         self.background.spawn("the look at pauses and caps", Arc::clone(&self.gate).watch_rails());
         self.background.spawn("the count of the ledger", census);
         self.background.spawn("the look at screening lists", lists);
+        let dust = dust::watch(Arc::clone(&self.live), Arc::clone(&self.pool), Arc::clone(&self.metrics));
         self.background.spawn("the look at nodes", survey);
+        self.background.spawn("the look at the cost of gas", dust);
         let (live, gate) = (Arc::clone(&self.live), Arc::clone(&self.gate));
         self.background.spawn("the care of turnstiles", async move {
             loop {

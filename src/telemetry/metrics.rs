@@ -18,7 +18,7 @@ use crate::facilitator::{BreakerState, Notice, Purse};
 use crate::gate::Event;
 use crate::gate::event::{Answered, PHASES};
 use crate::ledger::Census;
-use crate::primitives::Caip2;
+use crate::primitives::{Caip2, Dollars};
 use crate::tariff::{Charge, Tariff};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -165,6 +165,8 @@ pub struct Metrics {
     gas_balance: Family<ByFacilitator, Gauge<f64, AtomicU64>>,
     gas_low: Family<ByFacilitator, Gauge>,
     gas_in_flight: Family<ByFacilitator, Gauge>,
+    gas_cost: Family<ByFacilitator, Gauge<f64, AtomicU64>>,
+    routes_below_gas: Family<ByFacilitator, Gauge>,
     node_up: Family<ByNode, Gauge>,
     node_behind: Family<ByNode, Gauge<f64, AtomicU64>>,
     chain_skew: Family<ByNodes, Gauge<f64, AtomicU64>>,
@@ -210,6 +212,8 @@ impl Metrics {
             gas_balance: Family::default(),
             gas_low: Family::default(),
             gas_in_flight: Family::default(),
+            gas_cost: Family::default(),
+            routes_below_gas: Family::default(),
             node_up: Family::default(),
             node_behind: Family::default(),
             chain_skew: Family::default(),
@@ -263,6 +267,8 @@ impl Metrics {
         to.register("facilitator_up", "Whether a facilitator answers", self.facilitators.clone());
         to.register("gas_balance_wei", "What a gas key holds", self.gas_balance.clone());
         to.register("gas_low", "Whether a gas key holds too little", self.gas_low.clone());
+        to.register("gas_cost_dollars", "What a settlement costs in gas, as last seen", self.gas_cost.clone());
+        to.register("routes_below_gas", "Routes whose price is below that", self.routes_below_gas.clone());
         to.register("gas_in_flight", "Transactions of a gas key that are in no block yet", self.gas_in_flight.clone());
         to.register("node_up", "Whether a node answers, for the right chain", self.node_up.clone());
         to.register_with_unit(
@@ -419,6 +425,17 @@ impl Metrics {
             self.gas_balance.get_or_create(&of).set(f64::from(purse.balance));
             self.gas_low.get_or_create(&of).set(i64::from(purse.is_low));
             self.gas_in_flight.get_or_create(&of).set(i64::try_from(purse.in_flight).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Notes what a settlement costs each facilitator of ours, and how many routes ask less.
+    pub fn dust(&self, costs: impl Iterator<Item = (String, Dollars, usize)>) {
+        self.gas_cost.clear();
+        self.routes_below_gas.clear();
+        for (facilitator, cost, routes) in costs {
+            let of = ByFacilitator { facilitator };
+            self.gas_cost.get_or_create(&of).set(cost.millionths_up() as f64 / 1e6);
+            self.routes_below_gas.get_or_create(&of).set(i64::try_from(routes).unwrap_or(i64::MAX));
         }
     }
 

@@ -204,7 +204,8 @@ fn facilitators_keep_their_order_and_their_secrets() {
     );
     assert!(matches!(
         &own.kind,
-        Kind::Local { max_gas_price: Some(50_000_000), alarm_below: Some(2_000_000_000_000_000), .. }
+        Kind::Local { max_gas_price: Some(50_000_000), alarm_below: Some(2_000_000_000_000_000), coin_price, .. }
+            if *coin_price == Dollars::from_decimal("3500").ok()
     ));
     assert!(
         matches!(&cdp.kind, Kind::Remote { url, .. } if url.as_str() == "https://api.cdp.coinbase.com/platform/v2/x402")

@@ -2,6 +2,7 @@
 
 mod agree;
 mod desk;
+mod dust;
 mod nodes;
 mod permit2;
 mod reorg;

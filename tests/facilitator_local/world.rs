@@ -232,6 +232,7 @@ fn setup(chain: Arc<Chain>, notes: &Arc<dyn Notes>, clock: &ManualClock) -> Setu
         chain,
         max_gas_price: None,
         alarm_below: None,
+        coin_price: None,
         verify_timeout: Duration::from_secs(10),
         settle_timeout: Duration::from_secs(20),
     }

@@ -3,6 +3,7 @@
 mod admin;
 mod challenge;
 mod crowds;
+mod dust;
 mod failure;
 mod fields;
 mod grpc;

@@ -44,6 +44,7 @@ pub(in crate::config) struct Local {
     pub signer: Option<Signer>,
     pub max_gas_price: Option<Text>,
     pub alarm_below: Option<Text>,
+    pub coin_price: Option<Text>,
 }
 
 #[derive(Default)]
@@ -132,6 +133,7 @@ fn local(fields: &Fields<'_>, span: Span, mistakes: &mut Mistakes) -> Local {
         signer: fields.node("signer", mistakes).and_then(|node| signer(node, mistakes)),
         max_gas_price: fields.text("max_gas_price", mistakes),
         alarm_below: fields.text("alarm_below", mistakes),
+        coin_price: fields.text("coin_price", mistakes),
     }
 }
 

@@ -10,7 +10,7 @@ use super::facilitator_url::facilitator_url;
 use super::network::Chains;
 use super::payees::Payees;
 use super::scalar::{count, duration, shown, word};
-use super::signer::{coin, gas_key, gas_price};
+use super::signer::{coin, coin_price, gas_key, gas_price};
 use super::{Surroundings, first_of, looking, reference};
 use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
@@ -244,19 +244,27 @@ impl Reader<'_> {
             mistakes.add(Mistake::error(&codes::FACILITATOR, raw.span, message).help("remove them"));
         }
         let rpc: Vec<_> = local.rpc.iter().filter_map(|node| reference::node(node, self.around, mistakes)).collect();
-        let max_gas_price = match &local.max_gas_price {
-            Some(text) => Some(gas_price(text, mistakes)?),
-            None => None,
-        };
-        let alarm_below = match &local.alarm_below {
-            Some(text) => Some(coin(text, mistakes)?),
-            None => None,
-        };
+        let max_gas_price = local.max_gas_price.as_ref().map(|text| gas_price(text, mistakes));
+        let alarm_below = local.alarm_below.as_ref().map(|text| coin(text, mistakes));
+        let coin_price = local.coin_price.as_ref().map(|text| coin_price(text, mistakes));
         let (signer, address) = gas_key(local.signer.as_ref()?, self.around, mistakes)?;
         let network = networks.and_then(<[Caip2]>::first);
         let confirmations = network.and_then(|network| self.chains.depths().remove(network)).unwrap_or_default();
-        Some((Kind::Local { rpc, signer, max_gas_price, alarm_below, confirmations }, Some(address)))
+        let kind = Kind::Local {
+            rpc,
+            signer,
+            max_gas_price: whole(max_gas_price)?,
+            alarm_below: whole(alarm_below)?,
+            coin_price: whole(coin_price)?,
+            confirmations,
+        };
+        Some((kind, Some(address)))
     }
+}
+
+/// What was read of a key that may be left out; `None` when it is wrong.
+fn whole<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+    read.map_or(Some(None), |read| read.map(Some))
 }
 
 /// A network of which `pay_to` says nothing.

@@ -3,6 +3,7 @@
 mod admin;
 mod boot;
 mod caps;
+mod dust;
 mod facilitator_url;
 mod facilitators;
 mod hosts;

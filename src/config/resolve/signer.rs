@@ -16,7 +16,7 @@ use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw;
 use crate::config::source::Span;
 use crate::config::tree::Text;
-use crate::primitives::{Address, AtomicAmount, Decimals, Payee, Secret};
+use crate::primitives::{Address, AtomicAmount, Decimals, Dollars, Payee, Secret};
 
 /// Refuses to hold the key of an account that money is collected for (S59).
 pub(super) fn refuse_own_payees(facilitators: &[Resolved], payees: &Payees, routes: &Whose, mistakes: &mut Mistakes) {
@@ -56,6 +56,17 @@ pub(super) fn coin(text: &Text, mistakes: &mut Mistakes) -> Option<u128> {
         );
     }
     wei
+}
+
+/// What a network's coin costs: `$3500`.
+pub(super) fn coin_price(text: &Text, mistakes: &mut Mistakes) -> Option<Dollars> {
+    let amount = text.text.strip_prefix('$').and_then(|amount| Dollars::from_decimal(amount).ok());
+    let price = amount.filter(|price| !price.is_zero());
+    if price.is_none() {
+        let message = format!("`{}` is not what a coin costs", shown(&text.text));
+        mistakes.add(Mistake::error(&codes::COIN_PRICE, text.span, message).help("write an amount of dollars: $3500"));
+    }
+    price
 }
 
 /// An amount with one of these units, which have so many decimal places; more than nothing.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Surroundings;
 use super::caps::Caps;
 use super::facilitators::Resolved;
 use super::hosts::{self, PublicUrl};
@@ -11,6 +10,7 @@ use super::network::Chains;
 use super::payees::{Payees, Whose};
 use super::routes::{Inherited, Table};
 use super::upstreams::Upstreams;
+use super::{Surroundings, dust};
 use crate::config::codes::{self, Code};
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw::{self, Route};
@@ -113,13 +113,12 @@ impl Tables<'_> {
     fn post(&self, tables: Vec<tariff::Table>, mistakes: &mut Mistakes) -> Option<Tariff> {
         match Tariff::new(tables) {
             Ok(tariff) => {
-                self.caps.check(&tariff, &self.places(), mistakes);
+                let places = self.places();
+                self.caps.check(&tariff, &places, mistakes);
+                dust::warn(tariff.routes(), self.facilitators, &places, mistakes);
                 let (loosened, undercut) = (tariff.loosened(), tariff.undercut());
-                if !loosened.is_empty() || !undercut.is_empty() {
-                    let places = self.places();
-                    loosened.iter().for_each(|lint| mistakes.add(told_loosened(lint, &places)));
-                    undercut.iter().for_each(|lint| mistakes.add(told_undercut(lint, &places)));
-                }
+                loosened.iter().for_each(|lint| mistakes.add(told_loosened(lint, &places)));
+                undercut.iter().for_each(|lint| mistakes.add(told_undercut(lint, &places)));
                 Some(tariff)
             }
             Err(collisions) => {

@@ -9,8 +9,9 @@ use super::transaction::Fees;
 use crate::facilitator;
 use crate::primitives::Timestamp;
 
-/// What a settlement burns at most, for a look ahead. USDC needs less.
-const USUAL_GAS: u64 = 100_000;
+/// What a settlement burns, for a look ahead. `transferWithAuthorization` of USDC needs somewhat less; a transfer through
+/// Permit2 or by a contract wallet may need more.
+pub const USUAL_GAS: u64 = 100_000;
 /// Without `alarm_below`, the alarm is raised when this many settlements are left.
 const LAST_SETTLEMENTS: u64 = 100;
 /// How often the balance is looked at; sooner when it does not suffice.

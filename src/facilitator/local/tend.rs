@@ -92,10 +92,18 @@ impl Local {
     /// When the notes or the chain do not answer.
     pub async fn tend(&self) -> Result<(), BoxError> {
         tokio::time::timeout(DEADLINE, async {
+            self.look_at_gas().await?;
             self.look_after_balance().await?;
             self.look_after_flights().await
         })
         .await?
+    }
+
+    async fn look_at_gas(&self) -> Result<(), BoxError> {
+        if self.dues.is_due(self.clock.now()) {
+            self.dues.note(self.market(None).await?, self.clock.now());
+        }
+        Ok(())
     }
 
     async fn look_after_balance(&self) -> Result<(), BoxError> {

@@ -43,6 +43,15 @@ impl Fees {
         Ok(Self::Legacy { price: within(price, ceiling)? })
     }
 
+    /// What a unit of gas is likely to cost in the next block, if these are the market's, without a ceiling: the room for
+    /// the base fee to double is left over.
+    pub(super) fn expected(self) -> u128 {
+        match self {
+            Self::Dynamic { max_fee, tip } => tip.saturating_add(max_fee.saturating_sub(tip) / 2),
+            Self::Legacy { price } => price,
+        }
+    }
+
     /// The most that is paid for a unit of gas.
     pub(super) fn most(self) -> u128 {
         match self {
