@@ -36,6 +36,7 @@ pub(super) static FILE: Section = section(
         "routes",
         "hosts",
         "log",
+        "shutdown",
     ],
     &["mode", "include", "effective_at", "trusted_proxies", "retention", "traces", "metrics"],
 );
@@ -94,6 +95,7 @@ pub(super) static ROUTE: Section = section(
 );
 pub(super) static WEBSOCKET: Section = section("`websocket`", &["lasts", "bytes"], &[]);
 pub(super) static HOST: Section = section("a host", &["public_url", "upstream", "defaults", "routes"], &["tls"]);
+pub(super) static SHUTDOWN: Section = section("`shutdown`", &["delay", "grace"], &[]);
 pub(super) static LOG: Section = section("`log`", &["format", "level", "access", "payer", "query"], &[]);
 
 /// Keys of a price that is computed.
@@ -101,7 +103,7 @@ pub(super) static COMPUTED_PRICE: [&str; 4] = ["cel", "up_to", "min", "max"];
 
 /// All of them, for the tests that keep reader and schema together.
 #[cfg(test)]
-pub(super) static ALL: [&Section; 31] = [
+pub(super) static ALL: [&Section; 32] = [
     &FILE,
     &LISTENER,
     &ADMIN,
@@ -133,4 +135,5 @@ pub(super) static ALL: [&Section; 31] = [
     &WEBSOCKET,
     &HOST,
     &LOG,
+    &SHUTDOWN,
 ];

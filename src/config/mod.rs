@@ -21,6 +21,7 @@ use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alloy::primitives::hex;
 
@@ -79,12 +80,30 @@ pub struct Live {
     pub confirmations: facilitator::Depths,
     /// Where contract wallets are accepted, and which factories may create one.
     pub wallets: facilitator::Factories,
+    /// How the process ends.
+    pub shutdown: Shutdown,
     /// How much the log tells.
     pub log: telemetry::Config,
     /// Names of the networks with real money on them that somebody is paid on.
     pub live_networks: Vec<Arc<str>>,
     /// Whether money is play money.
     pub sandbox: bool,
+}
+
+/// How the process ends when it is told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long it goes on taking connections although `/readyz` says 503: whoever spreads requests takes a moment to
+    /// hear of it.
+    pub delay: Duration,
+    /// How long requests and settlements under way may take to end after that.
+    pub grace: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { delay: Duration::ZERO, grace: Duration::from_secs(30) }
+    }
 }
 
 /// A file that has been read.

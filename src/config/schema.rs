@@ -59,6 +59,14 @@ pub fn schema() -> Value {
             "routes": {"$ref": "#/$defs/routes"},
             "hosts": mapping_of(host()),
             "log": log(),
+            "shutdown": object(
+                &keys::SHUTDOWN,
+                &[],
+                json!({
+                    "delay": described("#/$defs/duration", "How long connections are taken after SIGTERM."),
+                    "grace": described("#/$defs/duration", "How long requests under way may take to end after that."),
+                }),
+            ),
         }),
     );
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");

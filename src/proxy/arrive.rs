@@ -38,9 +38,9 @@ const WRITE_PAUSE: Duration = Duration::from_secs(60);
 const ACCESS_CONTROL_REQUEST_METHOD: HeaderName = header::ACCESS_CONTROL_REQUEST_METHOD;
 
 /// Bounds what one connection may take. Pingora's own keep-alive has no end.
-pub(super) fn bound(session: &mut Session) {
+pub(super) fn bound(session: &mut Session, ending: bool) {
     if session.get_keepalive().is_some() {
-        session.set_keepalive(Some(KEEP_ALIVE_SECONDS));
+        session.set_keepalive((!ending).then_some(KEEP_ALIVE_SECONDS));
     }
     session.set_read_timeout(Some(BODY_PAUSE));
     session.set_write_timeout(Some(WRITE_PAUSE));

@@ -20,6 +20,7 @@ mod tunnel;
 pub mod upstream;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -40,12 +41,15 @@ use passage::Passage;
 pub struct Proxy {
     gate: Arc<Gate>,
     live: Arc<ArcSwap<Live>>,
+    /// Whether the process is about to end: clients should look for another one.
+    ending: Arc<AtomicBool>,
 }
 
 impl Proxy {
-    /// A proxy that lets requests through this gate, under whatever is posted in `live`.
-    pub fn new(gate: Arc<Gate>, live: Arc<ArcSwap<Live>>) -> Self {
-        Self { gate, live }
+    /// A proxy that lets requests through this gate, under whatever is posted in `live`. Once it is `ending`, each answer
+    /// is the last on its connection.
+    pub fn new(gate: Arc<Gate>, live: Arc<ArcSwap<Live>>, ending: Arc<AtomicBool>) -> Self {
+        Self { gate, live, ending }
     }
 }
 
@@ -62,7 +66,7 @@ impl ProxyHttp for Proxy {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut Box<Passage>) -> Result<()> {
-        arrive::bound(session);
+        arrive::bound(session, self.ending.load(Ordering::Relaxed));
         Ok(())
     }
 

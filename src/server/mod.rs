@@ -17,6 +17,7 @@ mod socket_file;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -84,6 +85,9 @@ pub struct Server {
     log: crate::telemetry::Config,
     facilitators: Facilitators,
     background: Background,
+    shutdown: config::Shutdown,
+    /// Set when the end has been announced.
+    ending: Arc<AtomicBool>,
     closing: watch::Sender<bool>,
     /// Closes the status listener: last of all, because probes must see the end.
     ended: watch::Sender<bool>,
@@ -207,6 +211,8 @@ impl Server {
             log: live.log,
             facilitators,
             background,
+            shutdown: live.shutdown,
+            ending: Arc::default(),
             closing: watch::Sender::new(false),
             ended,
         };
@@ -293,7 +299,7 @@ impl Server {
 
     async fn open_doors(&mut self) -> Result<(), StartError> {
         let conf = ServerConf { max_retries: MOST_TRIES, ..ServerConf::default() };
-        let proxy = Proxy::new(Arc::clone(&self.gate), Arc::clone(&self.live));
+        let proxy = Proxy::new(Arc::clone(&self.gate), Arc::clone(&self.live), Arc::clone(&self.ending));
         let proxy = Arc::new(http_proxy(&Arc::new(conf), proxy));
         for address in self.boot.listen.clone() {
             let door = Door::open(address).await?;
@@ -310,6 +316,18 @@ impl Server {
         self.background.lost().await
     }
 
+    /// How it is to end, as the file has it now.
+    pub fn shutdown(&self) -> config::Shutdown {
+        self.shutdown
+    }
+
+    /// Says that the end is near, and goes on serving: `/readyz` says 503 from now on, and each answer is the last on its
+    /// connection.
+    pub fn announce_end(&self) {
+        self.readiness.set(false);
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
     /// Stops as [`drain`](Self::drain) does, for as long as this.
     pub async fn shut_down(self, grace: Duration) -> bool {
         self.drain(tokio::time::sleep(grace)).await
@@ -319,7 +337,7 @@ impl Server {
     /// Returns whether everything ended before `patience` did; what did not is in the ledger and goes on after a
     /// restart.
     pub async fn drain(mut self, patience: impl Future<Output = ()>) -> bool {
-        self.readiness.set(false);
+        self.announce_end();
         self.closing.send_replace(true);
         let quiet = async {
             self.connections.all_closed().await;

@@ -40,6 +40,7 @@ impl Server {
         self.gate.wallets().replace(self.facilitators.accepted(&live.wallets));
         lists::tell_shrunken(&before.screening, &live.screening);
         self.live.store(Arc::new(next));
+        self.shutdown = live.shutdown;
         lists::note(&live.screening, &*self.clock, &self.metrics);
         self.telemetry.reconfigure(live.log.clone());
         self.metrics.configured(hash, !live.live_networks.is_empty(), &live.tariff);

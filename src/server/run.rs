@@ -1,19 +1,15 @@
 //! The life of the process: start, follow the file, stop when told.
 
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{self, Format};
+use crate::config::{self, Format, Shutdown};
 use crate::tariff::Charge;
 use crate::telemetry::Directives;
 
 use super::{Lost, Server, Serving, StartError};
-
-/// How long requests and settlements under way may take to end after the process was told to stop.
-const GRACE: Duration = Duration::from_secs(30);
 
 /// Why the process ends otherwise than by being told to.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +34,7 @@ pub enum RunError {
 }
 
 /// Serves what the file describes until SIGTERM or SIGINT, reloading it when it changes or on SIGHUP. `directives`
-/// set how much is logged, before the file does. A second signal ends the wait for what is under way.
+/// set how much is logged, before the file does. SIGTERM lets clients go elsewhere first; each further signal ends a wait.
 ///
 /// # Errors
 /// When the file is wrong, the gateway does not start, or a part of it ends. A file that becomes wrong later changes
@@ -70,9 +66,18 @@ pub async fn run(path: &Path, directives: Option<&Directives>) -> Result<(), Run
         Ok(signal) => tracing::info!(signal, "stopping"),
         Err(lost) => tracing::error!(lost = lost.0, "stopping: a part of the gateway has ended unexpectedly"),
     }
+    let Shutdown { delay, grace } = serving.server().shutdown();
+    if matches!(ended, Ok("SIGTERM")) && !delay.is_zero() {
+        serving.server().announce_end();
+        tracing::info!(?delay, "not ready any more, and still serving");
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            signal = stop.told() => tracing::info!(signal, "not waiting for clients to go elsewhere"),
+        }
+    }
     let patience = async {
         tokio::select! {
-            () = tokio::time::sleep(GRACE) => {}
+            () = tokio::time::sleep(grace) => {}
             signal = stop.told() => tracing::info!(signal, "not waiting for what is under way"),
         }
     };

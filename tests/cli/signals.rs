@@ -103,3 +103,33 @@ fn a_second_signal_ends_the_wait_for_what_is_under_way() {
     assert!(gateway.log().contains("not waiting for what is under way"), "{}", gateway.log());
     assert_eq!(ended.code(), Some(0));
 }
+
+#[test]
+fn whoever_is_told_to_stop_serves_on_until_clients_had_time_to_go_elsewhere() {
+    let (_facilitator, away) = silent();
+    let status = silent().1;
+    let (_directory, path) =
+        file("gateway.yaml", &waiting_for(away, &format!("status: {status}\nshutdown: {{delay: 1h}}")));
+    let (mut process, log) = serve(&path);
+    soon("the start-up line", || log.text().contains("priced)"));
+    assert!(get(status, "/readyz").starts_with("HTTP/1.1 200"));
+    let door = log.text().split("http://").filter_map(|after| after.split(['"', ' ']).next()?.parse().ok()).next();
+    let door: SocketAddr = door.expect("the start-up line names the door");
+    let ask = || {
+        let mut stream = TcpStream::connect(door).expect("connections are taken");
+        stream.write_all(b"GET /v1/weather HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it listens");
+        let mut text = String::new();
+        // Ends because the gateway closes the connection.
+        stream.read_to_string(&mut text).expect("it answers");
+        text
+    };
+    signal(&process, Signal::TERM);
+    soon("the end is announced", || get(status, "/readyz").starts_with("HTTP/1.1 503"));
+    let told = ask();
+    assert!(told.starts_with("HTTP/1.1 503") || told.starts_with("HTTP/1.1 402"), "{told}");
+    assert!(told.to_ascii_lowercase().contains("connection: close"), "{told}");
+    signal(&process, Signal::TERM);
+    let ended = process.wait().expect("a child can be waited for");
+    soon("the end of the log", || log.text().contains(r#""message":"stopped""#));
+    assert_eq!(ended.code(), Some(0), "{}", log.text());
+}

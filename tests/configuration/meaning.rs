@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use alloy::primitives::{U256, address};
 use tollhouse::admin::{self, Place};
-use tollhouse::config::Config;
+use tollhouse::config::{Config, Shutdown};
 use tollhouse::facilitator::chain::Confirmations;
 use tollhouse::facilitator::{self, Auth, Kind, Trust};
 use tollhouse::gate::rails::Caps;
@@ -73,6 +73,14 @@ fn a_limit_on_requests_is_inherited_until_a_route_says_none() {
     let feed = limits("GET /v1/feed");
     assert_eq!((feed.rate, feed.concurrency), (None, NonZeroU32::new(20)));
     assert_eq!(feed.concurrency_by, CountBy::Client);
+}
+
+#[test]
+fn a_process_that_is_told_to_stop_takes_no_time_for_others_unless_it_is_told_to() {
+    let seconds = Duration::from_secs;
+    assert_eq!(everything().live.shutdown, Shutdown { delay: seconds(5), grace: seconds(60) });
+    let built_in = with("routes: {GET /a: $1}\n").live.shutdown;
+    assert_eq!(built_in, Shutdown { delay: seconds(0), grace: seconds(30) });
 }
 
 #[test]

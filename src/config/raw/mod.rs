@@ -42,6 +42,7 @@ pub(super) struct File {
     pub routes: Option<Vec<Route>>,
     pub hosts: Vec<Host>,
     pub log: Log,
+    pub shutdown: Shutdown,
 }
 
 /// In front of the path of a Unix socket.
@@ -99,6 +100,12 @@ pub(super) struct Log {
     pub query: Option<Text>,
 }
 
+#[derive(Default)]
+pub(super) struct Shutdown {
+    pub delay: Option<Text>,
+    pub grace: Option<Text>,
+}
+
 /// Reads a file. Whatever could not be read is left out; `mistakes` says what and why. `None` when it is no mapping.
 pub(super) fn read(root: &Node, mistakes: &mut Mistakes) -> Option<File> {
     let file = Fields::of(root, &keys::FILE, mistakes)?;
@@ -122,6 +129,7 @@ pub(super) fn read(root: &Node, mistakes: &mut Mistakes) -> Option<File> {
         routes: routes::routes(&file, mistakes),
         hosts: routes::hosts(&file, mistakes),
         log: log(&file, mistakes),
+        shutdown: shutdown(&file, mistakes),
     })
 }
 
@@ -276,6 +284,11 @@ fn postgres(ledger: Fields<'_>, span: Span, mistakes: &mut Mistakes) -> Option<L
     }
     let url = fields.node("url", mistakes).and_then(|node| reference(node, mistakes))?;
     Some(Ledger::Postgres { url })
+}
+
+fn shutdown(file: &Fields<'_>, mistakes: &mut Mistakes) -> Shutdown {
+    let Some(fields) = file.fields("shutdown", &keys::SHUTDOWN, mistakes) else { return Shutdown::default() };
+    Shutdown { delay: fields.text("delay", mistakes), grace: fields.text("grace", mistakes) }
 }
 
 fn log(file: &Fields<'_>, mistakes: &mut Mistakes) -> Log {

@@ -24,12 +24,13 @@ mod upstreams;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::lists::ListFile;
 use super::mistake::{Mistake, Mistakes};
 use super::report::Money;
 use super::source::Source;
-use super::{Config, Live, codes, raw};
+use super::{Config, Live, Shutdown, codes, raw};
 use crate::telemetry;
 use network::Chains;
 use payees::{Payees, Whose};
@@ -72,9 +73,10 @@ pub(super) fn resolve(
     signer::refuse_own_payees(&facilitators, &payees, &collected, mistakes);
     let boot = boot::resolve(file, &payees, around, mistakes);
     let log = log(&file.log, mistakes);
+    let shutdown = shutdown(&file.shutdown, mistakes);
     let money = payees.money();
-    let resolved = (tariff, boot, log, breaker, screening, mistakes.errors());
-    let (Some(tariff), Some(boot), Some(log), Some(breaker), Some(screening), 0) = resolved else {
+    let resolved = (tariff, boot, log, shutdown, breaker, screening, mistakes.errors());
+    let (Some(tariff), Some(boot), Some(log), Some(shutdown), Some(breaker), Some(screening), 0) = resolved else {
         return Meaning { config: None, money, lists };
     };
     let live = Live {
@@ -87,6 +89,7 @@ pub(super) fn resolve(
         nodes: chains.nodes(),
         confirmations: chains.depths(),
         wallets: chains.factories(),
+        shutdown,
         log,
         live_networks: payees.live_networks(),
         sandbox: payees.sandbox(),
@@ -99,6 +102,14 @@ fn version(file: &raw::File, mistakes: &mut Mistakes) {
         let message = format!("version `{}` is not known", scalar::shown(&version.text));
         mistakes.add(Mistake::error(&codes::VERSION, version.span, message).help("write version: 1"));
     }
+}
+
+fn shutdown(raw: &raw::Shutdown, mistakes: &mut Mistakes) -> Option<Shutdown> {
+    let default = Shutdown::default();
+    let sensible = Duration::ZERO..=Duration::from_secs(3600);
+    let delay = scalar::duration(raw.delay.as_ref(), default.delay, sensible.clone(), mistakes);
+    let grace = scalar::duration(raw.grace.as_ref(), default.grace, sensible, mistakes);
+    Some(Shutdown { delay: delay?, grace: grace? })
 }
 
 fn log(raw: &raw::Log, mistakes: &mut Mistakes) -> Option<telemetry::Config> {
