@@ -41,7 +41,9 @@ e2e: build $(STAMPS)/npm.stamp $(STAMPS)/python.stamp ## Stock x402 clients agai
 deploy-check: build $(STAMPS)/tools.stamp ## Manifests, the configuration inside them, the Dockerfile
 	PATH="$(abspath $(TOOLS)):$$PATH" tests/setup/deploy-check.sh $(abspath $(BIN)) $(MANIFESTS)
 
-bench: native ## Benchmarks, in the release profile
+RIVALS := benches/overhead/express
+
+bench: native rivals $(RIVALS)/node_modules/.package-lock.json ## Benchmarks, in the release profile
 	$(CARGO) bench --locked
 
 # Variables of the command line reach the test by themselves. Only our own code is built anew; its dependencies are
@@ -75,6 +77,14 @@ native:
 # Tests start a server of their own; nothing of Debian's is used but the programs.
 postgres:
 	@tests/setup/debian.sh postgresql:postgresql
+
+# What the gateway is measured beside.
+.PHONY: rivals
+rivals:
+	@tests/setup/debian.sh nginx:nginx haproxy:haproxy
+
+$(RIVALS)/node_modules/.package-lock.json: $(RIVALS)/package.json $(RIVALS)/package-lock.json $(RIVALS)/.npmrc
+	cd $(@D)/.. && npm ci --ignore-scripts --no-progress
 
 # libFuzzer is C++.
 $(STAMPS)/cargo-fuzz.stamp:
