@@ -102,6 +102,7 @@ codes! {
     NO_FILE "TH3006" "The configuration file cannot be read."
     LIST "TH3007" "A list of addresses is not there, is empty, or has a line that is none. Without it nobody would be kept out."
     STALE "TH3008" "A list of addresses is older than its `max_age`: nobody knows who should be on it by now."
+    CERTIFICATE "TH3009" "A certificate and its key cannot be read, are none, or do not belong together."
 
     // Facilitators and chains.
     DUST "TH4001" "A settlement may cost more in gas than the route asks for it."

@@ -40,7 +40,9 @@ pub(super) static FILE: Section = section(
     ],
     &["mode", "include", "effective_at", "trusted_proxies", "retention", "traces", "metrics"],
 );
-pub(super) static LISTENER: Section = section("a listener", &["address"], &["tls"]);
+pub(super) static LISTENER: Section = section("a listener", &["address", "tls", "h2c"], &["proxy_protocol"]);
+pub(super) static TLS: Section = section("`tls`", &["cert", "key", "certificates", "min_version"], &["client_ca"]);
+pub(super) static CERTIFICATE: Section = section("a certificate", &["cert", "key"], &[]);
 pub(super) static ADMIN: Section = section("`admin`", &["address", "token"], &[]);
 pub(super) static UPSTREAM: Section = section(
     "an upstream",
@@ -103,9 +105,11 @@ pub(super) static COMPUTED_PRICE: [&str; 4] = ["cel", "up_to", "min", "max"];
 
 /// All of them, for the tests that keep reader and schema together.
 #[cfg(test)]
-pub(super) static ALL: [&Section; 32] = [
+pub(super) static ALL: [&Section; 34] = [
     &FILE,
     &LISTENER,
+    &TLS,
+    &CERTIFICATE,
     &ADMIN,
     &UPSTREAM,
     &UPSTREAM_TIMEOUTS,

@@ -134,9 +134,34 @@ fn definitions() -> Value {
 }
 
 fn listen() -> Value {
-    let one = object(&keys::LISTENER, &["address"], json!({"address": {"$ref": "#/$defs/socket"}}));
-    let items = either([json!({"$ref": "#/$defs/socket"}), one]);
-    either([json!({"$ref": "#/$defs/socket"}), json!({"type": "array", "items": items})])
+    let file = || json!({"$ref": "#/$defs/secret_file"});
+    let certificate = object(&keys::CERTIFICATE, &["cert", "key"], json!({"cert": file(), "key": file()}));
+    let tls = object(
+        &keys::TLS,
+        &[],
+        json!({
+            "cert": file(),
+            "key": file(),
+            "certificates": {
+                "type": "array",
+                "minItems": 1,
+                "items": certificate,
+                "description": "Several, chosen by the host that a client names; the first for all others.",
+            },
+            "min_version": {"enum": ["1.2", "1.3"]},
+        }),
+    );
+    let one = object(
+        &keys::LISTENER,
+        &["address"],
+        json!({
+            "address": {"$ref": "#/$defs/socket"},
+            "tls": tls,
+            "h2c": {"type": "boolean", "description": "Whether HTTP/2 is spoken without TLS."},
+        }),
+    );
+    let any = || either([json!({"$ref": "#/$defs/socket"}), one.clone()]);
+    either([any(), json!({"type": "array", "items": any()})])
 }
 
 fn upstream() -> Value {

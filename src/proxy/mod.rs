@@ -16,6 +16,7 @@ pub mod live;
 mod passage;
 mod presence;
 pub mod target;
+pub mod tls;
 mod tunnel;
 pub mod upstream;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use alloy::primitives::{U256, address};
 use tollhouse::admin::{self, Place};
-use tollhouse::config::{Config, Shutdown};
+use tollhouse::config::{Config, Listener, Shutdown};
 use tollhouse::facilitator::chain::Confirmations;
 use tollhouse::facilitator::{self, Auth, Kind, Trust};
 use tollhouse::gate::rails::Caps;
@@ -95,7 +95,8 @@ fn s51_a_websocket_is_sold_only_where_its_end_is_written() {
 fn ten_lines_are_enough() {
     let config = meaning_of(include_str!("../fixtures/config/valid/ten-lines.yaml"));
     let Config { boot, live } = &config;
-    assert_eq!(boot.listen, ["0.0.0.0:8402".parse().unwrap()]);
+    let plain = Listener { address: "0.0.0.0:8402".parse().expect("an address"), tls: None, h2c: false };
+    assert_eq!(boot.listen, [plain]);
     assert_eq!(boot.status, Some("0.0.0.0:9402".parse().unwrap()));
     assert!(matches!(&boot.ledger, ledger::Config::Sqlite { path, .. } if path.ends_with("tollhouse.db")));
     assert!(!live.sandbox && live.live_networks.is_empty());

@@ -8,6 +8,7 @@ mod facilitator_url;
 mod facilitators;
 mod hosts;
 mod keystore;
+mod listen;
 mod looking;
 mod network;
 mod offers;
