@@ -11,6 +11,7 @@ mod keystore;
 mod looking;
 mod network;
 mod offers;
+mod paths;
 mod payees;
 mod price;
 mod reference;
