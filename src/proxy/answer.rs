@@ -7,18 +7,22 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::prelude::Result;
 use pingora::proxy::Session;
+use tokio::time::timeout;
 
 use crate::protocol::Answer;
 
 use super::grpc::Grpc;
 
-/// How much of a request body nobody wants is read, so that its sender gets to read our answer.
-const DRAIN_BYTES: usize = 1 << 20;
+/// How much of a request body nobody wants is read at least, so that its sender gets to read our answer. Of a route that
+/// takes larger ones, as much as it takes.
+const DRAIN_BYTES: u64 = 1 << 20;
 /// For how long at most.
-const DRAIN_TIME: Duration = Duration::from_millis(500);
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+/// How long it may pause. Whoever reads our answer before it goes on sends nothing more.
+const DRAIN_PAUSE: Duration = Duration::from_millis(500);
 
-/// Writes a whole answer; only its head when the request is a HEAD.
-pub(super) async fn write(session: &mut Session, answer: Answer) -> Result<()> {
+/// Writes a whole answer; only its head when the request is a HEAD. `largest` is how large a body its route takes.
+pub(super) async fn write(session: &mut Session, answer: Answer, largest: u64) -> Result<()> {
     // What is said to gRPC is all in the head.
     let spoken = Grpc::spoken_by(session.req_header()).filter(|_| answer.status.as_u16() >= 400);
     let answer = match spoken {
@@ -38,7 +42,7 @@ pub(super) async fn write(session: &mut Session, answer: Answer) -> Result<()> {
     if !head_only {
         session.write_response_body(Some(answer.body), true).await?;
     }
-    drain(session).await;
+    drain(session, largest.max(DRAIN_BYTES)).await;
     Ok(())
 }
 
@@ -49,22 +53,22 @@ pub(super) fn with_receipt(mut answer: Answer, receipt: &HeaderMap) -> Answer {
 }
 
 /// Reads what is left of the request body, within bounds: a socket closed on unread bytes resets the connection,
-/// and some clients then lose the answer they were sent (PINGORA, 3.3).
-async fn drain(session: &mut Session) {
+/// and clients that send all before they read then lose the answer they were sent (PINGORA, 3.3).
+async fn drain(session: &mut Session, most: u64) {
     if session.as_downstream_mut().is_body_done() {
         return;
     }
     let reading = async {
-        let mut left = DRAIN_BYTES;
-        while let Ok(Some(piece)) = session.as_downstream_mut().read_request_body().await {
-            match left.checked_sub(piece.len()) {
+        let mut left = most;
+        while let Ok(Ok(Some(piece))) = timeout(DRAIN_PAUSE, session.as_downstream_mut().read_request_body()).await {
+            match left.checked_sub(piece.len() as u64) {
                 Some(rest) => left = rest,
                 None => break,
             }
         }
     };
     // Whoever sends more, or slower, loses the connection; the answer has been written either way.
-    let _ = tokio::time::timeout(DRAIN_TIME, reading).await;
+    let _ = timeout(DRAIN_TIME, reading).await;
 }
 
 /// A problem document for a request that payment cannot help.

@@ -244,7 +244,7 @@ impl Proxy {
 
     /// Answers from what is kept, if the request body is the same too (SAFETY, "Identical request").
     async fn repeat(&self, session: &mut Session, passage: &mut Passage, repeat: Repeat) -> Answer {
-        let limit = passage.route.as_ref().map_or(0, |route| route.limits.request_body);
+        let limit = passage.largest_body();
         let Repeat { answer, receipt, dialect } = repeat;
         if !same_body(session, limit, &answer).await {
             passage.outcome = Some("refused");

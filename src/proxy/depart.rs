@@ -81,7 +81,7 @@ pub(super) fn body(session: &Session, piece: Option<&Bytes>, passage: &mut Passa
         return Ok(());
     }
     passage.request_bytes += piece.len() as u64;
-    let limit = passage.route.as_ref().map_or(0, |route| route.limits.request_body);
+    let limit = passage.largest_body();
     if passage.request_bytes > limit {
         let status = ErrorType::HTTPStatus(StatusCode::PAYLOAD_TOO_LARGE.as_u16());
         return Err(Error::explain(status, "the request body is too large for this route"));

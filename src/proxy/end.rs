@@ -62,7 +62,7 @@ impl Proxy {
         if let Some(answer) = answer {
             // Whatever is left of the exchange with the backend ends with this connection.
             session.set_keepalive(None);
-            if let Err(error) = answer::write(session, answer).await {
+            if let Err(error) = answer::write(session, answer, passage.largest_body()).await {
                 tracing::debug!(%error, "a failure could not be told to the client");
             }
         }

@@ -75,7 +75,10 @@ impl ProxyHttp for Proxy {
         match self.arrive(session, passage).await {
             None => Ok(false),
             // Boxed: what passes has no need of the room that answering takes.
-            Some(answer) => Box::pin(answer::write(session, answer)).await.map(|()| true),
+            Some(answer) => {
+                let largest = passage.largest_body();
+                Box::pin(answer::write(session, answer, largest)).await.map(|()| true)
+            }
         }
     }
 

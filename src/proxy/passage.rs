@@ -102,6 +102,11 @@ impl Passage {
         }
     }
 
+    /// How many bytes of request body its route takes.
+    pub(super) fn largest_body(&self) -> u64 {
+        self.route.as_ref().map_or(0, |route| route.limits.request_body)
+    }
+
     /// Takes the stage out, leaving `Done` behind.
     pub(super) fn take_stage(&mut self) -> Stage {
         std::mem::replace(&mut self.stage, Stage::Done)
