@@ -20,15 +20,6 @@ pub(super) struct Reading {
     pub(super) caseless: bool,
 }
 
-/// What a reader does to segments before it compares them.
-#[derive(Clone, Copy)]
-struct Habits {
-    caseless: bool,
-    compatible: bool,
-    unseeing: bool,
-    trimming: bool,
-}
-
 /// The path in every reading, its own among them; `None` where all are the same. Few paths have several, for readers
 /// differ only about capitals, blanks, dots and what is not ASCII. What the pattern that was found spells out keeps its
 /// ending: it is listed like that. Who leaves something out of a segment sees none where nothing is left.
@@ -39,12 +30,14 @@ pub(super) fn readings<'t>(segments: impl Iterator<Item = &'t str> + Clone, foun
     if segments.clone().all(is_plain) {
         return None;
     }
-    let ascii = segments.clone().all(|(segment, _)| segment.is_ascii());
+    let (texts, spelled_out): (Vec<&str>, Vec<bool>) = segments.unzip();
     let mut readings: Vec<Reading> = Vec::new();
-    for habits in Habits::all(ascii) {
-        let (path, caseless) = (habits.read(segments.clone()), habits.caseless);
-        if !readings.iter().any(|known| known.caseless == caseless && known.path == path) {
-            readings.push(Reading { path, caseless });
+    for fold in Fold::all(&texts) {
+        for trimming in [false, true] {
+            let path = join(&fold.texts, &spelled_out, trimming, fold.unseeing);
+            if !readings.iter().any(|known| known.caseless == fold.caseless && known.path == path) {
+                readings.push(Reading { path, caseless: fold.caseless });
+            }
         }
     }
     Some(readings)
@@ -52,58 +45,73 @@ pub(super) fn readings<'t>(segments: impl Iterator<Item = &'t str> + Clone, foun
 
 /// A text that is compared without regard to anything.
 pub(super) fn fold(text: &str) -> String {
-    let all = Habits { caseless: true, compatible: true, unseeing: true, trimming: true };
-    trim(&all.fold(text)).to_owned()
+    if is_small(text) {
+        return trim(text).to_owned();
+    }
+    let form: String = text.nfkc().collect();
+    trim(&with_habits(&form, true, true, true)).to_owned()
 }
 
-impl Habits {
+/// Segments as somebody reads them who trims nothing.
+struct Fold<'t> {
+    texts: Vec<Cow<'t, str>>,
+    caseless: bool,
+    unseeing: bool,
+}
+
+impl<'t> Fold<'t> {
     /// Every combination. Where all is ASCII, forms and unseen letters play no part.
-    fn all(ascii: bool) -> impl Iterator<Item = Self> {
-        let has = |bits: u8, bit: u8| bits & bit != 0;
-        (0..if ascii { 4 } else { 16 }).map(move |bits| Self {
-            caseless: has(bits, 1),
-            trimming: has(bits, 2),
-            compatible: has(bits, 4),
-            unseeing: has(bits, 8),
-        })
-    }
-
-    fn read<'t>(self, segments: impl Iterator<Item = (&'t str, bool)>) -> String {
-        let mut path = String::new();
-        let mut segments = segments.peekable();
-        let mut first = true;
-        while let Some((segment, spelled_out)) = segments.next() {
-            let read = self.fold(segment);
-            let read = if self.trimming && !spelled_out { trim(&read) } else { &read };
-            if read.is_empty() && segments.peek().is_some() && (self.trimming || self.unseeing) {
-                continue;
+    fn all(texts: &[&'t str]) -> Vec<Self> {
+        let plain = texts.iter().map(|text| Cow::Borrowed(*text)).collect();
+        let mut folds = vec![Self { texts: plain, caseless: false, unseeing: false }];
+        if texts.iter().all(|text| text.is_ascii()) {
+            if !texts.iter().all(|text| is_small(text)) {
+                let texts = texts.iter().map(|text| Cow::Owned(text.to_ascii_lowercase())).collect();
+                folds.push(Self { texts, caseless: true, unseeing: false });
             }
-            if !first {
-                path.push('/');
-            }
-            first = false;
-            path.push_str(read);
+            return folds;
         }
-        path
+        // Once for all that want it: this is what takes long.
+        let forms: Vec<String> = texts.iter().map(|text| text.nfkc().collect()).collect();
+        for bits in 1..8_u8 {
+            let [caseless, compatible, unseeing] = [1, 2, 4].map(|bit| bits & bit != 0);
+            let fold = |(text, form): (&&str, &String)| {
+                with_habits(if compatible { form } else { text }, compatible, unseeing, caseless)
+            };
+            let texts = texts.iter().zip(&forms).map(fold).map(Cow::Owned).collect();
+            folds.push(Self { texts, caseless, unseeing });
+        }
+        folds
     }
+}
 
-    /// NFKC around case folding. Upper case and back is what folds `ß` with `ss`, and `ς` with `σ`.
-    fn fold(self, text: &str) -> Cow<'_, str> {
-        if is_small(text) || (text.is_ascii() && !self.caseless) {
-            return Cow::Borrowed(text);
-        }
-        if text.is_ascii() {
-            return Cow::Owned(text.to_ascii_lowercase());
-        }
-        let mut text = if self.compatible { text.nfkc().collect() } else { text.to_owned() };
-        if self.unseeing {
-            text.retain(|letter| !is_unseen(letter));
-        }
-        if self.caseless {
-            text = text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect();
-        }
-        Cow::Owned(if self.compatible { text.nfkc().collect() } else { text })
+/// Upper case and back is what folds `ß` with `ss`, and `ς` with `σ`.
+fn with_habits(form: &str, compatible: bool, unseeing: bool, caseless: bool) -> String {
+    let mut text = form.to_owned();
+    if unseeing {
+        text.retain(|letter| !is_unseen(letter));
     }
+    if caseless {
+        text = text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect();
+    }
+    if compatible && text != form { text.nfkc().collect() } else { text }
+}
+
+fn join(texts: &[Cow<'_, str>], spelled_out: &[bool], trimming: bool, unseeing: bool) -> String {
+    let mut path = String::new();
+    let mut first = true;
+    for (place, (text, spelled_out)) in texts.iter().zip(spelled_out).enumerate() {
+        let text = if trimming && !spelled_out { trim(text) } else { text };
+        if text.is_empty() && place + 1 < texts.len() && (trimming || unseeing) {
+            continue;
+        }
+        if !first {
+            path.push('/');
+        }
+        first = false;
+        path.push_str(text);
+    }
+    path
 }
 
 /// Without blanks around it, which many a framework trims, and without the dots at its end, which file systems drop.
