@@ -91,6 +91,7 @@ codes! {
     LOOSENED "TH2104" "A narrower path is cheaper or more open than a broader one for some method."
     ROUTE_KEY "TH2105" "A route is written METHOD /path, METHOD|METHOD /path or /path."
     UNDERCUT "TH2106" "A cheaper route takes requests that many backends answer like those of a dearer one."
+    PREFIX "TH2107" "A prefix is whole segments, and what is taken off is in front of every path of the route."
     REPLICAS "TH2203" "In Kubernetes every replica would keep its own ledger, and one payment could buy once at each."
 
     // The environment.

@@ -82,8 +82,18 @@ pub(super) static LEDGER: Section = section("`ledger`", &["sqlite", "single_inst
 pub(super) static POSTGRES: Section = section("`postgres`", &["url"], &[]);
 pub(super) static DEFAULTS: Section = section(
     "`defaults`",
-    &["settle", "replay", "offer_ttl", "limits", "browser"],
-    &["trailing_slash", "headers", "mode", "discoverable"],
+    &[
+        "settle",
+        "replay",
+        "offer_ttl",
+        "trailing_slash",
+        "encoded_slash",
+        "strip_prefix",
+        "add_prefix",
+        "limits",
+        "browser",
+    ],
+    &["headers", "mode", "discoverable"],
 );
 pub(super) static LIMITS: Section = section(
     "`limits`",
@@ -92,7 +102,20 @@ pub(super) static LIMITS: Section = section(
 );
 pub(super) static ROUTE: Section = section(
     "a route",
-    &["price", "pay_to", "description", "mime_type", "settle", "replay", "upstream", "limits", "websocket"],
+    &[
+        "price",
+        "pay_to",
+        "description",
+        "mime_type",
+        "settle",
+        "replay",
+        "upstream",
+        "strip_prefix",
+        "add_prefix",
+        "encoded_slash",
+        "limits",
+        "websocket",
+    ],
     &["discoverable", "variants", "meter", "free_quota", "exempt", "pass", "mode", "headers", "browser"],
 );
 pub(super) static WEBSOCKET: Section = section("`websocket`", &["lasts", "bytes"], &[]);

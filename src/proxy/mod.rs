@@ -13,6 +13,7 @@ mod grpc;
 mod home;
 mod keep;
 pub mod live;
+pub mod lookup;
 mod passage;
 mod presence;
 pub mod target;

@@ -16,7 +16,7 @@ use tollhouse::ledger;
 use tollhouse::payment::Replay;
 use tollhouse::payment::SettleMode;
 use tollhouse::primitives::{Caip2, Clock, Dollars, Rate, SystemClock, TransferMethod};
-use tollhouse::tariff::{Charge, CountBy, Route, Toll, Tunnel};
+use tollhouse::tariff::{Charge, CountBy, EncodedSlash, Route, Toll, Tunnel};
 
 use crate::{Directory, meaning_of};
 
@@ -81,6 +81,22 @@ fn a_process_that_is_told_to_stop_takes_no_time_for_others_unless_it_is_told_to(
     assert_eq!(everything().live.shutdown, Shutdown { delay: seconds(5), grace: seconds(60) });
     let built_in = with("routes: {GET /a: $1}\n").live.shutdown;
     assert_eq!(built_in, Shutdown { delay: seconds(0), grace: seconds(30) });
+}
+
+#[test]
+fn s38_paths_are_rewritten_as_the_nearest_line_says() {
+    let config = meaning_of(include_str!("../fixtures/config/valid/paths.yaml"));
+    let forwarded = |key: &str, target: &str| {
+        let rewrite = &route(&config, key).rewrite;
+        rewrite.as_ref().map(|rewrite| rewrite.apply(target))
+    };
+    let added = "/%C3%9Cbersicht/v2";
+    assert_eq!(forwarded("GET /api/weather/", "/api/weather/?x"), Some(format!("{added}/weather/?x")));
+    assert_eq!(forwarded("GET /api/v1/{id}", "/api/v1/7"), Some("/7".into()));
+    assert_eq!(forwarded("/health", "/health"), None);
+    assert_eq!(forwarded("tiles.example.com GET /tiles/", "/tiles/"), Some(format!("{added}/tiles/")));
+    let keeps = |key: &str| route(&config, key).encoded_slash == EncodedSlash::Keep;
+    assert!(keeps("GET /api/packages/{name}") && !keeps("GET /api/v1/{id}"));
 }
 
 #[test]

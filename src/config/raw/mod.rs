@@ -13,7 +13,7 @@ pub(super) use facilitators::{Auth, Breaker, Facilitator, Local, Signer};
 pub(super) use fields::{either, listed, nearest, not_supported};
 pub(super) use listen::{Certificate, Listener, Tls};
 pub(super) use networks::{Asset, Confirmations, Network, PayTo, Payee};
-pub(super) use routes::{Charge, Defaults, Host, Limits, Price, Route, RoutePayTo, Websocket};
+pub(super) use routes::{Charge, Defaults, Host, Limits, Price, Route, RoutePayTo, Target, Websocket};
 pub(super) use screening::{Clients, Countries, List, Screening, Words};
 
 use super::codes;

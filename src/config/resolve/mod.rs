@@ -12,6 +12,7 @@ mod listen;
 mod looking;
 mod network;
 mod offers;
+mod paths;
 mod payees;
 mod price;
 mod reference;
