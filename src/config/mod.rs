@@ -49,14 +49,25 @@ pub struct Config {
 /// What takes effect at start only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Boot {
-    /// Where clients connect: plain TCP in this version.
-    pub listen: Vec<SocketAddr>,
+    /// Where clients connect.
+    pub listen: Vec<Listener>,
     /// Where kubelet and Prometheus look.
     pub status: Option<SocketAddr>,
     /// Where operators look.
     pub admin: Option<admin::Config>,
     /// Where payments are remembered.
     pub ledger: ledger::Config,
+}
+
+/// Where clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// IP address and port.
+    pub address: SocketAddr,
+    /// What it speaks below HTTP; plain TCP if there is none.
+    pub tls: Option<proxy::tls::Config>,
+    /// Whether clients may speak HTTP/2 without TLS.
+    pub h2c: bool,
 }
 
 /// What takes effect on reload.

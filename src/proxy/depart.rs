@@ -32,7 +32,10 @@ pub(super) fn not_connected(passage: &mut Passage, mut error: Box<Error>) -> Box
 pub(super) fn prepare(request: &mut RequestHeader, passage: &mut Passage) -> Result<()> {
     fields::strip_request(request);
     if let Some(target) = &passage.target {
-        forward(request, target.path_and_query())?;
+        match passage.route.as_ref().and_then(|route| route.rewrite.as_ref()) {
+            None => forward(request, target.path_and_query())?,
+            Some(rewrite) => forward(request, &rewrite.apply(target.path_and_query()))?,
+        }
     }
     let route = passage.route.as_ref().map(|route| Arc::clone(&route.key.0)).unwrap_or_default();
     match &mut passage.stage {
@@ -56,7 +59,7 @@ pub(super) fn prepare(request: &mut RequestHeader, passage: &mut Passage) -> Res
     Ok(())
 }
 
-/// What was matched is what is forwarded (I9). A query that is no URI by the letter passes as it came, as long as
+/// What was matched is what is forwarded (I9), below another prefix where the route says so. A query that is no URI by the letter passes as it came, as long as
 /// its path needs no rewriting.
 fn forward(request: &mut RequestHeader, target: &str) -> Result<()> {
     if request.raw_path() == target.as_bytes() {

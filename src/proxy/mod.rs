@@ -13,9 +13,11 @@ mod grpc;
 mod home;
 mod keep;
 pub mod live;
+pub mod lookup;
 mod passage;
 mod presence;
 pub mod target;
+pub mod tls;
 mod tunnel;
 pub mod upstream;
 

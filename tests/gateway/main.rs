@@ -18,5 +18,6 @@ mod reorg;
 mod replay;
 mod screening;
 mod shutdown;
+mod tls;
 mod websocket;
 mod world;
