@@ -30,6 +30,7 @@ pub(super) static FILE: Section = section(
         "facilitators",
         "breaker",
         "caps",
+        "trusted_proxies",
         "screening",
         "ledger",
         "defaults",
@@ -38,7 +39,7 @@ pub(super) static FILE: Section = section(
         "log",
         "shutdown",
     ],
-    &["mode", "include", "effective_at", "trusted_proxies", "retention", "traces", "metrics"],
+    &["mode", "include", "effective_at", "retention", "traces", "metrics"],
 );
 pub(super) static LISTENER: Section = section("a listener", &["address", "tls", "h2c"], &["proxy_protocol"]);
 pub(super) static TLS: Section = section("`tls`", &["cert", "key", "certificates", "min_version"], &["client_ca"]);

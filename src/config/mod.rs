@@ -85,6 +85,8 @@ pub struct Live {
     pub caps: gate::rails::Caps,
     /// Who is not sold to.
     pub screening: Arc<gate::rails::Screening>,
+    /// Proxies whose word about clients counts.
+    pub trusted: Arc<gate::rails::screening::Ranges>,
     /// Nodes for looking transfers up.
     pub nodes: facilitator::Nodes,
     /// How deep transfers have to lie before they count.

@@ -53,6 +53,12 @@ pub fn schema() -> Value {
                     "unpaid_per_client": described("#/$defs/rate", "How many prices a client may ask for and not pay."),
                 }),
             ),
+            "trusted_proxies": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "string", "examples": ["10.0.0.0/8"]},
+                "description": "Whose X-Forwarded-For, -Proto and -Host count.",
+            },
             "screening": screening(),
             "ledger": ledger(),
             "defaults": {"$ref": "#/$defs/defaults"},

@@ -1,6 +1,6 @@
 //! A request arrives: is it one request, where does it go, and may it pass?
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::protocol::Answer;
 use crate::tariff::{Charge, Found, Route, Toll};
 
 use super::answer::{problem, problem_with, with_receipt};
+use super::asker::Asker;
 use super::keep::{BodyDigest, Keeper};
 use super::passage::{Passage, Stage};
 use super::presence::{connection, has_left};
@@ -54,13 +55,14 @@ pub(super) fn bound(session: &mut Session, ending: bool) {
 impl Proxy {
     /// Lets the request on (`None`) or answers it.
     pub(super) async fn arrive(&self, session: &mut Session, passage: &mut Passage) -> Option<Answer> {
+        passage.asker = Asker::of(session, &passage.live.trusted);
         let head = session.as_downstream().to_h1_raw();
         let way = self.find(&head, session.req_header(), passage);
         if let Some(upstream) = &passage.upstream {
             session.set_read_timeout(Some(upstream.config().idle));
         }
         if let Ok(Way::Free | Way::Priced { .. }) = &way
-            && let Some(answer) = self.count(client(session), passage)
+            && let Some(answer) = self.count(passage.asker.client, passage)
         {
             passage.outcome = Some("refused");
             return Some(answer);
@@ -175,7 +177,7 @@ impl Proxy {
         let target = passage.target.as_ref()?;
         let live = Arc::clone(&passage.live);
         let connection = connection(session);
-        let client = client(session);
+        let asker = passage.asker;
         let request = session.req_header();
         let visit = Visit {
             route,
@@ -186,7 +188,8 @@ impl Proxy {
             path: target.path(),
             query: target.query(),
             connection: connection.as_ref(),
-            client,
+            client: asker.client,
+            peer: asker.peer,
             screening: &live.screening,
             turnstile: passage.turnstile.as_deref().map(|turnstile| (turnstile, &passage.slot)),
         };
@@ -382,11 +385,6 @@ fn preflight_method(request: &RequestHeader) -> Option<Method> {
         return None;
     }
     Method::from_bytes(request.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.as_bytes()).ok()
-}
-
-/// Who is at the other end of the connection.
-pub(super) fn client(session: &Session) -> Option<IpAddr> {
-    session.client_addr()?.as_inet().map(SocketAddr::ip)
 }
 
 fn content_length(request: &RequestHeader) -> Option<u64> {

@@ -31,6 +31,7 @@ pub(super) fn not_connected(passage: &mut Passage, mut error: Box<Error>) -> Box
 /// The last look at what the backend will see. Pingora has dropped what `Connection` names by now (S44).
 pub(super) fn prepare(request: &mut RequestHeader, passage: &mut Passage) -> Result<()> {
     fields::strip_request(request);
+    passage.asker.tell(request);
     if let Some(target) = &passage.target {
         match passage.route.as_ref().and_then(|route| route.rewrite.as_ref()) {
             None => forward(request, target.path_and_query())?,

@@ -71,7 +71,7 @@ fn foreign_answer(name: &HeaderName) -> bool {
 
 /// Whether a name begins like this, `-` standing for whatever is neither letter nor digit: CGI-like backends make `_` of
 /// all of it, and cannot tell `Tollhouse.Payer` from `Tollhouse-Payer`.
-fn begins(name: &str, prefix: &str) -> bool {
+pub(super) fn begins(name: &str, prefix: &str) -> bool {
     let alike = |(sent, ours): (u8, u8)| sent == ours || (ours == b'-' && !sent.is_ascii_alphanumeric());
     name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(alike)
 }

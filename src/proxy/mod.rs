@@ -6,6 +6,7 @@
 
 mod answer;
 mod arrive;
+mod asker;
 mod depart;
 mod end;
 mod fields;

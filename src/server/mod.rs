@@ -457,7 +457,13 @@ async fn picture(live: &config::Live, before: Option<&Live>) -> Live {
         upstreams.insert(Arc::clone(&config.name), upstream);
     }
     let turnstiles = turnstiles(&live.tariff, before);
-    Live { tariff: Arc::clone(&live.tariff), screening: Arc::clone(&live.screening), upstreams, turnstiles }
+    Live {
+        tariff: Arc::clone(&live.tariff),
+        screening: Arc::clone(&live.screening),
+        trusted: Arc::clone(&live.trusted),
+        upstreams,
+        turnstiles,
+    }
 }
 
 /// A turnstile for every route that is limited. One whose limits stay goes on counting.

@@ -314,6 +314,11 @@ fn s35_screening_is_what_the_file_and_its_lists_say() {
     let clients = &screening.clients;
     assert!(clients.deny.contains(ip("198.51.100.7")) && !clients.deny.contains(ip("198.51.100.8")));
     assert!(clients.allow.as_ref().is_some_and(|allow| allow.contains(ip("::1")) && allow.contains(ip("192.0.2.1"))));
+    let trusted = everything().live.trusted;
+    assert!(
+        trusted.contains(ip("10.1.2.3")) && trusted.contains(ip("2001:db8::1")) && !trusted.contains(ip("11.1.2.3"))
+    );
+    assert!(with("routes: {GET /a: $10}\n").live.trusted.is_empty());
     let none = with("routes: {GET /a: $10}\n").live.screening;
     assert!(none.lists.is_empty() && none.countries.is_none() && none.clients.allow.is_none());
 }

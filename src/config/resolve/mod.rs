@@ -67,6 +67,7 @@ pub(super) fn resolve(
     let breaker = facilitators::breaker(&file.breaker, mistakes);
     let caps = caps::Caps::of(&file.caps, mistakes);
     let (screening, lists) = screening::resolve(&file.screening, around, mistakes);
+    let trusted = file.trusted_proxies.as_ref().and_then(|raw| screening::ranges(raw, mistakes)).unwrap_or_default();
     let mut upstreams = upstreams::Upstreams::of(&file.upstreams, around, mistakes);
     let mut collected = Whose::default();
     let tables =
@@ -88,6 +89,7 @@ pub(super) fn resolve(
         breaker,
         caps: caps.held(),
         screening: Arc::new(screening),
+        trusted: Arc::new(trusted),
         nodes: chains.nodes(),
         confirmations: chains.depths(),
         wallets: chains.factories(),
