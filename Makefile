@@ -13,7 +13,7 @@ TOOLS := $(STAMPS)/tools/bin
 E2E := tests/e2e
 MANIFESTS := $(wildcard deploy/kubernetes/*.yaml)
 
-.PHONY: help demo test lint unit replicas e2e deploy-check bench simulate fuzz build native postgres
+.PHONY: help demo test lint unit replicas e2e deploy-check bench simulate fuzz build native postgres nginx
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -28,7 +28,7 @@ lint: native $(STAMPS)/tools.stamp ## Format, clippy, licences and sources of de
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	tests/setup/deny.sh $(TOOLS)/cargo-deny
 
-unit: native postgres $(STAMPS)/npm.stamp ## All Rust tests, doc tests included
+unit: native postgres nginx $(STAMPS)/npm.stamp ## All Rust tests, doc tests included
 	$(CARGO) test --locked
 
 ROUNDS ?= 1000
@@ -71,6 +71,9 @@ native:
 # Tests start a server of their own; nothing of Debian's is used but the programs.
 postgres:
 	@tests/setup/debian.sh postgresql:postgresql
+
+nginx:
+	@PATH="$$PATH:/usr/sbin" tests/setup/debian.sh nginx:nginx-light
 
 # libFuzzer is C++.
 $(STAMPS)/cargo-fuzz.stamp:

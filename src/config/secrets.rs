@@ -23,8 +23,19 @@ enum Guard {
 }
 
 /// Keys that stand beside secrets and hold none; and the two that say where a secret is kept.
-const HARMLESS: [&str; 9] =
-    ["max_gas_price", "alarm_below", "coin_price", "header", "address", "env", "file", "single_instance", "sqlite"];
+const HARMLESS: [&str; 11] = [
+    "max_gas_price",
+    "alarm_below",
+    "coin_price",
+    "header",
+    "address",
+    "env",
+    "file",
+    "single_instance",
+    "sqlite",
+    "server_name",
+    "verify",
+];
 /// Sections about credentials.
 const GUARDED: [&str; 7] = ["auth", "cdp", "local", "admin", "tls", "postgres", "exempt"];
 /// Parts of the names that people give to secrets.

@@ -1,5 +1,6 @@
 //! Put together: the only module that names concrete implementations.
 
+mod backends;
 mod background;
 mod dust;
 mod facilitators;
@@ -56,8 +57,6 @@ pub use serving::Serving;
 const MOST_TRIES: usize = 16;
 /// How long the ledger may take to write what is left to write at the end. One that fails would try for ever.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// How often the names of backends are looked up anew.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 /// How often turnstiles forget who has not come for long.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -276,15 +275,9 @@ impl Server {
                 live.load_full().turnstiles.values().for_each(|turnstile| turnstile.sweep());
             }
         });
-        let live = Arc::clone(&self.live);
-        self.background.spawn("the look-up of backends", async move {
-            loop {
-                tokio::time::sleep(LOOK_UP_EVERY).await;
-                for upstream in live.load_full().upstreams.values() {
-                    upstream.resolve().await;
-                }
-            }
-        });
+        self.background.spawn("the look-up of backends", backends::look_up(Arc::clone(&self.live)));
+        let watch = backends::watch(Arc::clone(&self.live), Arc::clone(&self.metrics));
+        self.background.spawn("the look at backends", watch);
     }
 
     async fn open_side_door(&mut self) -> Result<(), StartError> {
@@ -406,7 +399,7 @@ async fn picture(live: &config::Live, before: Option<&Live>) -> Live {
         let upstream = match unchanged {
             Some(upstream) => Arc::clone(upstream),
             None => {
-                let upstream = Arc::new(Upstream::new(config.clone()));
+                let upstream = Arc::new(Upstream::new(config.clone(), known.map(|known| &**known)));
                 upstream.resolve().await;
                 upstream
             }
