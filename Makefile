@@ -13,7 +13,7 @@ TOOLS := $(STAMPS)/tools/bin
 E2E := tests/e2e
 MANIFESTS := $(wildcard deploy/kubernetes/*.yaml)
 
-.PHONY: help demo test lint unit replicas e2e deploy-check bench simulate fuzz build native postgres nginx
+.PHONY: help demo test lint unit replicas e2e deploy-check bench simulate soak fuzz build native postgres nginx
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -48,6 +48,10 @@ bench: native ## Benchmarks, in the release profile
 # optimised in any case, and overflow is still noticed.
 simulate: native ## Schedules of crashes, lies and lost answers: SEEDS=100000 FIRST=0, or SEED=N for one in words
 	$(CARGO) test --locked --config profile.dev.opt-level=3 --test simulation -- --ignored --nocapture as_many_schedules_as_asked_for
+
+MINUTES ?= 10
+soak: native ## Everything at once with faults, for MINUTES=10, against the real binary
+	MINUTES=$(MINUTES) $(CARGO) test --locked --test soak -- --nocapture
 
 TARGET := payment_v2
 SECONDS := 60

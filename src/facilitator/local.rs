@@ -50,7 +50,7 @@ use crate::scheme::exact::Exact;
 
 pub use self::desk::Desk;
 pub use self::notes::{Note, Noted, Notes};
-pub use self::purse::USUAL_GAS;
+pub use self::purse::{USUAL_GAS, usual_gas};
 pub use self::signer::{Held, Signer};
 
 /// What a local facilitator is made of.

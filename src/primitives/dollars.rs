@@ -50,12 +50,6 @@ impl Dollars {
         }
     }
 
-    /// The fourth part of it, rounded up.
-    #[must_use]
-    pub fn quarter(self) -> Self {
-        Self(self.0.div_ceil(U256::from(4)))
-    }
-
     /// In whole millionths of a dollar; what is too large stays at the largest.
     pub fn millionths(self) -> u64 {
         (self.0 / millionth()).saturating_to()

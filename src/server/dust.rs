@@ -58,7 +58,11 @@ fn tell(facilitator: &dyn Facilitator, before: Option<&BTreeSet<RouteKey>>, now:
     if before == now {
         return;
     }
-    let (name, cost) = (facilitator.name(), facilitator.gas_cost().map(|cost| cost.to_string()));
+    let name = facilitator.name();
+    let Some(cost) = facilitator.gas_cost().map(|cost| cost.to_string()) else {
+        tracing::warn!(facilitator = name, "nobody knows any more what gas costs; every price is taken meanwhile");
+        return;
+    };
     match now {
         None => tracing::info!(facilitator = name, cost, "every price covers its gas again"),
         Some(routes) => {

@@ -6,6 +6,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::client::{Connection, Request};
 
 /// The number of SIGKILL, which is the same everywhere.
@@ -71,6 +73,25 @@ impl Process {
         let mut connection = Connection::try_open(self.address).await?;
         connection.send(request).await;
         Some(connection)
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// SIGTERM. Returns how it ended.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub fn terminate(mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("the process lives");
+        self.child.wait().expect("a child can be waited for")
     }
 
     /// SIGKILL: nothing more is written, said or let go.

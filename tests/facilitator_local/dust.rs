@@ -8,6 +8,8 @@ use tollhouse::facilitator::Facilitator;
 use tollhouse::facilitator::local::USUAL_GAS;
 use tollhouse::payment::Offer;
 use tollhouse::primitives::{AtomicAmount, Dollars};
+use tollhouse::testing::anvil::Anvil;
+use tollhouse::testing::relay::{Fault, Relay};
 
 use crate::world::World;
 
@@ -57,4 +59,22 @@ async fn s31_while_gas_is_dear_a_cheap_offer_is_not_taken_and_what_was_taken_set
     world.settle(&payment).await.expect("whoever was let in is not turned away any more");
     world.gas_at(GWEI / 100).await;
     assert_eq!(taken(), (true, true));
+}
+
+#[tokio::test]
+async fn s31_s34_a_node_that_does_not_say_what_gas_costs_keeps_nobody_from_what_was_sent() {
+    let anvil = Anvil::start().await;
+    let node = Relay::failing(&anvil, "eth_maxPriorityFeePerGas", Fault::LoseTheQuestion).await;
+    node.heal();
+    let coin_price = Dollars::from_decimal("20").ok();
+    let world = World::on(anvil, &[node.url()], |setup| setup.coin_price = coin_price).await;
+    world.settle(&world.payment(1).await).await.expect("it settles");
+    node.fail();
+    node.asked();
+
+    world.local.tend().await.expect_err("nobody knows what gas costs");
+
+    let asked = node.asked();
+    let has_looked = asked.iter().any(|(method, _)| method == "eth_getTransactionCount");
+    assert!(has_looked, "{asked:?}");
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::{Address, Bytes, U256};
+use alloy::primitives::{Address, Bytes, U64, U256};
 use alloy::signers::SignerSync;
 use alloy::sol;
 use alloy::sol_types::{SolCall, SolStruct, eip712_domain};
 use tollhouse::facilitator::chain::{CheckError, Found, NotThere, Spent, Unused};
+use tollhouse::facilitator::local::usual_gas;
 use tollhouse::facilitator::{Facilitator, Outcome, SettleError};
 use tollhouse::payment::{Authorization, Payment, TransactionHash};
 use tollhouse::primitives::{Asset, PERMIT2, Timestamp, TransferMethod};
@@ -102,6 +103,21 @@ async fn a_payment_through_permit2_settles_and_moves_its_money_once() {
     let moved = world.chain.moved_by(receipt.transaction, USDC).await.expect("the node answers");
     let spent: Vec<_> = moved.expect("it is in a block").transfers.iter().map(|transfer| transfer.spent).collect();
     assert_eq!(spent, [Some(Spent::Permit2(U256::from(7)))]);
+}
+
+#[tokio::test]
+async fn s31_a_settlement_through_permit2_needs_about_the_gas_that_is_counted_for_one() {
+    let world = world().await;
+    let counted = usual_gas(TransferMethod::Permit2);
+    // Clients draw nonces at random, so each is in a word of its own. The first pays for the payee's empty line, too.
+    for word in 1..=2 {
+        let settled = world.settle(&payment(word << 8)).await.expect("it settles");
+        let used: U64 = serde_json::from_value(world.anvil.receipt(settled.transaction).await["gasUsed"].clone())
+            .expect("a receipt says what was used");
+        let used: u64 = used.to();
+        assert!(used <= counted, "{used}");
+        assert!(used > counted / 2, "{used}");
+    }
 }
 
 #[tokio::test]

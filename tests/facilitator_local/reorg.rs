@@ -98,6 +98,47 @@ async fn s26_a_payment_whose_block_vanished_is_missed_and_found_again() {
 }
 
 #[tokio::test]
+async fn s26_what_vanished_is_back_once_it_lies_as_deep_again_as_was_asked_for() {
+    let world = World::confirming(Confirmations { blocks: 2, ..Confirmations::default() }, SOON).await;
+    let payment = world.payment(1).await;
+    let Err(SettleError::Unknown { transaction: Some(hash), .. }) = world.settle(&payment).await else {
+        panic!("one block was enough");
+    };
+    world.mine().await;
+    let raw = raw(&world, hash).await;
+    let mut watch = watching(&world, &payment, hash).await;
+    undo(&world, 2).await;
+    let gone = watch.look().await.expect("the chain answers");
+    assert!(matches!(&gone[..], [Sighting::Gone(_)]), "{gone:?}");
+
+    world.anvil.rpc::<Value>("eth_sendRawTransaction", json!([raw])).await;
+    world.anvil.receipt(hash).await;
+    let shallow = watch.look().await.expect("the chain answers");
+    assert!(shallow.is_empty(), "one block would not have sold it: {shallow:?}");
+    world.mine().await;
+    let back = watch.look().await.expect("the chain answers");
+    assert!(matches!(&back[..], [Sighting::Back(watched, _)] if watched.transaction == hash), "{back:?}");
+}
+
+#[tokio::test]
+async fn s27_a_node_that_is_behind_makes_no_reorganisation() {
+    let world = World::new().await;
+    let payment = world.payment(1).await;
+    let hash = world.settle(&payment).await.expect("it settles").transaction;
+    let mut watch = watching(&world, &payment, hash).await;
+
+    // As far as anybody can tell, this is the view of a node that has not seen the latest block yet.
+    world.anvil.rpc::<Value>("anvil_rollback", json!([1])).await;
+    for _ in 0..3 {
+        let sightings = watch.look().await.expect("the chain answers");
+        assert!(sightings.is_empty(), "{sightings:?}");
+    }
+    world.anvil.rpc::<Value>("anvil_mine", json!(["0x1"])).await;
+    let gone = watch.look().await.expect("the chain answers");
+    assert!(matches!(&gone[..], [Sighting::Gone(watched)] if watched.transaction == hash), "{gone:?}");
+}
+
+#[tokio::test]
 async fn s26_a_payment_that_moves_to_another_block_is_not_missed() {
     let world = World::new().await;
     let payment = world.payment(1).await;

@@ -1,5 +1,6 @@
 //! What operators may do through the admin API (S62). Every byte goes over a real socket.
 
+mod dawdlers;
 mod strangers;
 
 use std::path::PathBuf;

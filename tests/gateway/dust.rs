@@ -55,19 +55,25 @@ async fn s31_a_route_that_does_not_pay_for_its_gas_is_503_until_it_does() {
     };
 
     gas_at(10_000_000).await;
-    assert_eq!(get("/cheap").await.status, 402);
+    let quote = get("/cheap").await;
+    assert_eq!(quote.status, 402);
     gas_at(100_000_000_000).await;
     let closed = until(503).await;
     assert_no_invitation(&closed, 503);
     assert!(closed.field("retry-after").is_some());
     assert_eq!(get("/free").await.status, 200);
     let wallet = Wallet::random();
-    anvil.fund_usdc(wallet.address(), 5_000_000).await;
+    anvil.fund_usdc(wallet.address(), 6_000_000).await;
+    let early = wallet.pay(&quote.fields, &quote.body, clock.now()).expect("the offer can be paid");
+    assert_no_invitation(&gateway.ask(&Request::get("/cheap").paying(&early)).await, 503);
     let challenge = get("/dear").await;
     let payment = wallet.pay(&challenge.fields, &challenge.body, SystemClock.now()).expect("the offer can be paid");
     assert_paid(&gateway.ask(&Request::get("/dear").paying(&payment)).await);
     let below = "tollhouse_routes_below_gas{facilitator=\"own\"} 1";
     eventually("operators are told", || gateway.metrics().lines().any(|line| line == below)).await;
     gas_at(10_000_000).await;
-    until(402).await;
+    let quote = until(402).await;
+    let again = wallet.pay(&quote.fields, &quote.body, clock.now()).expect("the offer can be paid");
+    assert_paid(&gateway.ask(&Request::get("/cheap").paying(&again)).await);
+    assert_eq!(anvil.usdc_balance(wallet.address()).await, 6_000_000 - 5_010_000, "the first moved nothing");
 }

@@ -8,7 +8,8 @@ use crate::config::codes;
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::source::Span;
 use crate::facilitator::Kind;
-use crate::facilitator::local::USUAL_GAS;
+use crate::facilitator::local::usual_gas;
+use crate::payment::Offer;
 use crate::primitives::{Caip2, Dollars};
 use crate::tariff::{Charge, Route};
 
@@ -16,6 +17,16 @@ use crate::tariff::{Charge, Route};
 struct Most<'f> {
     facilitator: &'f Arc<str>,
     network: &'f Caip2,
+    /// For a unit of gas, in wei.
+    gas_price: u128,
+    /// For a whole coin of the network.
+    coin_price: Dollars,
+}
+
+/// A price, the gas its settlement usually burns, and the most that costs.
+struct Below {
+    price: Dollars,
+    gas: u64,
     cost: Dollars,
 }
 
@@ -29,13 +40,14 @@ pub(super) fn warn<'r>(
 ) {
     let most: Vec<Most<'_>> = facilitators.iter().filter_map(most).collect();
     for route in routes.filter(|_| !most.is_empty()) {
-        if let Some((most, price)) = most.iter().find_map(|most| Some((most, below(route, most)?))) {
-            let Most { facilitator, cost, .. } = most;
+        for most in &most {
+            let Some(Below { price, gas, cost }) = most.below(route) else { continue };
+            let facilitator = most.facilitator;
             let span = places.get(&(route.place.line, route.place.column)).copied();
             let message = format!("{price} may not pay for its settlement, which costs up to {cost} in gas");
             mistakes.add(
                 Mistake::warning(&codes::DUST, span, message)
-                    .note(format!("`{facilitator}` pays for {USUAL_GAS} gas at its max_gas_price"))
+                    .note(format!("`{facilitator}` pays for {gas} gas at its max_gas_price"))
                     .help("raise the price, or lower max_gas_price; while gas costs more, the route is not sold there"),
             );
         }
@@ -43,16 +55,25 @@ pub(super) fn warn<'r>(
 }
 
 fn most(resolved: &Resolved) -> Option<Most<'_>> {
-    let Kind::Local { max_gas_price: Some(price), coin_price: Some(coin), .. } = &resolved.config.kind else {
+    let Kind::Local { max_gas_price: Some(gas_price), coin_price: Some(coin_price), .. } = resolved.config.kind else {
         return None;
     };
-    let cost = coin.of_coin(price.saturating_mul(u128::from(USUAL_GAS)));
-    Some(Most { facilitator: &resolved.config.name, network: resolved.config.networks.first()?, cost })
+    let network = resolved.config.networks.first()?;
+    Some(Most { facilitator: &resolved.config.name, network, gas_price, coin_price })
 }
 
-/// The price of this route on that network, if it is below the cost.
-fn below(route: &Route, most: &Most<'_>) -> Option<Dollars> {
-    let Charge::Toll(toll) = &route.charge else { return None };
-    let prices = toll.offers.iter().filter(|offer| offer.network.id == *most.network);
-    prices.filter_map(|offer| Dollars::of(offer.amount, &offer.asset)).find(|price| *price < most.cost)
+impl Most<'_> {
+    /// The first price of this route that may not cover its settlement by this facilitator.
+    fn below(&self, route: &Route) -> Option<Below> {
+        let Charge::Toll(toll) = &route.charge else { return None };
+        let offers = toll.offers.iter().filter(|offer| offer.network.id == *self.network);
+        offers.filter_map(|offer| self.price(offer)).find(|below| below.price < below.cost)
+    }
+
+    /// The price of an offer beside the most that its settlement costs, if it is in dollars.
+    fn price(&self, offer: &Offer) -> Option<Below> {
+        let gas = usual_gas(offer.asset.method);
+        let cost = self.coin_price.of_coin(self.gas_price.saturating_mul(u128::from(gas)));
+        Some(Below { price: Dollars::of(offer.amount, &offer.asset)?, gas, cost })
+    }
 }

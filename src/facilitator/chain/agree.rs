@@ -47,7 +47,7 @@ pub(super) struct Shown {
 /// What a second node says about it.
 enum Opinion {
     Same,
-    /// It has not come so far.
+    /// It has not come so far, or not far enough beyond it.
     NotYet,
     Other(String),
 }
@@ -73,7 +73,9 @@ impl Chain {
 
     async fn opinion(&self, node: &Node, payment: &Payment, shown: Shown) -> Result<Opinion, RpcError> {
         Ok(match transfer_in(node, shown.transaction, payment, &self.confirmations).await? {
-            Found::Yes { hash, .. } | Found::Shallow { hash, .. } if hash == shown.hash => Opinion::Same,
+            Found::Yes { hash, .. } if hash == shown.hash => Opinion::Same,
+            // How deep it lies is no matter for one node's word either: it could call any block safe (S26).
+            Found::Shallow { hash, .. } if hash == shown.hash => Opinion::NotYet,
             Found::Yes { block, .. } | Found::Shallow { block, .. } => {
                 Opinion::Other(format!("it has it in another block {block}"))
             }

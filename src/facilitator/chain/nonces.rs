@@ -41,7 +41,7 @@ pub enum Unused {
 }
 
 impl Chain {
-    /// What the nonces of these payments are, in their order, in the view of one node.
+    /// What the nonces of these payments are, in their order, in the view of one node; for large sums, of two (S27).
     ///
     /// # Errors
     /// When no node gives a usable answer.
@@ -50,16 +50,18 @@ impl Chain {
         let over = payments.iter().any(|payment| payment.authorization.valid_before() <= now);
         let look = |node| unused(node, payments, over);
         let (first, mut all) = self.on_a_node_but(None, look).await?;
-        let wants_two: Vec<bool> =
-            payments.iter().map(|payment| self.confirmations.wants_two(&payment.offer)).collect();
-        // What two nodes see differently has to be looked into.
-        if wants_two.contains(&true) {
-            let second = self.on_a_node_but(Some(first), look).await;
-            let (_, second) = second.map_err(|error| RpcError::Alone(error.into()))?;
-            for ((one, other), wants_two) in all.iter_mut().zip(second).zip(wants_two) {
-                if wants_two && *one != other {
-                    *one = Unused::Perhaps;
-                }
+        let large: Vec<usize> =
+            (0..payments.len()).filter(|at| self.confirmations.wants_two(&payments[*at].offer)).collect();
+        if large.is_empty() {
+            return Ok(all);
+        }
+        let asked: Vec<&Payment> = large.iter().map(|at| payments[*at]).collect();
+        let second = self.on_a_node_but(Some(first), |node| unused(node, &asked, over)).await;
+        // What two nodes see differently, or only one sees, has to be looked into. Small sums do not wait for that.
+        let second = second.map(|(_, second)| second).unwrap_or_else(|_| vec![Unused::Perhaps; large.len()]);
+        for (at, other) in large.into_iter().zip(second) {
+            if all[at] != other {
+                all[at] = Unused::Perhaps;
             }
         }
         Ok(all)

@@ -104,6 +104,8 @@ impl Watch {
         for mut loose in self.loose.drain(..self.loose.len().min(AT_ONCE)).collect::<Vec<_>>() {
             let found = self.chain.transfer_in(loose.watched.transaction, &loose.watched.payment).await;
             match found {
+                // What was told to be gone is back when it counts as at first: as deep, and for as many nodes.
+                Ok(Found::Shallow { .. }) if loose.told => {}
                 Ok(Found::Yes { block, hash, .. } | Found::Shallow { block, hash }) => {
                     if loose.told {
                         sightings.push(Sighting::Back(loose.watched.clone(), block));
@@ -130,7 +132,8 @@ impl Watch {
     async fn loosen(&mut self) -> Result<(), RpcError> {
         while let Some((number, held)) = self.blocks.last_key_value() {
             let (number, hash) = (*number, held.hash);
-            if self.chain.block(quantity(number)).await?.is_some_and(|block| block.hash == hash) {
+            // A node that has not come so far says nothing of what is there (S27).
+            if self.chain.block(quantity(number)).await?.is_none_or(|block| block.hash == hash) {
                 break;
             }
             tracing::warn!(network = %self.chain.network(), block = number, "a block with settled payments was replaced");

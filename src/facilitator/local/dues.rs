@@ -6,7 +6,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::purse::USUAL_GAS;
+use super::purse::{USUAL_GAS, usual_gas};
 use super::transaction::Fees;
 use crate::payment::Offer;
 use crate::primitives::{Dollars, Timestamp};
@@ -26,10 +26,10 @@ pub(super) struct Dues {
 
 #[derive(Clone, Copy)]
 struct Seen {
-    /// What a usual settlement costs.
-    cost: Dollars,
-    /// The lowest price that is taken.
-    least: Dollars,
+    /// What a unit of gas costs, in wei.
+    gas: u128,
+    /// What an offer has to pay for a unit of gas to be taken, in wei.
+    least: u128,
     at: Timestamp,
 }
 
@@ -47,33 +47,36 @@ impl Dues {
     /// Notes what gas costs. A price that no longer covers it is turned away at once, and taken again when the cost has
     /// fallen to four fifths of it: a gas price that wavers must not open and close a route with every block.
     pub(super) fn note(&self, fees: Fees, now: Timestamp) {
-        let Some(coin_price) = self.coin_price else { return };
-        let cost = coin_price.of_coin(fees.expected().saturating_mul(u128::from(USUAL_GAS)));
+        let gas = fees.expected();
         let seen = &mut *self.seen();
-        let before = current(*seen, now).map_or(cost, |seen| seen.least);
-        let least = before.min(cost.plus(cost.quarter())).max(cost);
-        *seen = Some(Seen { cost, least, at: now });
+        let before = current(*seen, now).map_or(gas, |seen| seen.least);
+        let least = before.min(gas.saturating_add(gas.div_ceil(4))).max(gas);
+        *seen = Some(Seen { gas, least, at: now });
     }
 
     /// Whether an offer brings in what its settlement costs, as far as is known. One that is not in dollars does.
     pub(super) fn covered_by(&self, offer: &Offer, now: Timestamp) -> bool {
-        if self.coin_price.is_none() {
-            return true;
-        }
+        let Some(coin_price) = self.coin_price else { return true };
         let (Some(price), Some(seen)) = (Dollars::of(offer.amount, &offer.asset), current(*self.seen(), now)) else {
             return true;
         };
-        price >= seen.least
+        price >= cost(coin_price, seen.least, usual_gas(offer.asset.method))
     }
 
-    /// What a usual settlement costs, if anybody knows.
+    /// What a settlement without Permit2 costs, if anybody knows.
     pub(super) fn cost(&self, now: Timestamp) -> Option<Dollars> {
-        current(*self.seen(), now).map(|seen| seen.cost)
+        let seen = current(*self.seen(), now)?;
+        Some(cost(self.coin_price?, seen.gas, USUAL_GAS))
     }
 
     fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What so much gas costs at a price in wei, rounded up.
+fn cost(coin_price: Dollars, wei: u128, gas: u64) -> Dollars {
+    coin_price.of_coin(wei.saturating_mul(u128::from(gas)))
 }
 
 fn current(seen: Option<Seen>, now: Timestamp) -> Option<Seen> {
@@ -85,7 +88,7 @@ mod tests {
     use alloy::primitives::U256;
 
     use super::*;
-    use crate::primitives::AtomicAmount;
+    use crate::primitives::{AtomicAmount, TransferMethod};
     use crate::testing::vectors::eip3009_base_sepolia;
 
     const GWEI: u128 = 1_000_000_000;
@@ -116,6 +119,20 @@ mod tests {
         assert_eq!(dues.cost(at(0)).map(|cost| cost.to_string()).as_deref(), Some("$0.01"));
         assert!(dues.covered_by(&asking(10_000), at(0)));
         assert!(!dues.covered_by(&asking(9_999), at(0)));
+    }
+
+    #[test]
+    fn s31_a_transfer_through_permit2_needs_a_fifth_more_gas() {
+        let dues = dues();
+        dues.note(gas_at(GWEI / 10), at(0));
+        let through_permit2 = |millionths| {
+            let offer = asking(millionths);
+            let asset = crate::primitives::Asset { method: TransferMethod::Permit2, ..(*offer.asset).clone() };
+            Offer { asset: asset.into(), ..offer }
+        };
+        assert!(dues.covered_by(&asking(10_000), at(0)));
+        assert!(!dues.covered_by(&through_permit2(11_999), at(0)));
+        assert!(dues.covered_by(&through_permit2(12_000), at(0)));
     }
 
     #[test]

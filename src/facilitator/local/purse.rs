@@ -7,16 +7,27 @@ use alloy::primitives::U256;
 
 use super::transaction::Fees;
 use crate::facilitator;
-use crate::primitives::Timestamp;
+use crate::primitives::{Timestamp, TransferMethod};
 
-/// What a settlement burns, for a look ahead. `transferWithAuthorization` of USDC needs somewhat less; a transfer through
-/// Permit2 or by a contract wallet may need more.
+/// What a settlement burns, for a look ahead. `transferWithAuthorization` of USDC needs somewhat less; one by a contract
+/// wallet may need more, and nobody knows who will pay.
 pub const USUAL_GAS: u64 = 100_000;
+/// The same for a transfer through Permit2 by x402's proxy: two contracts more, and nonces at random, so that nearly each
+/// is in a new word of Permit2's. That needs 90,000 to 106,000 with USDC.
+const USUAL_GAS_OF_PERMIT2: u64 = 120_000;
 /// Without `alarm_below`, the alarm is raised when this many settlements are left.
 const LAST_SETTLEMENTS: u64 = 100;
 /// How often the balance is looked at; sooner when it does not suffice.
 const EVERY: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(5);
+
+/// What a settlement with this method burns, for a look ahead.
+pub const fn usual_gas(method: TransferMethod) -> u64 {
+    match method {
+        TransferMethod::Eip3009 => USUAL_GAS,
+        TransferMethod::Permit2 => USUAL_GAS_OF_PERMIT2,
+    }
+}
 
 /// The settlement costs more than the key has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -86,15 +86,16 @@ impl Tending {
 }
 
 impl Local {
-    /// One look at everything that was sent with the key. Does nothing while another process is the submitter.
+    /// One look at what gas costs, at what the key holds, and at everything that was sent with it: that is left to another
+    /// process while it is the submitter. One that fails keeps none of the others from happening.
     ///
     /// # Errors
     /// When the notes or the chain do not answer.
     pub async fn tend(&self) -> Result<(), BoxError> {
         tokio::time::timeout(DEADLINE, async {
-            self.look_at_gas().await?;
-            self.look_after_balance().await?;
-            self.look_after_flights().await
+            let (gas, balance, flights) =
+                tokio::join!(self.look_at_gas(), self.look_after_balance(), self.look_after_flights());
+            flights.and(balance).and(gas)
         })
         .await?
     }

@@ -1,5 +1,7 @@
 //! What the chain says about settlements that were declined (S16).
 
+use futures_util::future::join_all;
+
 use super::Witness;
 use crate::facilitator::chain::{Never, Unused, Verdict};
 use crate::facilitator::{BoxError, Decline, Standing, Unresolved};
@@ -28,8 +30,11 @@ pub(super) async fn recheck(
         });
         match unused {
             Ok(unused) => {
-                for (at, unused) in here.into_iter().zip(unused) {
-                    standings[at] = standing(witness, &declined[at], unused, &receipt).await;
+                // All at once: one search may take half a minute, and whoever waits does not wait for each in turn.
+                let searches =
+                    here.iter().zip(unused).map(|(at, unused)| standing(witness, &declined[*at], unused, &receipt));
+                for (at, standing) in here.iter().zip(join_all(searches).await) {
+                    standings[*at] = standing;
                 }
             }
             Err(error) => {
@@ -44,7 +49,7 @@ async fn standing(
     witness: &dyn Witness,
     declined: &Unresolved,
     unused: Unused,
-    receipt: impl Fn(&Payment, TransactionHash) -> Receipt,
+    receipt: &impl Fn(&Payment, TransactionHash) -> Receipt,
 ) -> Standing {
     let Unresolved { payment, reserved_at, .. } = declined;
     let dead = |never: Never| Standing::Dead(Decline { code: never.code(payment.authorization.method()).to_owned() });
@@ -71,4 +76,69 @@ fn networks(declined: &[Unresolved]) -> Vec<&Caip2> {
 
 fn not_told(error: &BoxError) -> BoxError {
     NotTold(error.to_string()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+
+    use super::super::Witnessed;
+    use super::*;
+    use crate::facilitator::Means;
+    use crate::primitives::Timestamp;
+    use crate::testing::sales::{receipt, sale};
+
+    /// Has to search for each payment, and takes as long as a search may.
+    struct Slow;
+
+    #[async_trait]
+    impl Witness for Slow {
+        fn watches(&self, _: &Caip2) -> bool {
+            true
+        }
+
+        async fn witnessed(&self, _: &Payment, _: TransactionHash) -> Result<Witnessed, BoxError> {
+            Err("nobody asks".into())
+        }
+
+        async fn settlement(&self, payment: &Payment, _: Timestamp) -> Verdict {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            let transaction = receipt(&sale(1), Timestamp::EPOCH).transaction;
+            match *payment == sale(1).payment {
+                true => Verdict::Settled { transaction, block: 1, at: Timestamp::EPOCH },
+                false => Verdict::Never(Never::Cancelled),
+            }
+        }
+
+        async fn unused(&self, _: &Caip2, payments: &[&Payment]) -> Result<Vec<Unused>, BoxError> {
+            Ok(vec![Unused::Perhaps; payments.len()])
+        }
+
+        async fn means(&self, _: &Payment) -> Result<Means, BoxError> {
+            Err("nobody asks".into())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s16_one_search_does_not_wait_for_another() {
+        let declined: Vec<Unresolved> = (0..64)
+            .map(|number| Unresolved {
+                payment: sale(number).payment,
+                transaction: None,
+                reserved_at: Timestamp::EPOCH,
+                since: Timestamp::EPOCH,
+            })
+            .collect();
+        let paid = |_: &Payment, _| receipt(&sale(1), Timestamp::EPOCH);
+        let looked = tokio::time::timeout(Duration::from_secs(60), recheck(&Slow, &declined, paid)).await;
+        let standings = looked.expect("nobody waits for longer than that");
+        for (number, standing) in standings.iter().enumerate() {
+            match number {
+                1 => assert!(matches!(standing, Standing::Moved(_)), "{standing:?}"),
+                _ => assert!(matches!(standing, Standing::Dead(_)), "{standing:?}"),
+            }
+        }
+    }
 }

@@ -13,7 +13,8 @@ use crate::ledger::InSettlement;
 use crate::primitives::at_once;
 
 /// How often somebody looks whether the client is still there, at the price of a system call. A client that signs again
-/// has to ask for the price first, so it takes longer than that over any network.
+/// asks for the price first, which over the internet takes about as long. One that is nearer and faster than that comes
+/// before it is on record that it left, and counts as a second buyer where another replica serves it.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Waits for what was asked about this settlement, and notes it when the client leaves meanwhile, or has left before.
