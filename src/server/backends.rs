@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::proxy::Live;
-use crate::proxy::upstream::Lookout;
+use crate::proxy::upstream::Patrol;
 use crate::telemetry::Metrics;
 
 /// How often the names of backends are looked up anew. Pods behind a headless Service come and go within seconds.
@@ -26,12 +26,12 @@ pub(super) async fn look_up(live: Arc<ArcSwap<Live>>) {
 
 /// Looks at backends when it is time, and keeps what the metrics say of them fresh, until dropped.
 pub(super) async fn watch(live: Arc<ArcSwap<Live>>, metrics: Arc<Metrics>) {
-    let mut lookout = Lookout::default();
+    let mut patrol = Patrol::default();
     let mut known = Vec::new();
     loop {
         let mut found = Vec::new();
         for (name, upstream) in &live.load_full().upstreams {
-            lookout.tend(upstream);
+            patrol.tend(upstream);
             found.extend(upstream.census().into_iter().map(|(target, up)| (Arc::clone(name), target, up)));
         }
         found.sort();

@@ -195,6 +195,22 @@ async fn a_backend_that_asks_who_we_are_hears_it() {
     assert!(heard.contains("CN=tollhouse client"), "{heard}");
 }
 
+#[tokio::test]
+async fn an_authority_that_is_replaced_on_disk_counts_from_the_next_reload_on() {
+    let (world, nginx) = (World::selling("GET /weather: $0.01").await, Nginx::start().await);
+    let (target, trusted) = (format!("https://{}", nginx.port("tls.sock").await), nginx.path("trusted.crt"));
+    let mut file = File::selling("GET /free: free");
+    file.upstream = format!(", tls: {{server_name: backend.internal, ca: {{file: {}}}}}", trusted.display());
+    let text = file.text(&world.facilitator, &target);
+    fs::copy(nginx.path("ca.crt"), &trusted).expect("the folder is ours");
+    let mut gateway = Gateway::start(&text, Arc::new(world.clock.clone())).await;
+    for (authority, status) in [("ca.crt", 200), ("stranger.crt", 502), ("ca.crt", 200)] {
+        fs::copy(nginx.path(authority), &trusted).expect("the folder is ours");
+        gateway.reload(&text).await.expect("the file is right");
+        assert_eq!(gateway.ask(&Request::get("/free")).await.status, status, "{authority}");
+    }
+}
+
 /// Connections are pooled; one that was made without a look at the certificate must not serve whoever demands one.
 #[tokio::test]
 async fn a_connection_that_was_made_on_laxer_terms_is_not_shared() {

@@ -26,14 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Looks at backends. Dropping it ends the looks under way.
 #[derive(Default)]
-pub struct Lookout {
+pub struct Patrol {
     looks: JoinSet<()>,
 }
 
 /// Made at the first look: it reads the certificates that the system trusts.
 static CONNECTOR: LazyLock<Connector> = LazyLock::new(|| Connector::new(None));
 
-impl Lookout {
+impl Patrol {
     /// Begins the looks that are due. To be called again and again.
     pub fn tend(&mut self, upstream: &Arc<Upstream>) {
         while self.looks.try_join_next().is_some() {}

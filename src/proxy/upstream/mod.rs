@@ -20,7 +20,7 @@ use pingora::prelude::{HttpPeer, Result};
 use super::fields;
 
 pub use config::{Address, Auth, AuthError, Balance, Config, Health, Host, Retry, Target};
-pub use health::Lookout;
+pub use health::Patrol;
 use place::{Place, Spot, Standing};
 pub(super) use place::{Seat, Tried};
 pub use tls::{Authorities, Identity, Tls, TlsError};

@@ -19,6 +19,9 @@ const PASSED_OVER: Duration = Duration::from_secs(1);
 /// And never longer.
 const LONGEST_PASSED_OVER: Duration = Duration::from_secs(30);
 
+/// Whoever looks at a place has found something by then; if not, it is looked at again.
+const LONGEST_LOOK: u64 = 60_000;
+
 /// Times are kept as milliseconds since then, so that they fit into an atomic.
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -68,7 +71,7 @@ pub(super) struct Standing {
     sick: AtomicBool,
     /// Looks in a row that found otherwise.
     differing: AtomicU32,
-    /// When it is looked at next; `MAX` while somebody does.
+    /// When it is looked at next.
     next_look: AtomicU64,
     /// Requests under way; counted only where that decides something.
     under_way: AtomicU32,
@@ -143,11 +146,11 @@ impl Standing {
     /// Whether it is time to look at it. Whoever hears yes does so, and says with [`look_again`](Self::look_again)
     /// when the next time is.
     pub(super) fn is_due(&self, watched: bool) -> bool {
-        let due = self.next_look.load(Ordering::Relaxed);
-        if due > now() || (!watched && self.failures.load(Ordering::Relaxed) == 0) {
+        let (due, now) = (self.next_look.load(Ordering::Relaxed), now());
+        if due > now || (!watched && self.failures.load(Ordering::Relaxed) == 0) {
             return false;
         }
-        self.next_look.compare_exchange(due, u64::MAX, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.next_look.compare_exchange(due, now + LONGEST_LOOK, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     pub(super) fn look_again(&self, after: Duration) {
