@@ -77,7 +77,7 @@ postgres:
 	@tests/setup/debian.sh postgresql:postgresql
 
 nginx:
-	@tests/setup/debian.sh nginx:nginx-light
+	@PATH="$$PATH:/usr/sbin" tests/setup/debian.sh nginx:nginx-light
 
 # libFuzzer is C++.
 $(STAMPS)/cargo-fuzz.stamp:
