@@ -87,7 +87,7 @@ $(RIVALS)/node_modules/.package-lock.json: $(RIVALS)/package.json $(RIVALS)/pack
 	cd $(@D)/.. && npm ci --ignore-scripts --no-progress
 
 nginx:
-	@tests/setup/debian.sh nginx:nginx-light
+	@PATH="$$PATH:/usr/sbin" tests/setup/debian.sh nginx:nginx-light
 
 # libFuzzer is C++.
 $(STAMPS)/cargo-fuzz.stamp:

@@ -47,10 +47,16 @@ pub(super) static CERTIFICATE: Section = section("a certificate", &["cert", "key
 pub(super) static ADMIN: Section = section("`admin`", &["address", "token"], &[]);
 pub(super) static UPSTREAM: Section = section(
     "an upstream",
-    &["targets", "timeouts"],
-    &["balance", "health", "retry", "host", "auth", "tls", "http2", "headers"],
+    &["targets", "balance", "health", "timeouts", "retry", "host", "auth", "tls", "http2"],
+    &["headers"],
 );
-pub(super) static UPSTREAM_TIMEOUTS: Section = section("an upstream's timeouts", &["connect", "idle"], &["first_byte"]);
+pub(super) static UPSTREAM_HEALTH: Section =
+    section("`health`", &["path", "every", "unhealthy_after", "healthy_after"], &[]);
+pub(super) static UPSTREAM_TIMEOUTS: Section =
+    section("an upstream's timeouts", &["connect", "first_byte", "idle"], &[]);
+pub(super) static UPSTREAM_AUTH: Section = section("an upstream's `auth`", &["header", "value"], &[]);
+pub(super) static UPSTREAM_TLS: Section =
+    section("an upstream's `tls`", &["ca", "server_name", "verify", "cert", "key"], &[]);
 pub(super) static PAYEE: Section = section("`pay_to`", &["address", "assets"], &[]);
 pub(super) static NETWORK: Section = section(
     "a network",
@@ -129,14 +135,17 @@ pub(super) static COMPUTED_PRICE: [&str; 4] = ["cel", "up_to", "min", "max"];
 
 /// All of them, for the tests that keep reader and schema together.
 #[cfg(test)]
-pub(super) static ALL: [&Section; 34] = [
+pub(super) static ALL: [&Section; 37] = [
     &FILE,
     &LISTENER,
     &TLS,
     &CERTIFICATE,
     &ADMIN,
     &UPSTREAM,
+    &UPSTREAM_HEALTH,
     &UPSTREAM_TIMEOUTS,
+    &UPSTREAM_AUTH,
+    &UPSTREAM_TLS,
     &PAYEE,
     &NETWORK,
     &CONFIRMATIONS,

@@ -186,9 +186,56 @@ fn listen() -> Value {
 
 fn upstream() -> Value {
     let duration = || json!({"$ref": "#/$defs/duration"});
-    let timeouts = object(&keys::UPSTREAM_TIMEOUTS, &[], json!({"connect": duration(), "idle": duration()}));
-    let targets = json!({"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/reference"}});
-    object(&keys::UPSTREAM, &["targets"], json!({"targets": targets, "timeouts": timeouts}))
+    let reference = || json!({"$ref": "#/$defs/reference"});
+    let file = || json!({"$ref": "#/$defs/secret_file"});
+    let count = || json!({"type": "integer", "minimum": 1, "maximum": 100});
+    let targets = json!({"type": "array", "minItems": 1, "items": reference()});
+    let timeouts = object(
+        &keys::UPSTREAM_TIMEOUTS,
+        &[],
+        json!({"connect": duration(), "first_byte": duration(), "idle": duration()}),
+    );
+    let health = object(
+        &keys::UPSTREAM_HEALTH,
+        &["path"],
+        json!({
+            "path": {"type": "string", "pattern": "^/", "examples": ["/healthz"]},
+            "every": duration(),
+            "unhealthy_after": count(),
+            "healthy_after": count(),
+        }),
+    );
+    let auth = object(
+        &keys::UPSTREAM_AUTH,
+        &["header", "value"],
+        json!({"header": {"type": "string", "examples": ["Authorization"]}, "value": {"$ref": "#/$defs/secret"}}),
+    );
+    let tls = object(
+        &keys::UPSTREAM_TLS,
+        &[],
+        json!({
+            "ca": file(),
+            "server_name": {"type": "string"},
+            "verify": {"type": "boolean"},
+            "cert": file(),
+            "key": file(),
+        }),
+    );
+    object(
+        &keys::UPSTREAM,
+        &["targets"],
+        json!({
+            "targets": targets,
+            "balance": {"enum": ["round_robin", "least_connections", "hash"]},
+            "health": health,
+            "timeouts": timeouts,
+            "retry": {"enum": ["connect_error", "never"]},
+            "host": {"type": "string", "examples": ["preserve", "upstream", "api.internal"]},
+            "auth": auth,
+            "tls": tls,
+            "http2": {"type": "boolean"},
+        }),
+    )
 }
 
 fn pay_to() -> Value {

@@ -23,7 +23,7 @@ enum Guard {
 }
 
 /// Keys that stand beside secrets and hold none; and the two that say where a secret is kept.
-const HARMLESS: [&str; 10] = [
+const HARMLESS: [&str; 12] = [
     "max_gas_price",
     "alarm_below",
     "coin_price",
@@ -34,6 +34,8 @@ const HARMLESS: [&str; 10] = [
     "file",
     "single_instance",
     "sqlite",
+    "server_name",
+    "verify",
 ];
 /// Sections about credentials.
 const GUARDED: [&str; 7] = ["auth", "cdp", "local", "admin", "tls", "postgres", "exempt"];

@@ -23,6 +23,7 @@ use super::passage::{Passage, Stage};
 use super::presence::{connection, has_left};
 use super::target::{Ambiguous, canonical_host};
 use super::tunnel::asks_for_websocket;
+use super::upstream::Upstream;
 use super::{Proxy, fields, lookup};
 
 /// More header fields than any client sends (S52).
@@ -60,6 +61,13 @@ impl Proxy {
         let way = self.find(&head, session.req_header(), passage);
         if let Some(upstream) = &passage.upstream {
             session.set_read_timeout(Some(upstream.config().idle));
+        }
+        if let Ok(Way::Free | Way::Priced { .. }) = &way
+            && let Some(upstream) = passage.upstream.as_ref().filter(|upstream| upstream.config().health.is_some())
+            && let Some(answer) = out_of_reach(upstream, false)
+        {
+            passage.outcome = Some("failed");
+            return Some(answer);
         }
         if let Ok(Way::Free | Way::Priced { .. }) = &way
             && let Some(answer) = self.count(passage.asker.client, passage)
@@ -202,9 +210,11 @@ impl Proxy {
             // It would be paid for before its size is known, and might then be too large to forward.
             return Some(problem(StatusCode::LENGTH_REQUIRED, "this route needs a Content-Length; nobody was charged"));
         }
-        if toll.settle == SettleMode::BeforeForward && passage.upstream.as_ref().is_none_or(|up| up.places() == 0) {
+        if toll.settle == SettleMode::BeforeForward
+            && let Some(answer) = passage.upstream.as_ref().and_then(|upstream| out_of_reach(upstream, true))
+        {
             // Nobody is charged for a backend that is known to be out of reach (S77).
-            return Some(problem(StatusCode::SERVICE_UNAVAILABLE, "the backend cannot be reached right now"));
+            return Some(answer);
         }
         match self.gate.admit(&visit).await {
             Ok(Admission::Confirmed(confirmed)) => {
@@ -270,6 +280,14 @@ enum Way {
         /// It is a HEAD, and the route sells the GET.
         through_get: bool,
     },
+}
+
+/// What is said when nothing can be brought to the backend. Nothing has been reserved, and a payment is as good as before.
+fn out_of_reach(upstream: &Upstream, prepaid: bool) -> Option<Answer> {
+    let wait = upstream.outage(prepaid)?;
+    let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, "the backend cannot be reached right now");
+    answer.fields.insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
+    Some(answer)
 }
 
 async fn same_body(session: &mut Session, limit: u64, answer: &ledger::Answer) -> bool {

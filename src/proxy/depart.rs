@@ -10,21 +10,29 @@ use pingora::proxy::Session;
 
 use super::fields;
 use super::passage::{Passage, Stage};
+use super::upstream::{Balance, Retry, Seat};
 
 /// Where the request goes; called again when that place could not be connected to, so it never touches money.
-pub(super) fn peer(passage: &mut Passage) -> Result<Box<HttpPeer>> {
+pub(super) fn peer(session: &Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
     let timeout = passage.route.as_ref().map(|route| route.limits.timeout).unwrap_or_default();
-    let upstream = passage.upstream.as_ref();
-    upstream.and_then(|upstream| upstream.peer(timeout)).ok_or_else(|| {
+    // Freed before the next is taken: a place that failed is not busy with this request any more.
+    passage.seat = None;
+    let peer = passage.upstream.as_ref().and_then(|upstream| {
+        let client = (upstream.config().balance == Balance::Hash).then(|| passage.asker.client).flatten();
+        let seat = passage.seat.insert(upstream.choose(client, &passage.tried)?);
+        let upgrades = upstream.config().http2 && session.is_upgrade_req();
+        Some(upstream.peer(seat, timeout, upgrades))
+    });
+    peer.ok_or_else(|| {
         Error::explain(ErrorType::HTTPStatus(StatusCode::BAD_GATEWAY.as_u16()), "no address of the backend is known")
     })
 }
 
 /// Nothing has been sent, so the next place may be tried (S25).
 pub(super) fn not_connected(passage: &mut Passage, mut error: Box<Error>) -> Box<Error> {
-    passage.failed_targets += 1;
-    let places = passage.upstream.as_ref().map_or(0, |upstream| upstream.places());
-    error.set_retry(passage.failed_targets < places);
+    passage.tried.extend(passage.seat.take().map(Seat::failed));
+    let more = passage.upstream.as_ref().is_some_and(|upstream| upstream.has_more(&passage.tried));
+    error.set_retry(more);
     error
 }
 
@@ -56,7 +64,11 @@ pub(super) fn prepare(request: &mut RequestHeader, passage: &mut Passage) -> Res
             return Err(Error::explain(ErrorType::InternalError, "a request was about to pass undecided"));
         }
     }
+    if let (Some(upstream), Some(seat)) = (&passage.upstream, &passage.seat) {
+        upstream.dress(request, seat)?;
+    }
     passage.backend_touched = true;
+    passage.sent();
     Ok(())
 }
 
@@ -82,6 +94,7 @@ pub(super) fn body(session: &Session, piece: Option<&Bytes>, passage: &mut Passa
         return Ok(());
     }
     passage.request_bytes += piece.len() as u64;
+    passage.sent();
     let limit = passage.largest_body();
     if passage.request_bytes > limit {
         let status = ErrorType::HTTPStatus(StatusCode::PAYLOAD_TOO_LARGE.as_u16());
@@ -93,8 +106,8 @@ pub(super) fn body(session: &Session, piece: Option<&Bytes>, passage: &mut Passa
     Ok(())
 }
 
-/// A request that may be paid for is never sent twice once a byte of it may have been processed (S25). A free one
-/// keeps Pingora's rule: idempotent, unsent body, and a kept-alive connection that was closing.
+/// A request of which a byte may have been processed is never sent twice (S25). The one that is: free, safe (RFC 9110,
+/// 9.2.1), without a body, and met by a kept connection that was closing.
 pub(super) fn failed(
     peer: &HttpPeer,
     session: &mut Session,
@@ -103,8 +116,9 @@ pub(super) fn failed(
     reused: bool,
 ) -> Box<Error> {
     let mut error = error.more_context(format!("backend {peer}"));
-    let free = matches!(passage.stage, Stage::Free);
-    if free && session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated() {
+    let retry = passage.upstream.as_ref().is_some_and(|upstream| upstream.config().retry != Retry::Never);
+    let harmless = matches!(passage.stage, Stage::Free) && session.req_header().method.is_safe();
+    if retry && harmless && session.as_downstream_mut().is_body_empty() {
         error.retry.decide_reuse(reused);
     } else {
         error.set_retry(false);

@@ -3,6 +3,7 @@
 use http::header::{CACHE_CONTROL, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::prelude::Result;
 
 use crate::payment::{Payment, PaymentKey};
 use crate::primitives::Checksummed;
@@ -57,11 +58,28 @@ pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
     }
 }
 
+/// Whether only the gateway may say what stands in this field.
+pub(super) fn is_ours(name: &HeaderName) -> bool {
+    OURS.iter().any(|prefix| begins(name.as_str(), prefix))
+}
+
+/// Sets a field that a backend trusts, and removes every other spelling of it that a backend may take for the same.
+pub(super) fn set_alone(request: &mut RequestHeader, name: &HeaderName, value: HeaderValue) -> Result<()> {
+    let gone: Vec<HeaderName> =
+        request.headers.keys().filter(|sent| is(sent.as_str(), name.as_str())).cloned().collect();
+    for sent in gone {
+        request.remove_header(&sent);
+    }
+    request.insert_header(name.clone(), value)
+}
+
 fn foreign_request(name: &HeaderName) -> bool {
+    is_ours(name) || is_an_override(name)
+}
+
+fn is_an_override(name: &HeaderName) -> bool {
     let name = name.as_str();
-    OURS.iter().any(|prefix| begins(name, prefix))
-        || OVERRIDES.iter().any(|other| is(name, other))
-        || FRAMING.iter().any(|framing| name != *framing && is(name, framing))
+    OVERRIDES.iter().any(|other| is(name, other)) || FRAMING.iter().any(|framing| name != *framing && is(name, framing))
 }
 
 fn foreign_answer(name: &HeaderName) -> bool {

@@ -38,6 +38,9 @@ impl Proxy {
             Stage::Settled(settled) => self.already_paid(session, head, passage, *settled),
             free => {
                 passage.stage = free;
+                if passage.was_late() {
+                    return fail(StatusCode::GATEWAY_TIMEOUT, "the backend took too long");
+                }
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
                     let_listen(session);
                 }
@@ -64,8 +67,8 @@ impl Proxy {
             confirmed.release().await;
             return fail(StatusCode::BAD_GATEWAY, "the backend changed the protocol unasked");
         }
-        if took > limit {
-            // The hold is no longer long enough to settle under.
+        if took > limit || passage.was_late() {
+            // After the route's own limit the hold is no longer long enough to settle under.
             confirmed.release().await;
             return fail(StatusCode::GATEWAY_TIMEOUT, "the backend took too long");
         }

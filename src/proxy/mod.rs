@@ -22,6 +22,7 @@ pub mod tls;
 mod tunnel;
 pub mod upstream;
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,6 +34,7 @@ use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::prelude::{Error, HttpPeer, Result};
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::gate::Gate;
@@ -84,8 +86,24 @@ impl ProxyHttp for Proxy {
         }
     }
 
-    async fn upstream_peer(&self, _: &mut Session, passage: &mut Box<Passage>) -> Result<Box<HttpPeer>> {
-        depart::peer(passage)
+    async fn upstream_peer(&self, session: &mut Session, passage: &mut Box<Passage>) -> Result<Box<HttpPeer>> {
+        depart::peer(session, passage)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: RawFd,
+        _: Option<&Digest>,
+        passage: &mut Box<Passage>,
+    ) -> Result<()> {
+        // One from the pool says nothing about whether new ones can be made.
+        if let (false, Some(seat)) = (reused, &passage.seat) {
+            seat.connected();
+        }
+        Ok(())
     }
 
     fn fail_to_connect(

@@ -13,7 +13,7 @@ use super::keep::Keeper;
 use super::live::Live;
 use super::target::Target;
 use super::tunnel::Tunnel;
-use super::upstream::Upstream;
+use super::upstream::{Seat, Tried, Upstream};
 
 /// Everything one request carries from phase to phase.
 pub struct Passage {
@@ -34,8 +34,12 @@ pub struct Passage {
     /// What counts the requests of its route, where it is limited, and its place inside.
     pub(super) turnstile: Option<Arc<Turnstile>>,
     pub(super) slot: OnceLock<Slot>,
-    /// How many targets could not be connected to.
-    pub(super) failed_targets: usize,
+    /// The place there, once it is chosen.
+    pub(super) seat: Option<Seat>,
+    /// Places that could not be connected to.
+    pub(super) tried: Vec<Tried>,
+    /// When the last of the request was sent; looked at only where the upstream limits what follows.
+    last_sent: Option<Instant>,
     /// Bytes of request body so far.
     pub(super) request_bytes: u64,
     /// Whether a byte of the request may have reached the backend (S25).
@@ -84,7 +88,9 @@ impl Passage {
             upstream: None,
             turnstile: None,
             slot: OnceLock::new(),
-            failed_targets: 0,
+            seat: None,
+            tried: Vec::new(),
+            last_sent: None,
             request_bytes: 0,
             backend_touched: false,
             keeper: None,
@@ -109,6 +115,19 @@ impl Passage {
     /// How many bytes of request body its route takes.
     pub(super) fn largest_body(&self) -> u64 {
         self.route.as_ref().map_or(0, |route| route.limits.request_body)
+    }
+
+    /// A piece of the request goes to the backend.
+    pub(super) fn sent(&mut self) {
+        if self.upstream.as_ref().is_some_and(|upstream| upstream.config().first_byte.is_some()) {
+            self.last_sent = Some(Instant::now());
+        }
+    }
+
+    /// Whether the head of the answer took longer than its upstream may take for it.
+    pub(super) fn was_late(&self) -> bool {
+        let limit = self.upstream.as_ref().and_then(|upstream| upstream.config().first_byte);
+        limit.zip(self.last_sent).is_some_and(|(limit, sent)| sent.elapsed() > limit)
     }
 
     /// Takes the stage out, leaving `Done` behind.

@@ -1,5 +1,6 @@
 //! Put together: the only module that names concrete implementations.
 
+mod backends;
 mod background;
 mod certificates;
 mod dust;
@@ -65,8 +66,6 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 const MOST_REQUESTS: u32 = 100_000;
 /// How long a connection of HTTP/2 may have no stream (S56).
 const H2_IDLE: Duration = Duration::from_secs(75);
-/// How often the names of backends are looked up anew.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 /// How often turnstiles forget who has not come for long.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -294,15 +293,9 @@ impl Server {
                 live.load_full().turnstiles.values().for_each(|turnstile| turnstile.sweep());
             }
         });
-        let live = Arc::clone(&self.live);
-        self.background.spawn("the look-up of backends", async move {
-            loop {
-                tokio::time::sleep(LOOK_UP_EVERY).await;
-                for upstream in live.load_full().upstreams.values() {
-                    upstream.resolve().await;
-                }
-            }
-        });
+        self.background.spawn("the look-up of backends", backends::look_up(Arc::clone(&self.live)));
+        let watch = backends::watch(Arc::clone(&self.live), Arc::clone(&self.metrics));
+        self.background.spawn("the look at backends", watch);
     }
 
     async fn open_side_door(&mut self) -> Result<(), StartError> {
@@ -449,7 +442,7 @@ async fn picture(live: &config::Live, before: Option<&Live>) -> Live {
         let upstream = match unchanged {
             Some(upstream) => Arc::clone(upstream),
             None => {
-                let upstream = Arc::new(Upstream::new(config.clone()));
+                let upstream = Arc::new(Upstream::new(config.clone(), known.map(|known| &**known)));
                 upstream.resolve().await;
                 upstream
             }

@@ -125,7 +125,7 @@ impl Summary {
         let routes = live.tariff.routes().count();
         let priced = live.tariff.routes().filter(|route| matches!(route.charge, Charge::Toll(_))).count();
         let targets = live.upstreams.iter().flat_map(|upstream| &upstream.targets);
-        let backends: Vec<_> = targets.map(|target| format!("http://{}:{}", target.host, target.port)).collect();
+        let backends: Vec<_> = targets.map(|target| &*target.name).collect();
         Self { money, routes, priced, backends: backends.join(", ") }
     }
 

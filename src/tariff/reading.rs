@@ -65,10 +65,9 @@ impl<'t> Fold<'t> {
         let plain = texts.iter().map(|text| Cow::Borrowed(*text)).collect();
         let mut folds = vec![Self { texts: plain, caseless: false, unseeing: false }];
         if texts.iter().all(|text| text.is_ascii()) {
-            if !texts.iter().all(|text| is_small(text)) {
-                let texts = texts.iter().map(|text| Cow::Owned(text.to_ascii_lowercase())).collect();
-                folds.push(Self { texts, caseless: true, unseeing: false });
-            }
+            // Without capitals, too: there may be some in what is listed.
+            let texts = texts.iter().map(|text| Cow::Owned(text.to_ascii_lowercase())).collect();
+            folds.push(Self { texts, caseless: true, unseeing: false });
             return folds;
         }
         // Once for all that want it: this is what takes long.

@@ -108,6 +108,13 @@ struct ByList {
     list: Arc<str>,
 }
 
+/// A target is known by its line in the file, not by the addresses that its name stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByTarget {
+    upstream: Arc<str>,
+    target: Arc<str>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByBreaker {
     facilitator: String,
@@ -178,6 +185,7 @@ pub struct Metrics {
     list_addresses: Family<ByList, Gauge>,
     list_age: Family<ByList, Gauge<f64, AtomicU64>>,
     list_stale: Family<ByList, Gauge>,
+    backend_up: Family<ByTarget, Gauge>,
     config: Family<ConfigInfo, Gauge>,
     reloads: Family<ByResult, Counter>,
     certificates: Family<ByResult, Counter>,
@@ -226,6 +234,7 @@ impl Metrics {
             list_addresses: Family::default(),
             list_age: Family::default(),
             list_stale: Family::default(),
+            backend_up: Family::default(),
             config: Family::default(),
             reloads: Family::default(),
             certificates: Family::default(),
@@ -298,6 +307,7 @@ impl Metrics {
         to.register("screening_list_addresses", "Accounts on a screening list", self.list_addresses.clone());
         to.register_with_unit("screening_list_age", "Age of a screening list", Unit::Seconds, self.list_age.clone());
         to.register("screening_list_stale", "Whether a screening list is too old", self.list_stale.clone());
+        to.register("backend_up", "Whether a target of an upstream takes requests", self.backend_up.clone());
         to.register("config_info", "The configuration in force", self.config.clone());
         for result in ["ok", "failed"] {
             drop(self.reloads.get_or_create(&ByResult { result }));
@@ -486,6 +496,15 @@ impl Metrics {
             self.list_addresses.get_or_create(&of).set(i64::try_from(addresses).unwrap_or(i64::MAX));
             self.list_age.get_or_create(&of).set(age.as_secs_f64());
             self.list_stale.get_or_create(&of).set(i64::from(stale));
+        }
+    }
+
+    /// Notes which targets take requests: the upstream, the target, and whether it does. Those that are not named are gone.
+    pub fn backends(&self, targets: &[(Arc<str>, Arc<str>, bool)]) {
+        self.backend_up.clear();
+        for (upstream, target, up) in targets {
+            let of = ByTarget { upstream: Arc::clone(upstream), target: Arc::clone(target) };
+            self.backend_up.get_or_create(&of).set(i64::from(*up));
         }
     }
 

@@ -76,6 +76,11 @@ impl Backend {
         Self { address, stage, server }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Its URL, as `upstream:` wants it.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

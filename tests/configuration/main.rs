@@ -26,6 +26,7 @@ impl Directory {
         directory.secret("empty", "\n", 0o600);
         directory.secret("long", &"x".repeat(70_000), 0o600);
         directory.secret("gas-key", &format!("0x{}\n", "01".repeat(32)), 0o600);
+        directory.secret("two-lines", "s3cret\ns3cret\n", 0o600);
         directory.secret("keystore.json", include_str!("../fixtures/keystore.json"), 0o600);
         directory.secret("short-key", "0x0101\n", 0o600);
         directory.secret("tls.crt", include_str!("../fixtures/tls/own.crt"), 0o644);

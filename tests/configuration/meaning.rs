@@ -16,6 +16,7 @@ use tollhouse::ledger;
 use tollhouse::payment::Replay;
 use tollhouse::payment::SettleMode;
 use tollhouse::primitives::{Caip2, Clock, Dollars, Rate, SystemClock, TransferMethod};
+use tollhouse::proxy::upstream::{Address, Balance, Host, Retry, Tls};
 use tollhouse::tariff::{Charge, CountBy, EncodedSlash, Route, Toll, Tunnel};
 
 use crate::{Directory, meaning_of};
@@ -118,10 +119,13 @@ fn ten_lines_are_enough() {
     assert!(!live.sandbox && live.live_networks.is_empty());
     let upstream = &live.upstreams[0];
     assert_eq!(
-        (&*upstream.name, upstream.targets[0].host.as_str(), upstream.targets[0].port),
-        ("http://127.0.0.1:3000", "127.0.0.1", 3000)
+        (&*upstream.name, &upstream.targets[0].address),
+        ("http://127.0.0.1:3000", &Address::Tcp { host: "127.0.0.1".into(), port: 3000 })
     );
     assert_eq!((upstream.connect, upstream.idle), (Duration::from_secs(1), Duration::from_secs(60)));
+    assert_eq!((upstream.first_byte, upstream.http2, &upstream.health), (None, false, &None));
+    assert_eq!((upstream.balance, upstream.retry), (Balance::RoundRobin, Retry::ConnectError));
+    assert_eq!((&upstream.host, &upstream.auth, &upstream.tls), (&Host::Preserve, &None, &Tls::default()));
     let facilitator = &live.facilitators[0];
     assert_eq!(facilitator.networks, [Caip2::evm(84_532)]);
     assert!(
@@ -199,7 +203,18 @@ fn one_upstream_serves_every_route_that_names_the_same_url() {
     assert_eq!(partner, &route(&config, "GET /v1/explicit").upstream);
     assert_eq!(config.live.upstreams.iter().filter(|upstream| upstream.name == *partner).count(), 1);
     let llm = config.live.upstreams.iter().find(|upstream| &*upstream.name == "llm").expect("it is in the file");
-    assert_eq!((llm.targets[0].host.as_str(), llm.targets[0].port), ("::1", 80));
+    assert_eq!(llm.targets[0].address, Address::Tcp { host: "::1".into(), port: 80 });
+    assert_eq!((llm.targets[1].tls, &*llm.targets[1].name), (true, "https://llm.internal:8443"));
+    assert_eq!(llm.targets[2].address, Address::Unix("/run/llm.sock".into()));
+    assert_eq!((llm.balance, llm.retry, llm.http2), (Balance::Hash, Retry::Never, true));
+    assert_eq!(llm.first_byte, Some(Duration::from_secs(30)));
+    assert_eq!((llm.host.clone(), llm.tls.server_name.as_deref()), (Host::Upstream, Some("llm.example")));
+    assert!(llm.auth.is_some());
+    let health = llm.health.as_ref().expect("it is looked at");
+    assert_eq!(
+        (&*health.path, health.every, health.unhealthy_after, health.healthy_after),
+        ("/healthz", Duration::from_secs(2), 4, 1)
+    );
 }
 
 #[test]

@@ -335,6 +335,9 @@ async fn s71_no_metric_is_named_by_a_client() {
     let payer = world.wallet.address().to_string().to_lowercase();
     eventually("everything was counted", || world.gateway.metrics().matches("turned_away").count() >= 2).await;
     let metrics = world.gateway.metrics().to_lowercase();
+    // Where backends listen stands in the file.
+    let lines = metrics.lines().filter(|line| !line.starts_with("tollhouse_backend_up"));
+    let metrics = lines.collect::<Vec<_>>().join("\n");
     for word in ["visited", "mine", "guessed", "ambiguous", "brew", "127.0.0.1", payer.as_str()] {
         assert!(!metrics.contains(word), "{word} in\n{metrics}");
     }

@@ -1,6 +1,7 @@
 //! Promises about money, held against a whole gateway through its sockets. The S-numbers are rows of SAFETY.
 
 mod admin;
+mod backends;
 mod bodies;
 mod challenge;
 mod crowds;
@@ -10,6 +11,7 @@ mod fields;
 mod grpc;
 mod hostile;
 mod leaving;
+mod nginx;
 mod paid;
 mod permit2;
 mod rails;

@@ -38,6 +38,8 @@ pub struct File {
     pub ledger: String,
     /// Of the one upstream.
     pub timeouts: String,
+    /// More keys of it, each with a comma in front.
+    pub upstream: String,
     /// Of the facilitator.
     pub settle_timeout: String,
     /// Whole lines of the file.
@@ -52,6 +54,7 @@ impl File {
             pay_to: format!("{{base-sepolia: \"{PAYEE}\"}}"),
             ledger: "memory".into(),
             timeouts: "{connect: 1s, idle: 10s}".into(),
+            upstream: String::new(),
             settle_timeout: "5s".into(),
             more: String::new(),
             routes: routes.lines().map(|line| format!("  {}\n", line.trim())).collect(),
@@ -60,7 +63,7 @@ impl File {
 
     /// The file for this facilitator and a backend at this URL.
     pub fn text(&self, facilitator: &ScriptedFacilitator, backend: &str) -> String {
-        let Self { pay_to, ledger, timeouts, settle_timeout, more, routes } = self;
+        let Self { pay_to, ledger, timeouts, upstream, settle_timeout, more, routes } = self;
         let url = facilitator.url();
         let facilitators = match pay_to.as_str() {
             "sandbox" => String::new(),
@@ -70,7 +73,7 @@ impl File {
         };
         format!(
             "version: 1\npublic_url: http://api.test\nlisten: 127.0.0.1:0\nstatus: none\nupstream: app\n\
-             upstreams:\n  app: {{targets: [\"{backend}\"], timeouts: {timeouts}}}\n\
+             upstreams:\n  app: {{targets: [\"{backend}\"], timeouts: {timeouts}{upstream}}}\n\
              pay_to: {pay_to}\n{facilitators}\nledger: {ledger}\n{more}\nroutes:\n{routes}\n"
         )
     }

@@ -7,6 +7,7 @@ mod listen;
 mod networks;
 mod routes;
 mod screening;
+mod upstreams;
 
 pub(super) use caps::Caps;
 pub(super) use facilitators::{Auth, Breaker, Facilitator, Local, Signer};
@@ -15,6 +16,7 @@ pub(super) use listen::{Certificate, Listener, Tls};
 pub(super) use networks::{Asset, Confirmations, Network, PayTo, Payee};
 pub(super) use routes::{Charge, Defaults, Host, Limits, Price, Route, RoutePayTo, Target, Websocket};
 pub(super) use screening::{Clients, Countries, List, Screening, Words};
+pub(super) use upstreams::{Upstream, UpstreamAuth, UpstreamHealth, UpstreamTls};
 
 use super::codes;
 use super::keys;
@@ -75,13 +77,6 @@ pub(super) struct Admin {
     pub token: Option<Reference>,
 }
 
-pub(super) struct Upstream {
-    pub name: Text,
-    pub targets: Vec<Reference>,
-    pub connect: Option<Text>,
-    pub idle: Option<Text>,
-}
-
 pub(super) enum Ledger {
     /// `memory` or `sqlite:PATH`.
     Short(Text),
@@ -120,7 +115,7 @@ pub(super) fn read(root: &Node, mistakes: &mut Mistakes) -> Option<File> {
         status: file.text("status", mistakes),
         admin: admin(&file, mistakes),
         upstream: file.text("upstream", mistakes),
-        upstreams: upstreams(&file, mistakes),
+        upstreams: upstreams::upstreams(&file, mistakes),
         pay_to: file.node("pay_to", mistakes).and_then(|node| networks::pay_to(node, mistakes)),
         networks: networks::networks(&file, mistakes),
         facilitators: facilitators::facilitators(&file, mistakes),
@@ -210,28 +205,6 @@ fn admin(file: &Fields<'_>, mistakes: &mut Mistakes) -> Option<Admin> {
         );
     }
     Some(Admin { address, token: None })
-}
-
-fn upstreams(file: &Fields<'_>, mistakes: &mut Mistakes) -> Vec<Upstream> {
-    let Some(entries) = file.entries("upstreams", mistakes) else { return Vec::new() };
-    let mut upstreams = Vec::new();
-    for entry in entries {
-        let Some(fields) = Fields::of(&entry.node, &keys::UPSTREAM, mistakes) else { continue };
-        let targets = fields.list("targets", mistakes);
-        if fields.key_span("targets").is_none() || targets.is_some_and(<[Node]>::is_empty) {
-            mistakes
-                .add(missing("targets", "an upstream", entry.key.span).help("write targets: [http://127.0.0.1:3000]"));
-        }
-        let targets = targets.unwrap_or_default();
-        let timeouts = fields.fields("timeouts", &keys::UPSTREAM_TIMEOUTS, mistakes);
-        upstreams.push(Upstream {
-            name: entry.key.clone(),
-            targets: targets.iter().filter_map(|target| reference(target, mistakes)).collect(),
-            connect: timeouts.and_then(|timeouts| timeouts.text("connect", mistakes)),
-            idle: timeouts.and_then(|timeouts| timeouts.text("idle", mistakes)),
-        });
-    }
-    upstreams
 }
 
 fn ledger(node: &Node, mistakes: &mut Mistakes) -> Option<Ledger> {

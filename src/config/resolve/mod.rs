@@ -21,6 +21,7 @@ mod scalar;
 mod screening;
 mod signer;
 mod tables;
+mod tls;
 mod upstreams;
 
 use std::collections::HashMap;
@@ -66,9 +67,10 @@ pub(super) fn resolve(
     let facilitators = facilitators::resolve(file, &chains, &payees, around, mistakes);
     let breaker = facilitators::breaker(&file.breaker, mistakes);
     let caps = caps::Caps::of(&file.caps, mistakes);
-    let (screening, lists) = screening::resolve(&file.screening, around, mistakes);
+    let (screening, mut lists) = screening::resolve(&file.screening, around, mistakes);
     let trusted = file.trusted_proxies.as_ref().and_then(|raw| screening::ranges(raw, mistakes)).unwrap_or_default();
     let mut upstreams = upstreams::Upstreams::of(&file.upstreams, around, mistakes);
+    lists.append(&mut upstreams.files);
     let mut collected = Whose::default();
     let tables =
         tables::Tables { file, source, around, chains: &chains, payees: &payees, facilitators: &facilitators, caps };

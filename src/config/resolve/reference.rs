@@ -8,6 +8,7 @@ use zeroize::Zeroize;
 use super::Surroundings;
 use super::scalar::shown;
 use crate::config::codes;
+use crate::config::lists::ListFile;
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw::Reference;
 use crate::config::source::Span;
@@ -16,6 +17,8 @@ use crate::primitives::Secret;
 
 /// No secret is longer.
 const MOST_SECRET_BYTES: u64 = 64 * 1024;
+/// Nor are the certificates that a system trusts, all of them together.
+const MOST_DOCUMENT_BYTES: u64 = 1 << 20;
 const ONE_SECRET: &str = "name a file that holds the secret and nothing else";
 
 /// A secret: never written in the file itself (S60).
@@ -106,6 +109,36 @@ pub(super) fn literal(reference: &Reference, what: &str, mistakes: &mut Mistakes
     }
 }
 
+/// A public file, such as certificates: everybody may read it.
+pub(super) fn document(reference: &Reference, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Option<Vec<u8>> {
+    let Reference::File(path) = reference else {
+        mistakes
+            .add(Mistake::error(&codes::SHAPE, reference.span(), "this has to be a file").help("write {file: PATH}"));
+        return None;
+    };
+    let told = |trouble: Trouble| trouble.told(path).help("relative paths start at the directory of this file");
+    match bounded(&around.directory.join(&*path.text), MOST_DOCUMENT_BYTES) {
+        Ok(bytes) if bytes.len() as u64 > MOST_DOCUMENT_BYTES => {
+            let message = format!("`{}` is larger than 1 MiB", shown(&path.text));
+            mistakes.add(Mistake::error(&codes::UNREADABLE, path.span, message).help("name a file of certificates"));
+            None
+        }
+        Ok(bytes) => Some(bytes),
+        Err(trouble) => {
+            mistakes.add(told(trouble));
+            None
+        }
+    }
+}
+
+/// The file that a value comes from, for whoever watches it.
+pub(super) fn watched(reference: &Reference, around: &Surroundings<'_>) -> Option<ListFile> {
+    match reference {
+        Reference::File(path) => Some(ListFile::look(&around.directory.join(&*path.text))),
+        Reference::Literal(_) | Reference::Variable(_) => None,
+    }
+}
+
 fn not_from_file(span: Span) -> Mistake {
     Mistake::error(&codes::SHAPE, span, "this value cannot come from a file").help("write it out, or {env: NAME}")
 }
@@ -187,16 +220,10 @@ fn plain_words(error: &std::io::Error) -> &'static str {
 /// Reads a secret from a file that not everybody can read, without the line break at its end.
 fn read(path: &Path) -> Result<Secret<String>, Trouble> {
     let about = std::fs::metadata(path).map_err(Trouble::Unreadable)?;
-    // Opening a pipe would wait for its other end.
-    if !about.is_file() {
-        return Err(Trouble::NotAFile);
-    }
-    if let Some(mode) = open_to_everybody(&about) {
+    if let Some(mode) = open_to_everybody(&about).filter(|_| about.is_file()) {
         return Err(Trouble::Open(mode));
     }
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(Trouble::Unreadable)?;
-    file.take(MOST_SECRET_BYTES + 1).read_to_end(&mut bytes).map_err(Trouble::Unreadable)?;
+    let mut bytes = bounded(path, MOST_SECRET_BYTES)?;
     if bytes.len() as u64 > MOST_SECRET_BYTES {
         bytes.zeroize();
         return Err(Trouble::TooLong);
@@ -207,6 +234,18 @@ fn read(path: &Path) -> Result<Secret<String>, Trouble> {
     })?;
     text.truncate(text.trim_end_matches(['\n', '\r']).len());
     Ok(Secret::new(text))
+}
+
+/// The bytes of a file; one more than `most` when it has more.
+fn bounded(path: &Path, most: u64) -> Result<Vec<u8>, Trouble> {
+    // Opening a pipe would wait for its other end.
+    if !std::fs::metadata(path).map_err(Trouble::Unreadable)?.is_file() {
+        return Err(Trouble::NotAFile);
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(Trouble::Unreadable)?;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(Trouble::Unreadable)?;
+    Ok(bytes)
 }
 
 #[cfg(unix)]
