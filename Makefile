@@ -81,7 +81,7 @@ postgres:
 # What the gateway is measured beside.
 .PHONY: rivals
 rivals:
-	@tests/setup/debian.sh nginx:nginx-light haproxy:haproxy
+	@PATH="$$PATH:/usr/sbin" tests/setup/debian.sh nginx:nginx-light haproxy:haproxy
 
 $(RIVALS)/node_modules/.package-lock.json: $(RIVALS)/package.json $(RIVALS)/package-lock.json $(RIVALS)/.npmrc
 	cd $(@D)/.. && npm ci --ignore-scripts --no-progress

@@ -18,7 +18,7 @@ pub(super) fn peer(session: &Session, passage: &mut Passage) -> Result<Box<HttpP
     // Freed before the next is taken: a place that failed is not busy with this request any more.
     passage.seat = None;
     let peer = passage.upstream.as_ref().and_then(|upstream| {
-        let client = (upstream.config().balance == Balance::Hash).then(|| passage.asker.client).flatten();
+        let client = passage.asker.client.filter(|_| upstream.config().balance == Balance::Hash);
         let seat = passage.seat.insert(upstream.choose(client, &passage.tried)?);
         let upgrades = upstream.config().http2 && session.is_upgrade_req();
         Some(upstream.peer(seat, timeout, upgrades))
