@@ -73,6 +73,7 @@ impl Stand {
             query: None,
             connection: None,
             client: None,
+            peer: None,
             screening: Screening::none(),
             turnstile: None,
         }

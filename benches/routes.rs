@@ -12,7 +12,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::Method;
 use tollhouse::config;
 use tollhouse::proxy::target::Target;
-use tollhouse::tariff::{Charge, Limits, Place, Route, RouteKey, Table, Tariff, parse_key};
+use tollhouse::tariff::{Charge, EncodedSlash, Limits, Place, Route, RouteKey, Slash, Table, Tariff, parse_key};
 
 /// A hundred actions for each service, so that both levels branch; the lines at the end are broader than many.
 fn routes(count: usize) -> Vec<Arc<Route>> {
@@ -32,12 +32,14 @@ fn route(key: &str) -> Arc<Route> {
         upstream: "app".into(),
         public_url: "https://api.example.com".into(),
         limits: Limits::new(1 << 20, Duration::from_secs(60)),
+        encoded_slash: EncodedSlash::Refuse,
+        rewrite: None,
         place: Place { file: "gateway.yaml".into(), line: 1, column: 1 },
     })
 }
 
 fn tariff(routes: &[Arc<Route>]) -> Tariff {
-    Tariff::new(vec![Table { host: None, routes: routes.to_vec() }]).expect("no collision")
+    Tariff::new(vec![Table { host: None, slash: Slash::Distinct, routes: routes.to_vec() }]).expect("no collision")
 }
 
 /// A thousand targets from all over the table, so that a large one does not fit the caches by accident.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 use proptest::prelude::*;
 use tollhouse::proxy::target::{Ambiguous, MAX_PATH, Target, canonical_host};
-use tollhouse::tariff::{Charge, Found, Limits, Place, Route, RouteKey, Table, Tariff, parse_key};
+use tollhouse::tariff::{Charge, EncodedSlash, Found, Limits, Place, Route, RouteKey, Slash, Table, Tariff, parse_key};
 
 fn parse(target: &str) -> Result<Target, Ambiguous> {
     Target::parse(target.as_bytes())
@@ -75,6 +75,10 @@ fn s38_what_can_be_read_in_two_ways_is_refused() {
         ("/a/%2e/b", Ambiguous::DotSegment),
         ("/a/%2E%2e/b", Ambiguous::DotSegment),
         ("/a/.%2e", Ambiguous::DotSegment),
+        ("/a/..%20/b", Ambiguous::DotSegment),
+        ("/a/%20./b", Ambiguous::DotSegment),
+        ("/a/..\u{a0}/b", Ambiguous::DotSegment),
+        ("/a/.\u{200d}./b", Ambiguous::Disguised),
         ("/a%2fb", Ambiguous::Slash),
         ("/a%2Fb", Ambiguous::Slash),
         ("/a\\b", Ambiguous::Backslash),
@@ -117,6 +121,49 @@ fn s38_what_can_be_read_in_two_ways_is_refused() {
     }
     assert_eq!(Target::parse(b"/a\xff").err(), Some(Ambiguous::NotUtf8));
     assert_eq!(Target::parse(b"/a?\xff").err(), Some(Ambiguous::QueryNotUtf8));
+}
+
+#[test]
+fn s38_a_kept_slash_stays_in_its_segment() {
+    for (raw, canonical, divided) in [
+        ("/@scope%2fname", "/@scope%2Fname", "/@scope/name"),
+        ("/a%2Fb%2fc/d?x=%2f", "/a%2Fb%2Fc/d", "/a/b/c/d"),
+        ("/caf%c3%a9%2F%61", "/caf%C3%A9%2Fa", "/café/a"),
+        ("/100%25%2Fa", "/100%25%2Fa", "/100%/a"),
+        ("/a%2F..b", "/a%2F..b", "/a/..b"),
+    ] {
+        let target = Target::parse_keeping(raw.as_bytes()).expect(raw);
+        assert_eq!((target.path(), target.divided().as_str()), (canonical, divided), "{raw}");
+        assert!(target.keeps_slash());
+        assert_eq!(segments(&target).len(), canonical.matches('/').count(), "{raw}");
+        assert_eq!(parse(raw).err(), Some(Ambiguous::Slash));
+    }
+    assert!(!Target::parse_keeping(b"/a%20b").expect("a target").keeps_slash());
+}
+
+#[test]
+fn s38_a_kept_slash_makes_no_way_out() {
+    for (target, reason) in [
+        ("/a%2F", Ambiguous::Slash),
+        ("/%2Fa", Ambiguous::Slash),
+        ("/a%2F%2fb", Ambiguous::Slash),
+        ("/a%2F..", Ambiguous::Slash),
+        ("/%2e%2e%2Fa", Ambiguous::Slash),
+        ("/a%2F.%2Fb", Ambiguous::Slash),
+        ("/a%2F..%20%2Fb", Ambiguous::DotSegment),
+        ("/a%2F%5Cb", Ambiguous::Backslash),
+        ("/a%2Fb;c", Ambiguous::Semicolon),
+        ("/a%2Fb%00", Ambiguous::Control),
+        ("/a%252Fb", Ambiguous::EscapedTwice),
+        ("/a%25%32%46b", Ambiguous::EscapedTwice),
+        ("/a%2F%252e", Ambiguous::EscapedTwice),
+        ("/a%2F．．%2Fb", Ambiguous::Disguised),
+        ("/a%2Fb／c", Ambiguous::Disguised),
+        ("/a%2F%ff", Ambiguous::NotUtf8),
+        ("/a%2Fb//c", Ambiguous::EmptySegment),
+    ] {
+        assert_eq!(Target::parse_keeping(target.as_bytes()).err(), Some(reason), "{target}");
+    }
 }
 
 #[test]
@@ -170,11 +217,14 @@ fn shop() -> Tariff {
             upstream: "app".into(),
             public_url: "https://api.example.com".into(),
             limits: Limits::new(0, Duration::ZERO),
+            encoded_slash: EncodedSlash::Refuse,
+            rewrite: None,
             place: Place { file: "gateway.yaml".into(), line: 1, column: 1 },
         })
     };
     let lines = [("/**", Charge::Free), ("/v1/**", Charge::Deny), ("/v1/docs/**", Charge::Free)];
-    Tariff::new(vec![Table { host: None, routes: lines.map(route).into() }]).expect("no collision")
+    Tariff::new(vec![Table { host: None, slash: Slash::Distinct, routes: lines.map(route).into() }])
+        .expect("no collision")
 }
 
 /// Where a backend ends up that decodes, folds, cuts and resolves everything it can.
@@ -196,6 +246,7 @@ fn as_a_careless_backend_reads(path: &str) -> String {
 }
 
 fn decode(segment: &str) -> String {
+    let segment = segment.replace("%2F", "%252F");
     let mut parts = segment.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
@@ -236,8 +287,9 @@ proptest! {
             "/([a-c.~!{é/]|%[2-7][0-9a-fA-F]){0,12}(\\?[a-c%/]{0,5})?".prop_map(String::into_bytes),
         ]
     ) {
-        let Ok(target) = Target::parse(&bytes) else { return Ok(()) };
-        let again = parse(target.path_and_query()).expect("what is canonical is accepted");
+        let Ok(target) = Target::parse_keeping(&bytes) else { return Ok(()) };
+        prop_assert_eq!(Target::parse(&bytes).is_ok(), !target.keeps_slash());
+        let again = Target::parse_keeping(target.path_and_query().as_bytes()).expect("what is canonical is accepted");
         prop_assert_eq!(again.path_and_query(), target.path_and_query());
         prop_assert_eq!(segments(&again), segments(&target));
         let decoded: Vec<String> = target.path()[1..].split('/').map(decode).collect();

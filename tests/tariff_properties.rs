@@ -8,7 +8,8 @@ use std::time::Duration;
 use http::Method;
 use proptest::prelude::*;
 use tollhouse::tariff::{
-    Charge, Collision, Found, Limits, Pattern, Place, Relation, Route, RouteKey, Table, Tariff, parse_key,
+    Charge, Collision, EncodedSlash, Found, Limits, Pattern, Place, Relation, Route, RouteKey, Slash, Table, Tariff,
+    parse_key,
 };
 
 /// Every path of up to four segments over two names that patterns use and one they do not, with and without a slash
@@ -72,12 +73,23 @@ fn route(key: &str) -> Arc<Route> {
         upstream: "app".into(),
         public_url: "https://api.example.com".into(),
         limits: Limits::new(0, Duration::ZERO),
+        encoded_slash: EncodedSlash::Refuse,
+        rewrite: None,
         place: Place { file: "gateway.yaml".into(), line: 1, column: 1 },
     })
 }
 
 fn tariff<'k>(keys: impl IntoIterator<Item = &'k String>) -> Result<Tariff, Vec<Collision>> {
-    Tariff::new(vec![Table { host: None, routes: keys.into_iter().map(|key| route(key)).collect() }])
+    posted(Slash::Distinct, keys)
+}
+
+fn posted<'k>(slash: Slash, keys: impl IntoIterator<Item = &'k String>) -> Result<Tariff, Vec<Collision>> {
+    Tariff::new(vec![Table { host: None, slash, routes: keys.into_iter().map(|key| route(key)).collect() }])
+}
+
+/// Without a slash at the end, but for that of the root.
+fn bare(path: &str) -> &str {
+    path.strip_suffix('/').filter(|rest| rest.contains('/')).unwrap_or(path)
 }
 
 /// A route as the naive reader sees it.
@@ -154,6 +166,26 @@ proptest! {
                     };
                     prop_assert_eq!(found, expected.first().copied(), "{} {} in {:?}", method, path, keys);
                 }
+            }
+        }
+    }
+
+    /// Where a slash at the end makes no difference, a table is what it would be if nobody wrote or sent one.
+    #[test]
+    fn a_slash_that_makes_no_difference_could_as_well_be_left_out(keys in prop::collection::vec(key(), 1..7)) {
+        let bare_keys: Vec<String> = keys.iter().map(|key| bare(key).to_owned()).collect();
+        let (same, plain) = (posted(Slash::Same, &keys), tariff(&bare_keys));
+        prop_assert_eq!(same.is_ok(), plain.is_ok(), "{:?}", keys);
+        let (Ok(same), Ok(plain)) = (same, plain) else { return Ok(()) };
+        let found = |tariff: &Tariff, method: &Method, path: &str| {
+            match tariff.find(None, method, path[1..].split('/')) {
+                Found::Route { route, through_get } => format!("{} {} {through_get}", route.methods, bare(&route.pattern.to_string())),
+                other => format!("{other:?}"),
+            }
+        };
+        for method in methods() {
+            for path in universe() {
+                prop_assert_eq!(found(&same, &method, &path), found(&plain, &method, bare(&path)), "{} {} {:?}", method, path, keys);
             }
         }
     }

@@ -7,7 +7,8 @@ use http::Method;
 
 use super::{ConfigFile, Shape, Verdict, out};
 use crate::config::{self, Format};
-use crate::proxy::target::{Target, canonical_host};
+use crate::proxy::lookup;
+use crate::proxy::target::{Ambiguous, canonical_host};
 use crate::tariff::{Charge, Found, Route, Tariff, Toll};
 
 #[derive(Debug, Args)]
@@ -50,16 +51,25 @@ impl Quote {
         let method = Method::from_bytes(self.method.to_ascii_uppercase().as_bytes())
             .map_err(|_| format!("`{}` is not a method", self.method))?;
         let (host, target) = split(&self.url)?;
-        let target = Target::parse(target.as_bytes()).map_err(|why| format!("400  {why}"))?;
-        let found = tariff.find(host.as_deref(), &method, target.segments());
+        let target = lookup::read(tariff, target.as_bytes()).map_err(|why| format!("400  {why}"))?;
+        let found = lookup::find(tariff, host.as_deref(), &method, &target);
+        if matches!(found, Found::EncodedSlash) {
+            return Err(format!("400  {}", Ambiguous::Slash));
+        }
         let (status, route) = match found {
             Found::Route { route, .. } => (status_of(&route.charge), Some(route)),
             Found::Unlisted => ("404", None),
             Found::UnknownHost => ("421", None),
-            Found::Ambiguous => ("400", None),
+            Found::Ambiguous | Found::EncodedSlash => ("400", None),
         };
         Ok(match self.format {
-            Shape::Human => self.human(tariff, host.as_deref(), &method, status, route.map(|route| &**route)),
+            Shape::Human => {
+                let told = self.human(tariff, host.as_deref(), &method, status, route.map(|route| &**route));
+                let rewrite = route.filter(|_| self.why).and_then(|route| route.rewrite.as_ref());
+                let asked_for =
+                    rewrite.map(|rewrite| format!("as        {}\n", rewrite.apply(target.path_and_query())));
+                told + &asked_for.unwrap_or_default()
+            }
             Shape::Json => json(status, route.map(|route| &**route)),
         })
     }

@@ -93,6 +93,7 @@ codes! {
     LOOSENED "TH2104" "A narrower path is cheaper or more open than a broader one for some method."
     ROUTE_KEY "TH2105" "A route is written METHOD /path, METHOD|METHOD /path or /path."
     UNDERCUT "TH2106" "A cheaper route takes requests that many backends answer like those of a dearer one."
+    PREFIX "TH2107" "A prefix is whole segments, and what is taken off is in front of every path of the route."
     REPLICAS "TH2203" "In Kubernetes every replica would keep its own ledger, and one payment could buy once at each."
 
     // The environment.
@@ -104,6 +105,7 @@ codes! {
     NO_FILE "TH3006" "The configuration file cannot be read."
     LIST "TH3007" "A list of addresses is not there, is empty, or has a line that is none. Without it nobody would be kept out."
     STALE "TH3008" "A list of addresses is older than its `max_age`: nobody knows who should be on it by now."
+    CERTIFICATE "TH3009" "A certificate and its key cannot be read, are none, or do not belong together."
 
     // Facilitators and chains.
     DUST "TH4001" "A settlement may cost more in gas than the route asks for it."

@@ -30,6 +30,7 @@ pub(super) static FILE: Section = section(
         "facilitators",
         "breaker",
         "caps",
+        "trusted_proxies",
         "screening",
         "ledger",
         "defaults",
@@ -38,9 +39,11 @@ pub(super) static FILE: Section = section(
         "log",
         "shutdown",
     ],
-    &["mode", "include", "effective_at", "trusted_proxies", "retention", "traces", "metrics"],
+    &["mode", "include", "effective_at", "retention", "traces", "metrics"],
 );
-pub(super) static LISTENER: Section = section("a listener", &["address"], &["tls"]);
+pub(super) static LISTENER: Section = section("a listener", &["address", "tls", "h2c"], &["proxy_protocol"]);
+pub(super) static TLS: Section = section("`tls`", &["cert", "key", "certificates", "min_version"], &["client_ca"]);
+pub(super) static CERTIFICATE: Section = section("a certificate", &["cert", "key"], &[]);
 pub(super) static ADMIN: Section = section("`admin`", &["address", "token"], &[]);
 pub(super) static UPSTREAM: Section = section(
     "an upstream",
@@ -86,8 +89,18 @@ pub(super) static LEDGER: Section = section("`ledger`", &["sqlite", "single_inst
 pub(super) static POSTGRES: Section = section("`postgres`", &["url"], &[]);
 pub(super) static DEFAULTS: Section = section(
     "`defaults`",
-    &["settle", "replay", "offer_ttl", "limits", "browser"],
-    &["trailing_slash", "headers", "mode", "discoverable"],
+    &[
+        "settle",
+        "replay",
+        "offer_ttl",
+        "trailing_slash",
+        "encoded_slash",
+        "strip_prefix",
+        "add_prefix",
+        "limits",
+        "browser",
+    ],
+    &["headers", "mode", "discoverable"],
 );
 pub(super) static LIMITS: Section = section(
     "`limits`",
@@ -96,7 +109,20 @@ pub(super) static LIMITS: Section = section(
 );
 pub(super) static ROUTE: Section = section(
     "a route",
-    &["price", "pay_to", "description", "mime_type", "settle", "replay", "upstream", "limits", "websocket"],
+    &[
+        "price",
+        "pay_to",
+        "description",
+        "mime_type",
+        "settle",
+        "replay",
+        "upstream",
+        "strip_prefix",
+        "add_prefix",
+        "encoded_slash",
+        "limits",
+        "websocket",
+    ],
     &["discoverable", "variants", "meter", "free_quota", "exempt", "pass", "mode", "headers", "browser"],
 );
 pub(super) static WEBSOCKET: Section = section("`websocket`", &["lasts", "bytes"], &[]);
@@ -109,9 +135,11 @@ pub(super) static COMPUTED_PRICE: [&str; 4] = ["cel", "up_to", "min", "max"];
 
 /// All of them, for the tests that keep reader and schema together.
 #[cfg(test)]
-pub(super) static ALL: [&Section; 35] = [
+pub(super) static ALL: [&Section; 37] = [
     &FILE,
     &LISTENER,
+    &TLS,
+    &CERTIFICATE,
     &ADMIN,
     &UPSTREAM,
     &UPSTREAM_HEALTH,

@@ -49,14 +49,25 @@ pub struct Config {
 /// What takes effect at start only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Boot {
-    /// Where clients connect: plain TCP in this version.
-    pub listen: Vec<SocketAddr>,
+    /// Where clients connect.
+    pub listen: Vec<Listener>,
     /// Where kubelet and Prometheus look.
     pub status: Option<SocketAddr>,
     /// Where operators look.
     pub admin: Option<admin::Config>,
     /// Where payments are remembered.
     pub ledger: ledger::Config,
+}
+
+/// Where clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// IP address and port.
+    pub address: SocketAddr,
+    /// What it speaks below HTTP; plain TCP if there is none.
+    pub tls: Option<proxy::tls::Config>,
+    /// Whether clients may speak HTTP/2 without TLS.
+    pub h2c: bool,
 }
 
 /// What takes effect on reload.
@@ -74,6 +85,8 @@ pub struct Live {
     pub caps: gate::rails::Caps,
     /// Who is not sold to.
     pub screening: Arc<gate::rails::Screening>,
+    /// Proxies whose word about clients counts.
+    pub trusted: Arc<gate::rails::screening::Ranges>,
     /// Nodes for looking transfers up.
     pub nodes: facilitator::Nodes,
     /// How deep transfers have to lie before they count.

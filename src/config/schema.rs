@@ -53,6 +53,12 @@ pub fn schema() -> Value {
                     "unpaid_per_client": described("#/$defs/rate", "How many prices a client may ask for and not pay."),
                 }),
             ),
+            "trusted_proxies": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "string", "examples": ["10.0.0.0/8"]},
+                "description": "Whose X-Forwarded-For, -Proto and -Host count.",
+            },
             "screening": screening(),
             "ledger": ledger(),
             "defaults": {"$ref": "#/$defs/defaults"},
@@ -119,6 +125,20 @@ fn definitions() -> Value {
         "secret_file": from("file"),
         "node": either([json!({"type": "string"}), from("env"), from("file")]),
         "settle": {"enum": ["on_response", "before_forward"]},
+        "strip_prefix": {
+            "type": "string",
+            "description": "What is taken off the path before it is forwarded, or none.",
+            "examples": ["/api"],
+        },
+        "add_prefix": {
+            "type": "string",
+            "description": "What is put in front of the path before it is forwarded, or none.",
+            "examples": ["/internal"],
+        },
+        "encoded_slash": {
+            "enum": ["refuse", "keep"],
+            "description": "What becomes of a %2F in a path: 400, or it stays a part of its segment.",
+        },
         "replay": {"enum": ["refuse", "redeliver", "same_answer"]},
         "limits": limits(),
         "defaults": defaults(),
@@ -134,9 +154,34 @@ fn definitions() -> Value {
 }
 
 fn listen() -> Value {
-    let one = object(&keys::LISTENER, &["address"], json!({"address": {"$ref": "#/$defs/socket"}}));
-    let items = either([json!({"$ref": "#/$defs/socket"}), one]);
-    either([json!({"$ref": "#/$defs/socket"}), json!({"type": "array", "items": items})])
+    let file = || json!({"$ref": "#/$defs/secret_file"});
+    let certificate = object(&keys::CERTIFICATE, &["cert", "key"], json!({"cert": file(), "key": file()}));
+    let tls = object(
+        &keys::TLS,
+        &[],
+        json!({
+            "cert": file(),
+            "key": file(),
+            "certificates": {
+                "type": "array",
+                "minItems": 1,
+                "items": certificate,
+                "description": "Several, chosen by the host that a client names; the first for all others.",
+            },
+            "min_version": {"enum": ["1.2", "1.3"]},
+        }),
+    );
+    let one = object(
+        &keys::LISTENER,
+        &["address"],
+        json!({
+            "address": {"$ref": "#/$defs/socket"},
+            "tls": tls,
+            "h2c": {"type": "boolean", "description": "Whether HTTP/2 is spoken without TLS."},
+        }),
+    );
+    let any = || either([json!({"$ref": "#/$defs/socket"}), one.clone()]);
+    either([any(), json!({"type": "array", "items": any()})])
 }
 
 fn upstream() -> Value {
@@ -362,6 +407,13 @@ fn defaults() -> Value {
             "settle": {"$ref": "#/$defs/settle"},
             "replay": {"$ref": "#/$defs/replay"},
             "offer_ttl": described("#/$defs/duration", "How long a quoted price is honoured after it changed."),
+            "trailing_slash": {
+                "enum": ["distinct", "same"],
+                "description": "Whether a path with a slash at its end is another path.",
+            },
+            "encoded_slash": {"$ref": "#/$defs/encoded_slash"},
+            "strip_prefix": {"$ref": "#/$defs/strip_prefix"},
+            "add_prefix": {"$ref": "#/$defs/add_prefix"},
             "limits": {"$ref": "#/$defs/limits"},
             "browser": {"enum": ["none"]},
         }),
@@ -396,6 +448,9 @@ fn route() -> Value {
             "settle": {"$ref": "#/$defs/settle"},
             "replay": {"$ref": "#/$defs/replay"},
             "upstream": {"$ref": "#/$defs/upstream_name"},
+            "strip_prefix": {"$ref": "#/$defs/strip_prefix"},
+            "add_prefix": {"$ref": "#/$defs/add_prefix"},
+            "encoded_slash": {"$ref": "#/$defs/encoded_slash"},
             "limits": {"$ref": "#/$defs/limits"},
             "websocket": websocket,
         }),

@@ -23,10 +23,11 @@ enum Guard {
 }
 
 /// Keys that stand beside secrets and hold none; and the two that say where a secret is kept.
-const HARMLESS: [&str; 11] = [
+const HARMLESS: [&str; 12] = [
     "max_gas_price",
     "alarm_below",
     "coin_price",
+    "min_version",
     "header",
     "address",
     "env",

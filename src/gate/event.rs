@@ -245,7 +245,7 @@ pub struct Answered {
     /// Bytes of body that were answered.
     pub bytes: u64,
     /// Who asked, as the connection shows it.
-    pub client: Option<std::net::SocketAddr>,
+    pub client: Option<std::net::IpAddr>,
     /// The payment, for paid requests.
     pub payment: Option<Paid>,
     /// What went wrong, for the log.

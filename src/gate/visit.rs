@@ -32,8 +32,10 @@ pub struct Visit<'a> {
     pub query: Option<&'a str>,
     /// The connection it came on, where that can be seen.
     pub connection: Option<&'a Arc<dyn Connection>>,
-    /// Who asks, as the connection shows it.
+    /// Who asks, as the connection shows it, or a proxy we trust.
     pub client: Option<IpAddr>,
+    /// The other end of the connection, a proxy or not.
+    pub peer: Option<IpAddr>,
     /// Who is not sold to.
     pub screening: &'a Screening,
     /// What counts the requests of each payer, where the route is limited by payer, and the place for whoever enters.

@@ -1,11 +1,11 @@
 //! A request arrives: is it one request, where does it go, and may it pass?
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderName};
-use http::{Method, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
@@ -17,13 +17,14 @@ use crate::protocol::Answer;
 use crate::tariff::{Charge, Found, Route, Toll};
 
 use super::answer::{problem, problem_with, with_receipt};
+use super::asker::Asker;
 use super::keep::{BodyDigest, Keeper};
 use super::passage::{Passage, Stage};
 use super::presence::{connection, has_left};
-use super::target::{Ambiguous, Target, canonical_host};
+use super::target::{Ambiguous, canonical_host};
 use super::tunnel::asks_for_websocket;
 use super::upstream::Upstream;
-use super::{Proxy, fields};
+use super::{Proxy, fields, lookup};
 
 /// More header fields than any client sends (S52).
 const MOST_FIELDS: usize = 100;
@@ -35,6 +36,11 @@ const KEEP_ALIVE_SECONDS: u64 = 75;
 const BODY_PAUSE: Duration = Duration::from_secs(60);
 /// How long a client may take to accept a piece of its answer.
 const WRITE_PAUSE: Duration = Duration::from_secs(60);
+
+/// What Pingora has no client remove by naming it in `Connection`.
+const HAVE_TO_STAY: [&str; 4] = ["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+/// How many fields `Connection` may name; Pingora stops here.
+const MOST_NAMED: usize = 9;
 
 const ACCESS_CONTROL_REQUEST_METHOD: HeaderName = header::ACCESS_CONTROL_REQUEST_METHOD;
 
@@ -50,6 +56,7 @@ pub(super) fn bound(session: &mut Session, ending: bool) {
 impl Proxy {
     /// Lets the request on (`None`) or answers it.
     pub(super) async fn arrive(&self, session: &mut Session, passage: &mut Passage) -> Option<Answer> {
+        passage.asker = Asker::of(session, &passage.live.trusted);
         let head = session.as_downstream().to_h1_raw();
         let way = self.find(&head, session.req_header(), passage);
         if let Some(upstream) = &passage.upstream {
@@ -63,7 +70,7 @@ impl Proxy {
             return Some(answer);
         }
         if let Ok(Way::Free | Way::Priced { .. }) = &way
-            && let Some(answer) = self.count(client(session), passage)
+            && let Some(answer) = self.count(passage.asker.client, passage)
         {
             passage.outcome = Some("refused");
             return Some(answer);
@@ -103,13 +110,13 @@ impl Proxy {
             return Err(bad(&Ambiguous::Fragment));
         }
         let raw = origin_form(request);
-        let target = Target::parse(raw).map_err(|ambiguous| bad(&ambiguous))?;
+        let live = Arc::clone(&passage.live);
+        let table = &live.tariff;
+        let target = lookup::read(table, raw).map_err(|ambiguous| bad(&ambiguous))?;
         let host = host(request)?;
         let preflight = preflight_method(request);
 
-        let live = Arc::clone(&passage.live);
-        let table = &live.tariff;
-        let look = |method: &Method| table.find(Some(&host), method, target.segments());
+        let look = |method: &Method| lookup::find(table, Some(&host), method, &target);
         if let Some(method) = preflight
             && let Found::Route { route, .. } = look(&method)
             && matches!(route.charge, Charge::Toll(_))
@@ -122,6 +129,7 @@ impl Proxy {
             Found::Route { route, through_get } => Ok((Arc::clone(route), through_get)),
             Found::Unlisted => Err(problem(StatusCode::NOT_FOUND, "nothing is listed here")),
             Found::UnknownHost => Err(problem(StatusCode::MISDIRECTED_REQUEST, "this host is not served here")),
+            Found::EncodedSlash => Err(bad(&Ambiguous::Slash)),
             Found::Ambiguous => Err(problem(
                 StatusCode::BAD_REQUEST,
                 "the request differs from a listed one only in the case or form of letters, or in how a segment ends",
@@ -177,7 +185,7 @@ impl Proxy {
         let target = passage.target.as_ref()?;
         let live = Arc::clone(&passage.live);
         let connection = connection(session);
-        let client = client(session);
+        let asker = passage.asker;
         let request = session.req_header();
         let visit = Visit {
             route,
@@ -188,7 +196,8 @@ impl Proxy {
             path: target.path(),
             query: target.query(),
             connection: connection.as_ref(),
-            client,
+            client: asker.client,
+            peer: asker.peer,
             screening: &live.screening,
             turnstile: passage.turnstile.as_deref().map(|turnstile| (turnstile, &passage.slot)),
         };
@@ -329,6 +338,15 @@ fn well_formed(request: &RequestHeader) -> Result<(), Answer> {
     {
         return refuse("Content-Length is not one number");
     }
+    let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
+    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        || codings.next().is_some()
+    {
+        return refuse("Transfer-Encoding is not `chunked`");
+    }
+    if fields.contains_key(header::CONNECTION) && !connection_is_plain(fields) {
+        return refuse("the Connection field names what is no field, or one that has to stay");
+    }
     if request.version == Version::HTTP_11 && !fields.contains_key(header::HOST) {
         return refuse("the Host field is missing");
     }
@@ -336,6 +354,17 @@ fn well_formed(request: &RequestHeader) -> Result<(), Answer> {
         return Err(problem(StatusCode::METHOD_NOT_ALLOWED, "this method is not served"));
     }
     Ok(())
+}
+
+/// Whether `Connection` names a few fields that may go. Pingora refuses anything else itself, but only when the request
+/// is about to leave, and by then it may be paid for.
+fn connection_is_plain(fields: &HeaderMap) -> bool {
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let stays = |name: &[u8]| HAVE_TO_STAY.iter().any(|stays| name.eq_ignore_ascii_case(stays.as_bytes()));
+    let values = fields.get_all(header::CONNECTION).iter();
+    let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let mut names = names.map(<[u8]>::trim_ascii).filter(|name| !name.is_empty());
+    names.by_ref().take(MOST_NAMED).all(|name| name.iter().all(is_name) && !stays(name)) && names.next().is_none()
 }
 
 /// Whether the request line has a fragment. Pingora cuts it off before anybody else sees the target.
@@ -374,11 +403,6 @@ fn preflight_method(request: &RequestHeader) -> Option<Method> {
         return None;
     }
     Method::from_bytes(request.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.as_bytes()).ok()
-}
-
-/// Who is at the other end of the connection.
-pub(super) fn client(session: &Session) -> Option<IpAddr> {
-    session.client_addr()?.as_inet().map(SocketAddr::ip)
 }
 
 fn content_length(request: &RequestHeader) -> Option<u64> {

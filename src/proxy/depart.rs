@@ -8,7 +8,6 @@ use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorType, HttpPeer, Result};
 use pingora::proxy::Session;
 
-use super::arrive::client;
 use super::fields;
 use super::passage::{Passage, Stage};
 use super::upstream::{Balance, Retry, Seat};
@@ -19,7 +18,7 @@ pub(super) fn peer(session: &Session, passage: &mut Passage) -> Result<Box<HttpP
     // Freed before the next is taken: a place that failed is not busy with this request any more.
     passage.seat = None;
     let peer = passage.upstream.as_ref().and_then(|upstream| {
-        let client = (upstream.config().balance == Balance::Hash).then(|| client(session)).flatten();
+        let client = (upstream.config().balance == Balance::Hash).then(|| passage.asker.client).flatten();
         let seat = passage.seat.insert(upstream.choose(client, &passage.tried)?);
         let upgrades = upstream.config().http2 && session.is_upgrade_req();
         Some(upstream.peer(seat, timeout, upgrades))
@@ -40,8 +39,12 @@ pub(super) fn not_connected(passage: &mut Passage, mut error: Box<Error>) -> Box
 /// The last look at what the backend will see. Pingora has dropped what `Connection` names by now (S44).
 pub(super) fn prepare(request: &mut RequestHeader, passage: &mut Passage) -> Result<()> {
     fields::strip_request(request);
+    passage.asker.tell(request);
     if let Some(target) = &passage.target {
-        forward(request, target.path_and_query())?;
+        match passage.route.as_ref().and_then(|route| route.rewrite.as_ref()) {
+            None => forward(request, target.path_and_query())?,
+            Some(rewrite) => forward(request, &rewrite.apply(target.path_and_query()))?,
+        }
     }
     let route = passage.route.as_ref().map(|route| Arc::clone(&route.key.0)).unwrap_or_default();
     match &mut passage.stage {
@@ -69,7 +72,7 @@ pub(super) fn prepare(request: &mut RequestHeader, passage: &mut Passage) -> Res
     Ok(())
 }
 
-/// What was matched is what is forwarded (I9). A query that is no URI by the letter passes as it came, as long as
+/// What was matched is what is forwarded (I9), below another prefix where the route says so. A query that is no URI by the letter passes as it came, as long as
 /// its path needs no rewriting.
 fn forward(request: &mut RequestHeader, target: &str) -> Result<()> {
     if request.raw_path() == target.as_bytes() {

@@ -11,7 +11,7 @@ use crate::gate::{Refusal, Visit};
 use crate::ledger::{Delivered, Response};
 use crate::protocol::Answer;
 
-use super::arrive::{client, origin_form};
+use super::arrive::origin_form;
 use super::home::is_final;
 use super::passage::{Passage, Stage};
 use super::{Proxy, answer};
@@ -82,7 +82,8 @@ impl Proxy {
             path: target.path(),
             query: target.query(),
             connection: None,
-            client: client(session),
+            client: passage.asker.client,
+            peer: passage.asker.peer,
             screening: &passage.live.screening,
             turnstile: None,
         };
@@ -133,7 +134,7 @@ impl Proxy {
             query,
             status,
             bytes: session.body_bytes_sent() as u64,
-            client: session.client_addr().and_then(|address| address.as_inet()).copied(),
+            client: passage.asker.client,
             payment: passage.paid.take(),
             error: error.map(words),
             took,

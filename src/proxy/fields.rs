@@ -21,6 +21,8 @@ const OVERRIDES: [&str; 8] = [
     "x-rewrite-url",
     "x-forwarded-uri",
 ];
+/// What says where a body ends. In another spelling it is no such field, but for CGI-like backends it may be (S43).
+const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
 /// Fields by which a backend would speak to a payment gateway; none of them is a client's business.
 const UPSTREAM_ONLY: [&str; 2] = ["settlement-overrides", "extension-responses"];
 /// Caches between us and the client that obey a field of their own; a paid answer is private to all of them (S49).
@@ -77,7 +79,7 @@ fn foreign_request(name: &HeaderName) -> bool {
 
 fn is_an_override(name: &HeaderName) -> bool {
     let name = name.as_str();
-    OVERRIDES.iter().any(|other| is(name, other))
+    OVERRIDES.iter().any(|other| is(name, other)) || FRAMING.iter().any(|framing| name != *framing && is(name, framing))
 }
 
 fn foreign_answer(name: &HeaderName) -> bool {
@@ -87,7 +89,7 @@ fn foreign_answer(name: &HeaderName) -> bool {
 
 /// Whether a name begins like this, `-` standing for whatever is neither letter nor digit: CGI-like backends make `_` of
 /// all of it, and cannot tell `Tollhouse.Payer` from `Tollhouse-Payer`.
-fn begins(name: &str, prefix: &str) -> bool {
+pub(super) fn begins(name: &str, prefix: &str) -> bool {
     let alike = |(sent, ours): (u8, u8)| sent == ours || (ours == b'-' && !sent.is_ascii_alphanumeric());
     name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(alike)
 }
@@ -245,6 +247,14 @@ mod tests {
             request(&[("X-HTTP-Method-Override", "GET"), ("X.Original.URL", "/x"), ("X-Rewrite-URL", "/x")]);
         strip_request(&mut request);
         assert!(request.headers.is_empty());
+    }
+
+    #[test]
+    fn s43_what_only_looks_like_framing_is_gone() {
+        let framing = [("Content_Length", "5"), ("Transfer.Encoding", "chunked"), ("content-length", "0")];
+        let mut request = request(&framing);
+        strip_request(&mut request);
+        assert_eq!(names(request.headers.keys()), ["content-length"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::gate::rails::screening::Ranges;
 use crate::gate::rails::{Screening, Turnstile};
 use crate::tariff::{RouteKey, Tariff};
 
@@ -14,6 +15,8 @@ pub struct Live {
     pub tariff: Arc<Tariff>,
     /// Who is not sold to.
     pub screening: Arc<Screening>,
+    /// Proxies whose word about clients counts.
+    pub trusted: Arc<Ranges>,
     /// Where requests go, by name.
     pub upstreams: HashMap<Arc<str>, Arc<Upstream>>,
     /// What counts the requests of routes that are limited.

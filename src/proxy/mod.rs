@@ -6,6 +6,7 @@
 
 mod answer;
 mod arrive;
+mod asker;
 mod depart;
 mod end;
 mod fields;
@@ -13,9 +14,11 @@ mod grpc;
 mod home;
 mod keep;
 pub mod live;
+pub mod lookup;
 mod passage;
 mod presence;
 pub mod target;
+pub mod tls;
 mod tunnel;
 pub mod upstream;
 

@@ -8,6 +8,7 @@ use crate::gate::rails::{Slot, Turnstile};
 use crate::gate::{Confirmed, Refusal, Settled};
 use crate::tariff::{Charge, Route, Toll};
 
+use super::asker::Asker;
 use super::keep::Keeper;
 use super::live::Live;
 use super::target::Target;
@@ -18,6 +19,8 @@ use super::upstream::{Seat, Tried, Upstream};
 pub struct Passage {
     /// How far it has come.
     pub(super) stage: Stage,
+    /// Who asks.
+    pub(super) asker: Asker,
     /// The price table and upstreams it lives under, whatever is posted meanwhile.
     pub(super) live: Arc<Live>,
     /// The route it matched.
@@ -77,6 +80,7 @@ impl Passage {
         let now = Instant::now();
         Self {
             stage: Stage::Arriving,
+            asker: Asker::default(),
             live,
             route: None,
             host: String::new(),

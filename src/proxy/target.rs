@@ -10,8 +10,13 @@ use std::net::Ipv6Addr;
 
 use unicode_normalization::UnicodeNormalization;
 
+use crate::primitives::letters::{is_blank, is_unseen};
+
 /// How long a path may be, in bytes as it arrives.
 pub const MAX_PATH: usize = 8 * 1024;
+
+/// A slash inside a segment, as it is matched and forwarded.
+const KEPT_SLASH: &str = "%2F";
 
 /// A request target in canonical form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub struct Target {
     path_length: usize,
     /// The path with its segments decoded, where that differs. No decoded segment contains a `/`.
     decoded: Option<String>,
+    /// Whether a segment has a `%2F`, which stays one when the segment is decoded. Nothing else is decoded to that.
+    keeps_slash: bool,
 }
 
 impl Target {
@@ -39,6 +46,25 @@ impl Target {
     /// # Errors
     /// When the target can be read in more than one way: 400.
     pub fn parse(target: &[u8]) -> Result<Self, Ambiguous> {
+        let target = Self::parse_keeping(target)?;
+        if target.keeps_slash { Err(Ambiguous::Slash) } else { Ok(target) }
+    }
+
+    /// As [`parse`](Self::parse), but a segment may have escaped slashes between other characters: they are kept, as
+    /// `%2F`, in what is matched and in what is forwarded. Only some routes take such a target.
+    ///
+    /// ```
+    /// use tollhouse::proxy::target::Target;
+    /// let target = Target::parse_keeping(b"/projects/group%2fname").unwrap();
+    /// assert_eq!(target.path(), "/projects/group%2Fname");
+    /// assert_eq!(target.segments().collect::<Vec<_>>(), ["projects", "group%2Fname"]);
+    /// assert_eq!(target.divided(), "/projects/group/name");
+    /// assert!(Target::parse_keeping(b"/projects/..%2fadmin").is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`parse`](Self::parse).
+    pub fn parse_keeping(target: &[u8]) -> Result<Self, Ambiguous> {
         let (path, query) = match target.iter().position(|byte| *byte == b'?') {
             Some(mark) => (&target[..mark], Some(&target[mark + 1..])),
             None => (target, None),
@@ -48,20 +74,24 @@ impl Target {
             return Err(Ambiguous::TooLong);
         }
         let mut path_and_query = String::with_capacity(target.len());
-        let decoded = match plain(path) {
+        let (decoded, keeps_slash) = match plain(path) {
             Some(plain) => {
                 check_shape(&plain[1..])?;
                 path_and_query.push_str(plain);
-                None
+                (None, false)
             }
-            None => Some(recode(segments, &mut path_and_query)?),
+            None => {
+                let decoded = recode(segments, &mut path_and_query)?;
+                let keeps_slash = decoded.contains(KEPT_SLASH);
+                (Some(decoded), keeps_slash)
+            }
         };
         let path_length = path_and_query.len();
         if let Some(query) = query {
             path_and_query.push('?');
             path_and_query.push_str(check_query(query)?);
         }
-        Ok(Self { path_and_query, path_length, decoded })
+        Ok(Self { path_and_query, path_length, decoded, keeps_slash })
     }
 
     /// The canonical path: what is matched and forwarded.
@@ -85,6 +115,16 @@ impl Target {
         let Self { path_and_query: mut path, path_length, .. } = self;
         path.truncate(path_length);
         (path, query)
+    }
+
+    /// Whether a segment has an escaped slash.
+    pub fn keeps_slash(&self) -> bool {
+        self.keeps_slash
+    }
+
+    /// The decoded path as a backend sees it for which an escaped slash divides segments.
+    pub fn divided(&self) -> String {
+        self.decoded.as_deref().unwrap_or_else(|| self.path()).replace(KEPT_SLASH, "/")
     }
 
     /// The segments, decoded. A trailing slash is an empty last one; `/` alone is one empty segment.
@@ -126,10 +166,10 @@ pub enum Ambiguous {
     /// `//`: some servers see one slash.
     #[error("the path has an empty segment")]
     EmptySegment,
-    /// `.` or `..`, plain or escaped: some servers resolve them.
+    /// `.` or `..`, plain, escaped or with blanks around them: some servers resolve them.
     #[error("the path has a `.` or `..` segment")]
     DotSegment,
-    /// `%2F`: some servers see a slash.
+    /// `%2F`: some servers see a slash. Also where it may stand in a segment: at its end, or beside dots.
     #[error("the path has an escaped `/`")]
     Slash,
     /// `\` or `%5C`: some servers see a slash.
@@ -227,11 +267,27 @@ fn recode(segments: &[u8], canonical: &mut String) -> Result<String, Ambiguous> 
                 let _infallible = write!(canonical, "%{byte:02X}");
             }
         }
-        check_text(std::str::from_utf8(&decoded[start..]).map_err(|_| Ambiguous::NotUtf8)?)?;
+        let text = std::str::from_utf8(&decoded[start..]).map_err(|_| Ambiguous::NotUtf8)?;
+        if text.contains('/') {
+            check_divided(text)?;
+            let kept = text.replace('/', KEPT_SLASH);
+            decoded.splice(start.., kept.into_bytes());
+        } else {
+            check_text(text)?;
+        }
     }
     let decoded = String::from_utf8(decoded).map_err(|_| Ambiguous::NotUtf8)?;
     check_shape(&decoded[1..])?;
     Ok(decoded)
+}
+
+/// A segment with slashes in it. Divided there, none of its parts is empty or a dot segment: whoever divides segments
+/// at escaped slashes sees a path all the same.
+fn check_divided(segment: &str) -> Result<(), Ambiguous> {
+    segment.split('/').try_for_each(|part| match part {
+        "" | "." | ".." => Err(Ambiguous::Slash),
+        part => check_text(part),
+    })
 }
 
 fn unescape(rest: &mut &[u8]) -> Result<u8, Ambiguous> {
@@ -254,12 +310,17 @@ fn check_raw(byte: u8) -> Result<u8, Ambiguous> {
 /// What no segment may contain once it is decoded.
 fn check_text(segment: &str) -> Result<(), Ambiguous> {
     check_characters(segment)?;
+    // Some systems trim a name before they look whether it is one of these.
+    let is_dots = |text: &str| matches!(text.trim_matches(is_blank), "." | "..");
+    if is_dots(segment) {
+        return Err(Ambiguous::DotSegment);
+    }
     if segment.is_ascii() {
         return Ok(());
     }
-    let plain: String = segment.nfkc().collect();
+    let plain: String = segment.nfkc().filter(|letter| !is_unseen(*letter)).collect();
     match check_characters(&plain) {
-        Ok(()) if plain != "." && plain != ".." => Ok(()),
+        Ok(()) if !is_dots(&plain) => Ok(()),
         _ => Err(Ambiguous::Disguised),
     }
 }

@@ -9,11 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::apps::ServerApp;
+use pingora::listeners::tls::Acceptor;
+use pingora::protocols::Stream;
 use pingora::protocols::l4::listener::Listener;
+use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::services::listening::Service;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
 
 use super::StartError;
 
@@ -24,10 +28,15 @@ const RESERVED_DESCRIPTORS: usize = 64;
 /// How long accepting pauses when the process is out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a client may take over shaking hands.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
 /// A bound socket.
 pub(crate) struct Door {
     listener: Listener,
     address: SocketAddr,
+    /// Shakes hands with clients that come here, where they speak TLS.
+    acceptor: Option<Arc<Acceptor>>,
 }
 
 /// The connections that are open.
@@ -71,11 +80,11 @@ impl Connections {
 }
 
 impl Door {
-    pub(crate) async fn open(address: SocketAddr) -> Result<Self, StartError> {
+    pub(crate) async fn open(address: SocketAddr, acceptor: Option<Arc<Acceptor>>) -> Result<Self, StartError> {
         let failed = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener: listener.into(), address })
+        Ok(Self { listener: listener.into(), address, acceptor })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -110,9 +119,11 @@ impl Door {
                     if stream.set_nodelay().is_err() {
                         continue;
                     }
-                    let (app, told) = (Arc::clone(app), told.clone());
+                    let (app, told, acceptor) = (Arc::clone(app), told.clone(), self.acceptor.clone());
                     tokio::spawn(async move {
-                        Service::<A>::handle_event(Box::new(stream), app, told).await;
+                        if let Some(stream) = greet(stream, acceptor).await {
+                            Service::<A>::handle_event(stream, app, told).await;
+                        }
                         drop(permit);
                     });
                 }
@@ -122,6 +133,20 @@ impl Door {
                 }
             }
         }
+    }
+}
+
+/// The connection as HTTP sees it; `None` for a client that does not manage to shake hands.
+async fn greet(stream: L4Stream, acceptor: Option<Arc<Acceptor>>) -> Option<Stream> {
+    let Some(acceptor) = acceptor else { return Some(Box::new(stream)) };
+    match timeout(HANDSHAKE, acceptor.tls_handshake(stream)).await {
+        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Err(error)) => {
+            // Scanners and clients that distrust us fail by the minute.
+            tracing::debug!(%error, "a client did not shake hands");
+            None
+        }
+        Err(_) => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod backends;
 mod background;
+mod certificates;
 mod dust;
 mod facilitators;
 mod listener;
@@ -22,19 +23,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use pingora::apps::HttpServerOptions;
+use pingora::listeners::tls::Acceptor;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
 use crate::config;
-use crate::facilitator::{Pool, Tell};
+use crate::facilitator::{BoxError, Pool, Tell};
 use crate::gate::rails::Turnstile;
 use crate::gate::{Gate, Observer, Parts};
 use crate::ledger::{self, Ledger, Store};
 use crate::payment::QuoteKey;
 use crate::primitives::{Clock, SystemClock};
 use crate::protocol::x402::X402;
+use crate::proxy::tls::{self, Certificates};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Live, Proxy};
 use crate::scheme::exact::Exact;
@@ -57,6 +61,11 @@ pub use serving::Serving;
 const MOST_TRIES: usize = 16;
 /// How long the ledger may take to write what is left to write at the end. One that fails would try for ever.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How many requests a connection of HTTP/1.1 carries before it is closed; clients open another one. So what a
+/// connection has gathered in memory is let go, and load balancers get to spread clients anew.
+const MOST_REQUESTS: u32 = 100_000;
+/// How long a connection of HTTP/2 may have no stream (S56).
+const H2_IDLE: Duration = Duration::from_secs(75);
 /// How often turnstiles forget who has not come for long.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -109,6 +118,15 @@ pub enum StartError {
         /// Why not.
         #[source]
         source: std::io::Error,
+    },
+    /// The certificates of a listener cannot be used.
+    #[error("the certificates of {address} cannot be used")]
+    Tls {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: BoxError,
     },
     /// The admin API cannot be opened.
     #[error("the admin API cannot listen on {place}")]
@@ -291,16 +309,32 @@ impl Server {
     }
 
     async fn open_doors(&mut self) -> Result<(), StartError> {
-        let conf = ServerConf { max_retries: MOST_TRIES, ..ServerConf::default() };
-        let proxy = Proxy::new(Arc::clone(&self.gate), Arc::clone(&self.live), Arc::clone(&self.ending));
-        let proxy = Arc::new(http_proxy(&Arc::new(conf), proxy));
-        for address in self.boot.listen.clone() {
-            let door = Door::open(address).await?;
+        let conf = Arc::new(ServerConf { max_retries: MOST_TRIES, ..ServerConf::default() });
+        for listener in self.boot.listen.clone() {
+            let acceptor = match &listener.tls {
+                Some(tls) => Some(self.show_certificates(listener.address, tls)?),
+                None => None,
+            };
+            let door = Door::open(listener.address, acceptor).await?;
             self.doors.push(door.address());
+            let proxy = Proxy::new(Arc::clone(&self.gate), Arc::clone(&self.live), Arc::clone(&self.ending));
+            let mut app = http_proxy(&conf, proxy);
+            app.server_options = Some(connection_options(listener.h2c));
             let (connections, closing) = (self.connections.clone(), self.closing.subscribe());
-            self.background.spawn("a listener", door.serve(Arc::clone(&proxy), connections, closing));
+            self.background.spawn("a listener", door.serve(Arc::new(app), connections, closing));
         }
         Ok(())
+    }
+
+    /// Whoever shows these certificates to clients, and those that take their place.
+    fn show_certificates(&mut self, address: SocketAddr, tls: &tls::Config) -> Result<Arc<Acceptor>, StartError> {
+        let wrong = |source: BoxError| StartError::Tls { address, source };
+        let certificates = Certificates::read(&tls.certificates).map_err(|error| wrong(error.into()))?;
+        let certificates = Arc::new(certificates);
+        let acceptor = certificates.acceptor(tls.tls12).map_err(|error| wrong(error.into()))?;
+        let renewal = certificates::renew(address, certificates, Arc::clone(&self.metrics));
+        self.background.spawn("the look at certificates", renewal);
+        Ok(Arc::new(acceptor))
     }
 
     /// Returns when a part of the gateway has ended that should not: it must be stopped. May be dropped and called
@@ -361,7 +395,7 @@ async fn open_status(
     background: &mut Background,
     ended: &watch::Sender<bool>,
 ) -> Result<SocketAddr, StartError> {
-    let door = Door::open(address).await?;
+    let door = Door::open(address, None).await?;
     let address = door.address();
     // Not counted: a scrape does not hold up the end.
     background.spawn("the status listener", door.serve(Arc::new(status), Connections::default(), ended.subscribe()));
@@ -386,6 +420,15 @@ async fn open(config: &ledger::Config, sandbox: bool) -> Result<Arc<dyn Store>, 
     }
 }
 
+/// What holds for every request of a connection. HTTP/2 has Pingora's own bounds on heads and streams.
+fn connection_options(h2c: bool) -> HttpServerOptions {
+    let mut options = HttpServerOptions::default();
+    options.h2c = h2c;
+    options.keepalive_request_limit = Some(MOST_REQUESTS);
+    options.h2_idle_timeout = Some(H2_IDLE);
+    options
+}
+
 const fn purpose(sandbox: bool) -> ledger::Purpose {
     if sandbox { ledger::Purpose::Sandbox } else { ledger::Purpose::Real }
 }
@@ -407,7 +450,13 @@ async fn picture(live: &config::Live, before: Option<&Live>) -> Live {
         upstreams.insert(Arc::clone(&config.name), upstream);
     }
     let turnstiles = turnstiles(&live.tariff, before);
-    Live { tariff: Arc::clone(&live.tariff), screening: Arc::clone(&live.screening), upstreams, turnstiles }
+    Live {
+        tariff: Arc::clone(&live.tariff),
+        screening: Arc::clone(&live.screening),
+        trusted: Arc::clone(&live.trusted),
+        upstreams,
+        turnstiles,
+    }
 }
 
 /// A turnstile for every route that is limited. One whose limits stay goes on counting.

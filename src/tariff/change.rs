@@ -208,7 +208,7 @@ impl Payees {
 #[cfg(test)]
 mod tests {
     use super::super::sample::{charge, offer, route, table, tariff, toll};
-    use super::super::{Host, Table};
+    use super::super::{Host, Slash, Table};
     use super::*;
     use crate::payment::SettleMode;
     use crate::primitives::Address;
@@ -218,7 +218,8 @@ mod tests {
     }
 
     fn with(key: &str, charge: Charge) -> Tariff {
-        Tariff::new(vec![Table { host: None, routes: vec![route(key, charge)] }]).expect("no collision")
+        Tariff::new(vec![Table { host: None, slash: Slash::Distinct, routes: vec![route(key, charge)] }])
+            .expect("no collision")
     }
 
     #[test]
@@ -258,7 +259,7 @@ mod tests {
             let mut offer = offer("base", "1");
             offer.pay_to = Payee(Address::repeat_byte(byte));
             let lines = ["GET /a", "GET /b"].map(|key| route(key, toll(vec![offer.clone()])));
-            Tariff::new(vec![Table { host: None, routes: lines.into() }]).expect("no collision")
+            Tariff::new(vec![Table { host: None, slash: Slash::Distinct, routes: lines.into() }]).expect("no collision")
         };
         assert_eq!(
             told(&pays(0x11), &pays(0x99)),
@@ -288,7 +289,7 @@ mod tests {
     #[test]
     fn the_same_path_on_two_hosts_is_two_routes() {
         let on = |lines| {
-            let host = Table { host: Some(Host("b.example".into())), routes: lines };
+            let host = Table { host: Some(Host("b.example".into())), slash: Slash::Distinct, routes: lines };
             Tariff::new(vec![Table { host: Some(Host("a.example".into())), ..table(&[("/**", "free")]) }, host])
         };
         let old = on(vec![route("/x", charge("1"))]);

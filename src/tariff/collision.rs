@@ -68,6 +68,9 @@ impl Collision {
     /// What to write instead.
     pub fn help(&self) -> String {
         match self {
+            Self::Duplicate { first, second } if first.pattern.is_twin_of(&second.pattern) => {
+                "keep one of them, or write trailing_slash: distinct".into()
+            }
             Self::Duplicate { .. } => "keep one of them".into(),
             Self::SameMethod { method, .. } => format!("leave {method} out of one of them"),
             Self::Crossing { witness, .. } => format!("say what the overlap costs:  {witness}: $…"),

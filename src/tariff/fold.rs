@@ -1,15 +1,8 @@
-//! Paths as a backend reads them that is not particular about spelling (S38): case-folded, in compatibility form, and
-//! without the blanks and dots that a segment ends in.
-//!
-//! `/v1/Admin`, `/v1/admin.` and `/v1/admin%20` are not `/v1/admin`, but the backend may think so. If that reading costs
-//! more, the request is refused rather than sold under the cheaper one. The slash at the end is left to
-//! [`Index`](super::index::Index): there both spellings may be listed.
-
-use std::borrow::Cow;
-
-use unicode_normalization::UnicodeNormalization;
+//! Patterns as a backend has them that is not particular about spelling, to look up the [readings](super::reading) of a
+//! path that disregard case.
 
 use super::lanes::Lanes;
+use super::reading::fold;
 use super::trie::Trie;
 use super::{Pattern, Segment};
 
@@ -66,67 +59,10 @@ impl Folded {
     }
 }
 
-/// The folded path, without the slash in front; `None` if folding changes nothing. What the pattern that was found
-/// spells out keeps its ending: it is listed like that. A blank between two slashes is no segment.
-pub(super) fn fold_path<'t>(segments: impl Iterator<Item = &'t str> + Clone, found: &Pattern) -> Option<String> {
-    let spelled_out = found.segments.iter().map(|segment| matches!(segment, Segment::Literal(_)));
-    let segments = segments.zip(spelled_out.chain(std::iter::repeat(false)));
-    if segments.clone().all(|(segment, spelled_out)| is_small(segment) && (spelled_out || is_trimmed(segment))) {
-        return None;
-    }
-    let mut path = String::new();
-    let mut segments = segments.peekable();
-    let mut first = true;
-    while let Some((segment, spelled_out)) = segments.next() {
-        let folded = fold(segment);
-        let folded = if spelled_out { &folded } else { trim(&folded) };
-        if folded.is_empty() && segments.peek().is_some() {
-            continue;
-        }
-        if !first {
-            path.push('/');
-        }
-        first = false;
-        path.push_str(folded);
-    }
-    Some(path)
-}
-
 fn fold_pattern(pattern: &Pattern) -> Pattern {
     let fold_segment = |segment: &Segment| match segment {
-        Segment::Literal(text) => Segment::Literal(trim(&fold(text)).into()),
+        Segment::Literal(text) => Segment::Literal(fold(text).into()),
         Segment::Parameter(name) => Segment::Parameter(name.clone()),
     };
     Pattern { segments: pattern.segments.iter().map(fold_segment).collect(), subtree: pattern.subtree }
-}
-
-/// NFKC around case folding. Upper case and back is what folds `ß` with `ss`, and `ς` with `σ`.
-fn fold(text: &str) -> Cow<'_, str> {
-    if is_small(text) {
-        return Cow::Borrowed(text);
-    }
-    if text.is_ascii() {
-        return Cow::Owned(text.to_ascii_lowercase());
-    }
-    Cow::Owned(text.nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfkc().collect())
-}
-
-/// Without blanks around it, which many a framework trims, and without the dots at its end, which file systems drop.
-fn trim(text: &str) -> &str {
-    text.trim_start_matches(is_blank).trim_end_matches(|letter| letter == '.' || is_blank(letter))
-}
-
-/// Unicode's white space, and what languages call so that are older than its present list.
-fn is_blank(letter: char) -> bool {
-    letter.is_whitespace() || matches!(letter, '\u{180e}' | '\u{200b}' | '\u{feff}')
-}
-
-/// Whether [`fold`] is sure to change nothing.
-fn is_small(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
-}
-
-/// Whether [`trim`] changes nothing about a text without control characters, if it [is small](is_small).
-fn is_trimmed(text: &str) -> bool {
-    !text.starts_with(' ') && !text.ends_with([' ', '.'])
 }

@@ -24,9 +24,9 @@ pub(super) struct Lane<'a> {
 }
 
 impl Lanes {
-    /// A single lane.
-    pub(super) fn new(route: Arc<Route>) -> Self {
-        Self { pattern: route.pattern.clone(), first: (MethodSet::named(&route.methods), route), more: Vec::new() }
+    /// A single lane to these paths.
+    pub(super) fn new(pattern: Pattern, route: Arc<Route>) -> Self {
+        Self { pattern, first: (MethodSet::named(&route.methods), route), more: Vec::new() }
     }
 
     /// Opens a lane for one more route, unless one of its methods has a lane already.

@@ -15,6 +15,8 @@ mod lanes;
 mod lint;
 mod methods;
 mod pattern;
+mod reading;
+mod rewrite;
 mod route;
 #[cfg(test)]
 mod sample;
@@ -34,11 +36,13 @@ pub use change::{Change, Mark, changes};
 pub use collision::{Collision, MAX_ARRANGEMENTS, MAX_CROSSINGS};
 use index::Index;
 pub use key::{KeyError, Mistake, parse_key};
+use lanes::Lane;
 pub use lint::Loosened;
 use methods::MethodSet;
 pub use methods::{Methods, NAMEABLE};
 pub use pattern::{Pattern, Relation, Segment};
-pub use route::{CountBy, Host, Limits, Place, Route, RouteKey};
+pub use rewrite::{NotInFront, Rewrite};
+pub use route::{CountBy, EncodedSlash, Host, Limits, Place, Route, RouteKey, Slash};
 pub use toll::{Charge, Toll, Tunnel};
 pub use undercut::{Through, Undercut};
 
@@ -48,6 +52,8 @@ pub struct Table {
     /// `None` is the table for whatever the client calls us; it cannot stand beside tables with a host. Where hosts
     /// are listed, the main `routes:` belong to the host of `public_url`.
     pub host: Option<Host>,
+    /// What a slash at the end of a path means. Of several tables of a host, the first says so.
+    pub slash: Slash,
     /// In any order.
     pub routes: Vec<Arc<Route>>,
 }
@@ -57,6 +63,8 @@ pub struct Table {
 pub struct Tariff {
     routes: Vec<Arc<Route>>,
     hosts: Hosts,
+    /// Whether any route takes an escaped slash inside a segment.
+    keeps_slashes: bool,
 }
 
 #[derive(Debug)]
@@ -79,6 +87,8 @@ pub enum Found<'a> {
     Unlisted,
     /// Hosts are listed and this is none of them: 421 (S41).
     UnknownHost,
+    /// There is a `%2F` in a segment, and the route takes none: 400 (S38).
+    EncodedSlash,
     /// Read without regard to case, compatibility form, or blanks, dots and slashes at the end, the request would match
     /// a stricter or dearer route: 400 (S38).
     Ambiguous,
@@ -90,31 +100,37 @@ impl Tariff {
     /// # Errors
     /// With every duplicate, and with at most [`MAX_CROSSINGS`] crossings of each host.
     pub fn new(tables: Vec<Table>) -> Result<Self, Vec<Collision>> {
-        let routes = tables.iter().flat_map(|table| table.routes.iter().cloned()).collect();
-        let mut by_host: HashMap<Option<Host>, Vec<Arc<Route>>> = HashMap::new();
+        let routes: Vec<Arc<Route>> = tables.iter().flat_map(|table| table.routes.iter().cloned()).collect();
+        let keeps_slashes = routes.iter().any(|route| route.encoded_slash == EncodedSlash::Keep);
+        let mut by_host: HashMap<Option<Host>, (Slash, Vec<Arc<Route>>)> = HashMap::new();
         let mut order = Vec::new();
         for table in tables {
-            let known = by_host.entry(table.host.clone()).or_insert_with(|| {
+            let (_, known) = by_host.entry(table.host.clone()).or_insert_with(|| {
                 order.push(table.host);
-                Vec::new()
+                (table.slash, Vec::new())
             });
             known.extend(table.routes);
         }
         let hostless = by_host.remove(&None);
         if by_host.is_empty() {
-            return Ok(Self { routes, hosts: Hosts::Whatever(Index::build(&hostless.unwrap_or_default())?) });
+            let (slash, main) = hostless.unwrap_or_default();
+            return Ok(Self { routes, hosts: Hosts::Whatever(Index::build(&main, slash)?), keeps_slashes });
         }
-        let mut collisions: Vec<Collision> =
-            hostless.iter().flatten().take(1).map(|route| Collision::Hostless { route: route.clone() }).collect();
+        let stray = hostless.iter().flat_map(|(_, routes)| routes).take(1);
+        let mut collisions: Vec<Collision> = stray.map(|route| Collision::Hostless { route: route.clone() }).collect();
         let mut hosts = BTreeMap::new();
         for host in order {
-            let Some((Some(host), routes)) = by_host.remove_entry(&host) else { continue };
-            match Index::build(&routes) {
+            let Some((Some(host), (slash, routes))) = by_host.remove_entry(&host) else { continue };
+            match Index::build(&routes, slash) {
                 Ok(index) => drop(hosts.insert(host.0, index)),
                 Err(more) => collisions.extend(more),
             }
         }
-        if collisions.is_empty() { Ok(Self { routes, hosts: Hosts::Listed(hosts) }) } else { Err(collisions) }
+        if collisions.is_empty() {
+            Ok(Self { routes, hosts: Hosts::Listed(hosts), keeps_slashes })
+        } else {
+            Err(collisions)
+        }
     }
 
     /// What a request costs. `host` is canonical; `segments` are those of the canonical target, decoded.
@@ -135,6 +151,34 @@ impl Tariff {
             Some(lane) if index.is_ambiguous(lane, method, loosely, segments) => Found::Ambiguous,
             Some(lane) => Found::Route { route: lane.route, through_get: lane.through_get },
         }
+    }
+
+    /// Whether any route takes an escaped slash inside a segment ([`EncodedSlash::Keep`]).
+    pub fn keeps_slashes(&self) -> bool {
+        self.keeps_slashes
+    }
+
+    /// What a request costs whose path has escaped slashes: as [`find`](Self::find), but only routes that keep them let
+    /// it in, and not if the path would cost more where the escapes divide segments after all.
+    ///
+    /// `divided` are the segments that such a backend would see.
+    pub fn find_kept<'t>(
+        &self,
+        host: Option<&str>,
+        method: &Method,
+        segments: impl Iterator<Item = &'t str> + Clone,
+        divided: impl Iterator<Item = &'t str> + Clone,
+    ) -> Found<'_> {
+        let found = self.find(host, method, segments);
+        let (Found::Route { route, through_get }, Some(index)) = (found, self.index(host)) else { return found };
+        let (set, loosely) = (MethodSet::of(method), MethodSet::read_loosely(method));
+        if route.encoded_slash == EncodedSlash::Refuse {
+            return Found::EncodedSlash;
+        }
+        if index.is_ambiguous_divided(Lane { route, through_get }, set, loosely, divided) {
+            return Found::Ambiguous;
+        }
+        found
     }
 
     /// The routes that a winning route beats for this method: the next broader ones.

@@ -88,6 +88,15 @@ impl Pattern {
         (!self.subtree && !segments.is_empty()).then_some(Self { segments, subtree: false })
     }
 
+    /// The paths without a slash at the end, but for that of the root.
+    pub(super) fn without_slash(&self) -> Self {
+        let mut segments = self.segments.clone();
+        if segments.len() > 1 && segments.last() == Some(&Segment::Literal("".into())) {
+            segments.pop();
+        }
+        Self { segments, subtree: self.subtree }
+    }
+
     /// Whether the two differ only in a slash at the end.
     pub(super) fn is_twin_of(&self, other: &Self) -> bool {
         other.twin().is_some_and(|twin| twin.within(self) && self.within(&twin))

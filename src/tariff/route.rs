@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::primitives::Rate;
 
-use super::{Charge, Methods, Pattern};
+use super::{Charge, Methods, Pattern, Rewrite};
 
 /// The name of a route in logs, metrics, quotes and the ledger: its key in the file (`GET /v1/weather`), with the
 /// host in front when it stands in a host's table.
@@ -61,8 +61,52 @@ pub struct Route {
     pub public_url: Arc<str>,
     /// What a request may take.
     pub limits: Limits,
+    /// Whether a segment may hold an escaped slash.
+    pub encoded_slash: EncodedSlash,
+    /// Under which path the backend has it, where that is another one.
+    pub rewrite: Option<Rewrite>,
     /// Where it stands.
     pub place: Place,
+}
+
+/// What a slash at the end of a path means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Slash {
+    /// Another path.
+    #[default]
+    Distinct,
+    /// Nothing: what is listed with it is listed without it, and the other way round.
+    Same,
+}
+
+impl Slash {
+    /// As the file would have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Distinct => "distinct",
+            Self::Same => "same",
+        }
+    }
+}
+
+/// What becomes of a `%2F` in a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EncodedSlash {
+    /// 400: some servers see a slash (S38).
+    #[default]
+    Refuse,
+    /// It is a part of its segment and is forwarded as it came.
+    Keep,
+}
+
+impl EncodedSlash {
+    /// As the file would have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Keep => "keep",
+        }
+    }
 }
 
 /// What a request to a route may take.

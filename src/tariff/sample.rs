@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Charge, Limits, Place, Route, RouteKey, Table, Tariff, Toll, parse_key};
+use super::{Charge, EncodedSlash, Limits, Place, Route, RouteKey, Slash, Table, Tariff, Toll, parse_key};
 use crate::payment::{Offer, Replay, SchemeName, SettleMode};
 use crate::primitives::{Address, AtomicAmount, Payee, preset};
 
@@ -59,13 +59,19 @@ pub(super) fn route(key: &str, charge: Charge) -> Arc<Route> {
         upstream: "app".into(),
         public_url: "https://api.example.com".into(),
         limits: Limits::new(1 << 20, Duration::from_secs(60)),
+        encoded_slash: EncodedSlash::Refuse,
+        rewrite: None,
         place: Place { file: "gateway.yaml".into(), line: 1, column: 3 },
     })
 }
 
 /// The hostless table with these lines, in the words of [`charge`].
 pub(super) fn table(lines: &[(&str, &str)]) -> Table {
-    Table { host: None, routes: lines.iter().map(|(key, text)| route(key, charge(text))).collect() }
+    Table {
+        host: None,
+        slash: Slash::Distinct,
+        routes: lines.iter().map(|(key, text)| route(key, charge(text))).collect(),
+    }
 }
 
 /// A tariff of one hostless table.

@@ -185,8 +185,9 @@ fn s38_a_spelling_that_reads_as_a_stricter_route_is_refused() {
         ("GET /v1/getReport", "0.05"),
         ("GET /straße", "0.01"),
     ]);
-    for path in ["/V1/x", "/v1/Admin", "/v1/ADMIN/x", "/v1/ａｄｍｉｎ", "/v1/getreport", "/v1/GETREPORT", "/STRASSE"]
-    {
+    let paths = ["/V1/x", "/v1/Admin", "/v1/ADMIN/x", "/v1/ａｄｍｉｎ", "/v1/getreport", "/v1/GETREPORT", "/STRASSE"];
+    // No capital in the path, one in the table, and an ending that is dropped.
+    for path in paths.into_iter().chain(["/v1/getreport..", "/v1/getreport "]) {
         assert_eq!(winner(&tariff, &format!("GET {path}")), "Ambiguous", "{path}");
     }
     assert_eq!(winner(&tariff, "GET /v1/getReport"), "GET /v1/getReport");
@@ -254,6 +255,86 @@ fn s38_a_spelling_that_is_itself_listed_is_meant() {
     assert_eq!(winner(&tariff, "GET /d.."), "Ambiguous");
     assert_eq!(winner(&tariff, "GET /e"), "Ambiguous");
     assert_eq!(winner(&tariff, "GET /e/x"), "/e/**");
+}
+
+#[test]
+fn s38_a_backend_may_fold_letters_and_keep_blanks() {
+    let tariff = tariff(&[("/{x}/a", "deny"), ("/**", "free")]);
+    assert_eq!(winner(&tariff, "GET / /A"), "Ambiguous", "whoever folds letters alone finds it");
+    assert_eq!(winner(&tariff, "GET / /b"), "/**");
+}
+
+#[test]
+fn s38_letters_without_a_shape_are_left_out() {
+    let tariff = tariff(&[("/secret", "1"), ("/**", "free")]);
+    for path in ["GET /sec\u{200c}ret", "GET /secret\u{ad}", "GET /\u{2060}SECRET"] {
+        assert_eq!(winner(&tariff, path), "Ambiguous", "{path:?}");
+    }
+    assert_eq!(winner(&tariff, "GET /emo\u{fe0f}ji"), "/**");
+}
+
+fn same(lines: &[(&str, &str)]) -> Result<Tariff, Vec<Collision>> {
+    Tariff::new(vec![Table { slash: Slash::Same, ..table(lines) }])
+}
+
+#[test]
+fn where_a_slash_makes_no_difference_both_spellings_are_one_path() {
+    let lines = [("GET /a", "1"), ("GET /b/", "2"), ("/c/{x}", "3"), ("/d/**", "4"), ("/", "5"), ("/D/e/", "deny")];
+    let tariff = same(&lines).expect("no collision");
+    for (request, key) in [
+        ("GET /a/", "GET /a"),
+        ("HEAD /a/", "GET /a through GET"),
+        ("GET /b", "GET /b/"),
+        ("GET /c/7/", "/c/{x}"),
+        ("GET /c/", "Unlisted"),
+        ("GET /d/", "/d/**"),
+        ("GET /", "/"),
+        ("GET /d/E/", "Ambiguous"),
+        ("GET /D/e", "/D/e/"),
+    ] {
+        assert_eq!(winner(&tariff, request), key, "{request}");
+    }
+    assert!(tariff.undercut().iter().all(|undercut| !matches!(undercut.through, Through::Slash)));
+}
+
+#[test]
+fn where_a_slash_makes_no_difference_two_spellings_are_listed_twice() {
+    let found = same(&[("GET /a", "1"), ("GET /a/", "2")]).expect_err("they are one path");
+    assert!(matches!(&found[..], [Collision::Duplicate { .. }]));
+    assert_eq!(found[0].help(), "keep one of them, or write trailing_slash: distinct");
+    let found = same(&[("GET /b/{x}/", "1"), ("/{y}/c", "2")]).expect_err("they cross");
+    assert!(matches!(&found[..], [Collision::Crossing { witness, .. }] if witness == "GET /b/c"), "{found:?}");
+    assert!(same(&[("GET /b/{x}/", "1"), ("/{y}/c", "2"), ("/b/c/", "3")]).is_ok());
+}
+
+#[test]
+fn s38_an_escaped_slash_is_sold_only_where_it_is_kept_and_never_for_less() {
+    let keeping = |key: &str, text: &str| {
+        let route = Arc::unwrap_or_clone(route(key, charge(text)));
+        Arc::new(Route { encoded_slash: EncodedSlash::Keep, ..route })
+    };
+    let refusing = table(&[("/packages/{x}/closed", "deny"), ("/packages/B/sub", "1"), ("/**", "free")]);
+    let routes = [vec![keeping("/packages/{name}", "free")], refusing.routes].concat();
+    let tariff = Tariff::new(vec![Table { routes, ..Table::default() }]).expect("no collision");
+    assert!(tariff.keeps_slashes());
+    let found = |path: &str| {
+        let divided = path.replace("%2F", "/");
+        match tariff.find_kept(None, &Method::GET, path[1..].split('/'), divided[1..].split('/')) {
+            Found::Route { route, .. } => route.key.to_string(),
+            other => format!("{other:?}"),
+        }
+    };
+    assert_eq!(found("/packages/a%2Fb"), "/packages/{name}");
+    assert_eq!(found("/elsewhere/a%2Fb"), "EncodedSlash");
+    for path in [
+        "/packages/a%2Fclosed",
+        "/packages/a%2FCLOSED",
+        "/packages/a %2Fclosed.",
+        "/packages/B%2Fsub",
+        "/packages/b%2FSub",
+    ] {
+        assert_eq!(found(path), "Ambiguous", "{path}");
+    }
 }
 
 #[test]

@@ -160,7 +160,7 @@ impl Lines {
         }
         let route = answered.route.as_ref().map_or("", |route| &*route.0);
         let query = answered.query.as_deref().filter(|_| config.keep_query).unwrap_or_default();
-        let client = answered.client.map(|client| client.ip().to_string()).unwrap_or_default();
+        let client = answered.client.map(|client| client.to_string()).unwrap_or_default();
         let milliseconds = millis(answered.took);
         let phases = answered.phases.iter().map(|(phase, took)| format!("{phase}={:.2}", millis(*took)));
         let phases = phases.collect::<Vec<_>>().join(" ");

@@ -188,6 +188,7 @@ pub struct Metrics {
     backend_up: Family<ByTarget, Gauge>,
     config: Family<ConfigInfo, Gauge>,
     reloads: Family<ByResult, Counter>,
+    certificates: Family<ByResult, Counter>,
     restart_needed: Gauge,
     live: Gauge,
 }
@@ -236,6 +237,7 @@ impl Metrics {
             backend_up: Family::default(),
             config: Family::default(),
             reloads: Family::default(),
+            certificates: Family::default(),
             restart_needed: Gauge::default(),
             live: Gauge::default(),
         };
@@ -309,7 +311,9 @@ impl Metrics {
         to.register("config_info", "The configuration in force", self.config.clone());
         for result in ["ok", "failed"] {
             drop(self.reloads.get_or_create(&ByResult { result }));
+            drop(self.certificates.get_or_create(&ByResult { result }));
         }
+        to.register("certificate_renewals", "Changed certificates by result", self.certificates.clone());
         to.register("config_reload", "Reloads of the configuration by result", self.reloads.clone());
         to.register(
             "restart_needed",
@@ -514,6 +518,11 @@ impl Metrics {
         let info = ConfigInfo { hash: hash.to_owned(), version: env!("CARGO_PKG_VERSION") };
         self.config.get_or_create(&info).set(1);
         self.live.set(i64::from(live));
+    }
+
+    /// Notes what became of certificates that had changed: `ok` or `failed`.
+    pub fn certificates_renewed(&self, result: &'static str) {
+        self.certificates.get_or_create(&ByResult { result }).inc();
     }
 
     /// Notes a reload: `ok` or `failed`.

@@ -159,6 +159,11 @@ impl Connection {
         let _ = self.stream.flush().await;
     }
 
+    /// Whether what was [written](Self::write) is a HEAD, whose answer has no body whatever it announces.
+    pub fn heads_only(&mut self, heads_only: bool) {
+        self.head_only = heads_only;
+    }
+
     /// The whole next answer.
     ///
     /// # Panics

@@ -57,6 +57,22 @@ fn quote_names_the_line_that_decides_and_the_lines_it_beats() {
 }
 
 #[test]
+fn quote_reads_a_path_as_a_request_is_read_and_says_what_the_backend_is_asked_for() {
+    let routes =
+        "routes:\n  GET /api/{name}: {price: free, encoded_slash: keep, strip_prefix: /api}\n  GET /b/{name}: free\n";
+    let head = VALID.split("routes:").next().expect("a head");
+    let (_directory, path) = file("gateway.yaml", &format!("{head}{routes}"));
+    let path = path.display().to_string();
+    let ended = run(["quote", "GET", "/api/%61%2fb?x", "--why", "-c", &path]).exits(0);
+    assert!(ended.stdout.ends_with("as        /a%2Fb?x\n"), "{}", ended.stdout);
+    for (target, why) in [("/b/a%2Fb", "escaped `/`"), ("/api/..%2Fb", "escaped `/`"), ("/api/%2e%2e", "`..` segment")]
+    {
+        let ended = run(["quote", "GET", target, "-c", &path]).exits(1);
+        assert!(ended.stderr.contains("400") && ended.stderr.contains(why), "{target}: {}", ended.stderr);
+    }
+}
+
+#[test]
 fn version_and_schema_are_data() {
     assert_eq!(run(["version"]).exits(0).stdout, concat!("tollhouse ", env!("CARGO_PKG_VERSION"), "\n"));
     let schema = run(["schema"]).exits(0).json();

@@ -29,6 +29,9 @@ impl Directory {
         directory.secret("two-lines", "s3cret\ns3cret\n", 0o600);
         directory.secret("keystore.json", include_str!("../fixtures/keystore.json"), 0o600);
         directory.secret("short-key", "0x0101\n", 0o600);
+        directory.secret("tls.crt", include_str!("../fixtures/tls/own.crt"), 0o644);
+        directory.secret("tls.key", include_str!("../fixtures/tls/own.key"), 0o600);
+        directory.secret("other.key", include_str!("../fixtures/tls/other.key"), 0o600);
         let listed = "# who\n0x7F367cC41522cE07553e823bf3be79A889DEbe1B\n";
         directory.secret("list.txt", listed, 0o644);
         directory.secret("list-old.txt", listed, 0o644);

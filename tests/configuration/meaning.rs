@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use alloy::primitives::{U256, address};
 use tollhouse::admin::{self, Place};
-use tollhouse::config::{Config, Shutdown};
+use tollhouse::config::{Config, Listener, Shutdown};
 use tollhouse::facilitator::chain::Confirmations;
 use tollhouse::facilitator::{self, Auth, Kind, Trust};
 use tollhouse::gate::rails::Caps;
@@ -17,7 +17,7 @@ use tollhouse::payment::Replay;
 use tollhouse::payment::SettleMode;
 use tollhouse::primitives::{Caip2, Clock, Dollars, Rate, SystemClock, TransferMethod};
 use tollhouse::proxy::upstream::{Address, Balance, Host, Retry, Tls};
-use tollhouse::tariff::{Charge, CountBy, Route, Toll, Tunnel};
+use tollhouse::tariff::{Charge, CountBy, EncodedSlash, Route, Toll, Tunnel};
 
 use crate::{Directory, meaning_of};
 
@@ -85,6 +85,22 @@ fn a_process_that_is_told_to_stop_takes_no_time_for_others_unless_it_is_told_to(
 }
 
 #[test]
+fn s38_paths_are_rewritten_as_the_nearest_line_says() {
+    let config = meaning_of(include_str!("../fixtures/config/valid/paths.yaml"));
+    let forwarded = |key: &str, target: &str| {
+        let rewrite = &route(&config, key).rewrite;
+        rewrite.as_ref().map(|rewrite| rewrite.apply(target))
+    };
+    let added = "/%C3%9Cbersicht/v2";
+    assert_eq!(forwarded("GET /api/weather/", "/api/weather/?x"), Some(format!("{added}/weather/?x")));
+    assert_eq!(forwarded("GET /api/v1/{id}", "/api/v1/7"), Some("/7".into()));
+    assert_eq!(forwarded("/health", "/health"), None);
+    assert_eq!(forwarded("tiles.example.com GET /tiles/", "/tiles/"), Some(format!("{added}/tiles/")));
+    let keeps = |key: &str| route(&config, key).encoded_slash == EncodedSlash::Keep;
+    assert!(keeps("GET /api/packages/{name}") && !keeps("GET /api/v1/{id}"));
+}
+
+#[test]
 fn s51_a_websocket_is_sold_only_where_its_end_is_written() {
     let config = everything();
     let sold = Tunnel { lasts: Duration::from_secs(3600), bytes: 100 << 20 };
@@ -96,7 +112,8 @@ fn s51_a_websocket_is_sold_only_where_its_end_is_written() {
 fn ten_lines_are_enough() {
     let config = meaning_of(include_str!("../fixtures/config/valid/ten-lines.yaml"));
     let Config { boot, live } = &config;
-    assert_eq!(boot.listen, ["0.0.0.0:8402".parse().unwrap()]);
+    let plain = Listener { address: "0.0.0.0:8402".parse().expect("an address"), tls: None, h2c: false };
+    assert_eq!(boot.listen, [plain]);
     assert_eq!(boot.status, Some("0.0.0.0:9402".parse().unwrap()));
     assert!(matches!(&boot.ledger, ledger::Config::Sqlite { path, .. } if path.ends_with("tollhouse.db")));
     assert!(!live.sandbox && live.live_networks.is_empty());
@@ -312,6 +329,11 @@ fn s35_screening_is_what_the_file_and_its_lists_say() {
     let clients = &screening.clients;
     assert!(clients.deny.contains(ip("198.51.100.7")) && !clients.deny.contains(ip("198.51.100.8")));
     assert!(clients.allow.as_ref().is_some_and(|allow| allow.contains(ip("::1")) && allow.contains(ip("192.0.2.1"))));
+    let trusted = everything().live.trusted;
+    assert!(
+        trusted.contains(ip("10.1.2.3")) && trusted.contains(ip("2001:db8::1")) && !trusted.contains(ip("11.1.2.3"))
+    );
+    assert!(with("routes: {GET /a: $10}\n").live.trusted.is_empty());
     let none = with("routes: {GET /a: $10}\n").live.screening;
     assert!(none.lists.is_empty() && none.countries.is_none() && none.clients.allow.is_none());
 }

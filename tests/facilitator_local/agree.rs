@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use alloy::primitives::U256;
 use serde_json::{Value, json};
-use tollhouse::facilitator::chain::{Chain, Confirmations, Disagreement, Found, Never, RpcError, Unused, Verdict};
+use tollhouse::facilitator::chain::{
+    Chain, Confirmations, Disagreement, Found, Never, RpcError, Unused, Verdict, Watch, Watched,
+};
 use tollhouse::primitives::{AtomicAmount, Caip2, Secret};
 use tollhouse::testing::anvil::{Anvil, CHAIN_ID, USDC};
 use tollhouse::testing::relay::{Fault, Relay};
@@ -69,6 +71,24 @@ async fn s26_s27_how_deep_a_large_sum_lies_takes_two_nodes_too() {
     world.mine().await;
     world.mine().await;
     assert!(matches!(both.transfer_in(hash, &payment).await, Ok(Found::Yes { .. })));
+}
+
+#[tokio::test]
+async fn s26_s27_that_a_large_payment_vanished_takes_two_nodes_too() {
+    let world = World::new().await;
+    let payment = world.payment(1).await;
+    let hash = world.settle(&payment).await.expect("it settles").transaction;
+    let watched = Watched { payment: Arc::new(payment), transaction: hash };
+    for (from, missed) in [(PRICE, false), (PRICE + 1, true)] {
+        let liar = Relay::failing(&world.anvil, RECEIPTS, NOTHING).await;
+        let mut watch = Watch::new(Arc::new(chain(&world, &[&liar.url(), &world.anvil.rpc_url()], from)));
+        watch.add(watched.clone());
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            told.extend(watch.look().await.expect("the chain answers"));
+        }
+        assert_eq!(!told.is_empty(), missed, "{told:?}");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tollhouse::testing::backend::Behaviour;
 use tollhouse::testing::client::Request;
 
-use crate::world::{World, assert_no_invitation, assert_paid, decoded, eventually};
+use crate::world::{File, World, assert_no_invitation, assert_paid, decoded, eventually};
 
 const WEATHER: &str = "GET /weather: $0.01";
 const UPFRONT: &str = "GET /weather: {price: $0.01, settle: before_forward}";
@@ -236,4 +236,44 @@ async fn s48_s63_the_log_repeats_no_credential_no_query_and_no_payer() {
         assert!(spilled.is_none(), "{secret:?} in {:?}", spilled.map(|at| &text[at.saturating_sub(300)..at]));
     }
     assert!(text.contains(r#""path":"/weather""#), "the path is there");
+}
+
+#[tokio::test]
+async fn s45_a_client_cannot_say_who_asks() {
+    let world = World::selling("GET /free: free").await;
+    let forged = Request::get("/free")
+        .with("x-forwarded-for", "203.0.113.9")
+        .with("X_Forwarded_For", "203.0.113.9")
+        .with("x-forwarded-proto", "https")
+        .with("x-forwarded-host", "evil.test")
+        .with("x-forwarded-port", "443")
+        .with("x-real-ip", "203.0.113.9")
+        .with("forwarded", "for=203.0.113.9");
+    assert_eq!(world.ask(&forged).await.status, 200);
+    let hit = world.backend.last();
+    assert_eq!(hit.field("x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(hit.field("x-forwarded-proto"), Some("http"));
+    assert_eq!(hit.field("x-forwarded-host"), Some("api.test"));
+    for gone in ["x_forwarded_for", "x-forwarded-port", "x-real-ip", "forwarded"] {
+        assert_eq!(hit.field(gone), None, "{gone}");
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_says_who_asks() {
+    let more = "trusted_proxies: [127.0.0.0/8]\nscreening: {clients: {deny: [203.0.113.0/24]}}".into();
+    let routes = "GET /weather: $0.01\nGET /free: {price: free, limits: {rate: 1 per 1h}}";
+    let world = World::of(File { more, ..File::selling(routes) }).await;
+    let by = |path: &str, client: &str| Request::get(path).with("x-forwarded-for", client);
+    let secure = by("/free", "192.0.2.1").with("x-forwarded-proto", "https").with("x-forwarded-host", "shop.test");
+    assert_eq!(world.ask(&secure).await.status, 200);
+    let hit = world.backend.last();
+    assert_eq!(hit.field("x-forwarded-for"), Some("192.0.2.1, 127.0.0.1"));
+    assert_eq!(hit.field("x-forwarded-proto"), Some("https"));
+    assert_eq!(hit.field("x-forwarded-host"), Some("shop.test"));
+    assert_eq!(world.ask(&by("/free", "192.0.2.1")).await.status, 429, "a client is who the proxy says");
+    assert_eq!(world.ask(&by("/free", "192.0.2.2")).await.status, 200);
+    assert_eq!(world.ask(&by("/weather", "192.0.2.1")).await.status, 402);
+    assert_eq!(world.ask(&by("/weather", "203.0.113.7")).await.status, 403);
+    assert_eq!(world.ask(&by("/weather", "203.0.113.7, 192.0.2.1")).await.status, 402, "the word of a stranger");
 }

@@ -20,5 +20,6 @@ mod reorg;
 mod replay;
 mod screening;
 mod shutdown;
+mod tls;
 mod websocket;
 mod world;

@@ -9,6 +9,7 @@ present() {
     case $1 in
         python-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
         postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
+        nginx) [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null ;; # sbin is not in everybody's path
         *) command -v "$1" >/dev/null ;;
     esac
 }

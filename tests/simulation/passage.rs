@@ -113,6 +113,7 @@ impl Passage {
             query: request.query.as_deref(),
             connection: Some(&connection),
             client: None,
+            peer: None,
             screening: Screening::none(),
             turnstile: None,
         };

@@ -3,6 +3,7 @@
 mod caps;
 mod facilitators;
 mod fields;
+mod listen;
 mod networks;
 mod routes;
 mod screening;
@@ -11,8 +12,9 @@ mod upstreams;
 pub(super) use caps::Caps;
 pub(super) use facilitators::{Auth, Breaker, Facilitator, Local, Signer};
 pub(super) use fields::{either, listed, nearest, not_supported};
+pub(super) use listen::{Certificate, Listener, Tls};
 pub(super) use networks::{Asset, Confirmations, Network, PayTo, Payee};
-pub(super) use routes::{Charge, Defaults, Host, Limits, Price, Route, RoutePayTo, Websocket};
+pub(super) use routes::{Charge, Defaults, Host, Limits, Price, Route, RoutePayTo, Target, Websocket};
 pub(super) use screening::{Clients, Countries, List, Screening, Words};
 pub(super) use upstreams::{Upstream, UpstreamAuth, UpstreamHealth, UpstreamTls};
 
@@ -27,7 +29,7 @@ use fields::{Fields, text, wrong_shape};
 pub(super) struct File {
     pub version: Option<Text>,
     pub public_url: Option<Reference>,
-    pub listen: Option<Vec<Text>>,
+    pub listen: Option<Vec<Listener>>,
     pub status: Option<Text>,
     pub admin: Option<Admin>,
     pub upstream: Option<Text>,
@@ -38,6 +40,7 @@ pub(super) struct File {
     pub facilitators: Option<Vec<Facilitator>>,
     pub breaker: Breaker,
     pub caps: Caps,
+    pub trusted_proxies: Option<Words>,
     pub screening: Screening,
     pub ledger: Option<Ledger>,
     pub defaults: Defaults,
@@ -108,7 +111,7 @@ pub(super) fn read(root: &Node, mistakes: &mut Mistakes) -> Option<File> {
     Some(File {
         version: file.text("version", mistakes),
         public_url: file.node("public_url", mistakes).and_then(|node| reference(node, mistakes)),
-        listen: file.node("listen", mistakes).and_then(|node| listeners(node, mistakes)),
+        listen: file.node("listen", mistakes).and_then(|node| listen::listeners(node, mistakes)),
         status: file.text("status", mistakes),
         admin: admin(&file, mistakes),
         upstream: file.text("upstream", mistakes),
@@ -118,6 +121,7 @@ pub(super) fn read(root: &Node, mistakes: &mut Mistakes) -> Option<File> {
         facilitators: facilitators::facilitators(&file, mistakes),
         breaker: facilitators::breaker(&file, mistakes),
         caps: caps::caps(&file, mistakes),
+        trusted_proxies: screening::words(&file, "trusted_proxies", mistakes),
         screening: screening::screening(&file, mistakes),
         ledger: file.node("ledger", mistakes).and_then(|node| ledger(node, mistakes)),
         defaults: routes::defaults(&file, mistakes),
@@ -180,21 +184,6 @@ fn reference(node: &Node, mistakes: &mut Mistakes) -> Option<Reference> {
 }
 
 /// An address, or a list of them, each alone or as `{address: …}`.
-fn listeners(node: &Node, mistakes: &mut Mistakes) -> Option<Vec<Text>> {
-    let Value::List(items) = &node.value else { return text(node, mistakes).map(|address| vec![address]) };
-    let listener = |item: &Node, mistakes: &mut Mistakes| match &item.value {
-        Value::Map(_) => {
-            let fields = Fields::of(item, &keys::LISTENER, mistakes)?;
-            if fields.key_span("address").is_none() {
-                mistakes.add(missing("address", "a listener", item.span));
-            }
-            fields.text("address", mistakes)
-        }
-        _ => text(item, mistakes),
-    };
-    Some(items.iter().filter_map(|item| listener(item, mistakes)).collect())
-}
-
 fn admin(file: &Fields<'_>, mistakes: &mut Mistakes) -> Option<Admin> {
     let fields = file.fields("admin", &keys::ADMIN, mistakes)?;
     if fields.key_span("address").is_none() && fields.all_known() {

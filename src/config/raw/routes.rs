@@ -35,8 +35,17 @@ pub(in crate::config) struct Terms {
     pub settle: Option<Text>,
     pub replay: Option<Text>,
     pub upstream: Option<Text>,
+    pub target: Target,
     pub limits: Limits,
     pub websocket: Option<Websocket>,
+}
+
+/// How the paths of a route are read, and where the backend has them.
+#[derive(Default)]
+pub(in crate::config) struct Target {
+    pub strip_prefix: Option<Text>,
+    pub add_prefix: Option<Text>,
+    pub encoded_slash: Option<Text>,
 }
 
 /// How long and how large a connection may become that is upgraded.
@@ -69,6 +78,8 @@ pub(in crate::config) struct Defaults {
     pub settle: Option<Text>,
     pub replay: Option<Text>,
     pub offer_ttl: Option<Text>,
+    pub trailing_slash: Option<Text>,
+    pub target: Target,
     pub limits: Limits,
     pub browser: Option<Text>,
 }
@@ -88,8 +99,18 @@ pub(super) fn defaults(within: &Fields<'_>, mistakes: &mut Mistakes) -> Defaults
         settle: fields.text("settle", mistakes),
         replay: fields.text("replay", mistakes),
         offer_ttl: fields.text("offer_ttl", mistakes),
+        trailing_slash: fields.text("trailing_slash", mistakes),
+        target: target(&fields, mistakes),
         limits: limits(&fields, mistakes),
         browser: fields.text("browser", mistakes),
+    }
+}
+
+fn target(fields: &Fields<'_>, mistakes: &mut Mistakes) -> Target {
+    Target {
+        strip_prefix: fields.text("strip_prefix", mistakes),
+        add_prefix: fields.text("add_prefix", mistakes),
+        encoded_slash: fields.text("encoded_slash", mistakes),
     }
 }
 
@@ -184,6 +205,7 @@ fn terms(fields: &Fields<'_>, mistakes: &mut Mistakes) -> Terms {
         settle: fields.text("settle", mistakes),
         replay: fields.text("replay", mistakes),
         upstream: fields.text("upstream", mistakes),
+        target: target(fields, mistakes),
         limits: limits(fields, mistakes),
         websocket: websocket(fields, mistakes),
     }

@@ -86,6 +86,6 @@ fn clients(screening: &Fields<'_>, mistakes: &mut Mistakes) -> Option<Clients> {
     Some(Clients { allow: words(&fields, "allow", mistakes), deny: words(&fields, "deny", mistakes) })
 }
 
-fn words(fields: &Fields<'_>, key: &str, mistakes: &mut Mistakes) -> Option<Words> {
+pub(super) fn words(fields: &Fields<'_>, key: &str, mistakes: &mut Mistakes) -> Option<Words> {
     Some(Words { key: fields.key_span(key)?, texts: fields.texts(key, mistakes)? })
 }

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::admin;
 use super::payees::Payees;
 use super::reference::secret;
 use super::scalar::{flag, shown};
 use super::{Surroundings, first_of};
+use super::{admin, listen};
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw;
 use crate::config::source::Span;
@@ -16,7 +16,6 @@ use crate::config::tree::Text;
 use crate::config::{Boot, codes};
 use crate::ledger;
 
-const LISTEN: &str = "0.0.0.0:8402";
 const STATUS: &str = "0.0.0.0:9402";
 /// Beside the file, unless it says otherwise.
 const LEDGER_FILE: &str = "tollhouse.db";
@@ -28,21 +27,11 @@ pub(super) fn resolve(
     mistakes: &mut Mistakes,
 ) -> Option<Boot> {
     let mut seen = HashMap::new();
-    let listen = listen(file.listen.as_deref(), &mut seen, mistakes);
+    let listen = listen::resolve(file.listen.as_deref(), &mut seen, around, mistakes);
     let status = status(file.status.as_ref(), &mut seen, mistakes);
     let admin = admin::resolve(file.admin.as_ref(), &mut seen, around, mistakes);
     let ledger = ledger(file.ledger.as_ref(), payees, around, mistakes);
     Some(Boot { listen: listen?, status: status?, admin: admin?, ledger: ledger? })
-}
-
-fn listen(
-    raw: Option<&[Text]>,
-    seen: &mut HashMap<SocketAddr, Span>,
-    mistakes: &mut Mistakes,
-) -> Option<Vec<SocketAddr>> {
-    let Some(raw) = raw else { return Some(vec![LISTEN.parse().expect("the constant is an address")]) };
-    let addresses: Vec<_> = raw.iter().filter_map(|text| address(text, LISTEN, seen, mistakes)).collect();
-    (!addresses.is_empty() && addresses.len() == raw.len()).then_some(addresses)
 }
 
 /// `Some(None)` when there is to be none.

@@ -8,9 +8,11 @@ mod facilitator_url;
 mod facilitators;
 mod hosts;
 mod keystore;
+mod listen;
 mod looking;
 mod network;
 mod offers;
+mod paths;
 mod payees;
 mod price;
 mod reference;
@@ -66,6 +68,7 @@ pub(super) fn resolve(
     let breaker = facilitators::breaker(&file.breaker, mistakes);
     let caps = caps::Caps::of(&file.caps, mistakes);
     let (screening, mut lists) = screening::resolve(&file.screening, around, mistakes);
+    let trusted = file.trusted_proxies.as_ref().and_then(|raw| screening::ranges(raw, mistakes)).unwrap_or_default();
     let mut upstreams = upstreams::Upstreams::of(&file.upstreams, around, mistakes);
     lists.append(&mut upstreams.files);
     let mut collected = Whose::default();
@@ -88,6 +91,7 @@ pub(super) fn resolve(
         breaker,
         caps: caps.held(),
         screening: Arc::new(screening),
+        trusted: Arc::new(trusted),
         nodes: chains.nodes(),
         confirmations: chains.depths(),
         wallets: chains.factories(),

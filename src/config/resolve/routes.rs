@@ -7,6 +7,7 @@ use super::facilitators::{self, Resolved};
 use super::hosts::PublicUrl;
 use super::network::Chains;
 use super::offers::Pricing;
+use super::paths::Paths;
 use super::payees::{Payees, Whose};
 use super::scalar::{at_once, duration, rate, size, word, word_built};
 use super::upstreams::Upstreams;
@@ -16,7 +17,7 @@ use crate::config::raw;
 use crate::config::source::{Source, Span};
 use crate::config::tree::Text;
 use crate::payment::{Offer, Replay, SettleMode};
-use crate::tariff::{Charge, CountBy, Host, Limits, Route, RouteKey, Toll, Tunnel, parse_key};
+use crate::tariff::{Charge, CountBy, Host, Limits, Route, RouteKey, Slash, Toll, Tunnel, parse_key};
 
 /// What the gateway itself may take between the answer and the settlement (SAFETY, "Times").
 const SLACK: Duration = Duration::from_secs(6);
@@ -36,34 +37,45 @@ const LONGEST_OFFER_TTL: Duration = Duration::from_secs(86_400);
 const LONGEST_TUNNEL: Duration = Duration::from_secs(7 * 86_400);
 
 /// What a route has that says nothing itself: nearest wins, and `limits` key by key.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Inherited {
     settle: SettleMode,
     replay: Replay,
     offer_ttl: Duration,
+    slash: Slash,
+    paths: Paths,
     limits: Limits,
 }
 
 impl Inherited {
-    pub(super) const fn built_in() -> Self {
+    pub(super) fn built_in() -> Self {
         Self {
             settle: SettleMode::OnResponse,
             replay: Replay::Redeliver,
             offer_ttl: OFFER_TTL,
+            slash: Slash::Distinct,
+            paths: Paths::default(),
             limits: Limits::new(REQUEST_BODY, TIMEOUT),
         }
     }
 
     /// These, where `raw` does not say otherwise.
-    pub(super) fn with(self, raw: &raw::Defaults, mistakes: &mut Mistakes) -> Self {
+    pub(super) fn with(&self, raw: &raw::Defaults, mistakes: &mut Mistakes) -> Self {
         let ttl = Duration::from_secs(1)..=LONGEST_OFFER_TTL;
         word_built(raw.browser.as_ref(), &[("none", ())], &["page"], (), mistakes);
         Self {
             settle: settle(raw.settle.as_ref(), self.settle, mistakes).unwrap_or(self.settle),
             replay: replay(raw.replay.as_ref(), self.replay, mistakes).unwrap_or(self.replay),
             offer_ttl: duration(raw.offer_ttl.as_ref(), self.offer_ttl, ttl, mistakes).unwrap_or(self.offer_ttl),
+            slash: slash(raw.trailing_slash.as_ref(), self.slash, mistakes).unwrap_or(self.slash),
+            paths: self.paths.with(&raw.target, mistakes).unwrap_or_else(|| self.paths.clone()),
             limits: limits(&raw.limits, self.limits, mistakes).unwrap_or(self.limits),
         }
+    }
+
+    /// What a slash at the end of a path means in this table.
+    pub(super) fn slash(&self) -> Slash {
+        self.slash
     }
 }
 
@@ -75,6 +87,10 @@ fn settle(raw: Option<&Text>, default: SettleMode, mistakes: &mut Mistakes) -> O
 fn replay(raw: Option<&Text>, default: Replay, mistakes: &mut Mistakes) -> Option<Replay> {
     let words = [Replay::Refuse, Replay::Redeliver, Replay::SameAnswer].map(|replay| (replay.as_str(), replay));
     word(raw, &words, default, mistakes)
+}
+
+fn slash(raw: Option<&Text>, default: Slash, mistakes: &mut Mistakes) -> Option<Slash> {
+    word(raw, &[Slash::Distinct, Slash::Same].map(|slash| (slash.as_str(), slash)), default, mistakes)
 }
 
 fn limits(raw: &raw::Limits, default: Limits, mistakes: &mut Mistakes) -> Option<Limits> {
@@ -161,8 +177,10 @@ impl Table<'_> {
         let limits = limits(&raw.terms.limits, self.inherited.limits, mistakes);
         let charge = limits.and_then(|limits| self.charge(raw, limits, collected, mistakes));
         let upstream = self.upstream(raw, upstreams, mistakes);
+        let paths = self.inherited.paths.with(&raw.terms.target, mistakes);
         let public_url = self.public_url.as_ref().map(|url| url.url.clone());
-        let (methods, pattern) = key?;
+        let ((methods, pattern), paths) = (key?, paths?);
+        let rewrite = paths.rewrite(&pattern, raw, mistakes);
         Some(Route {
             key: self.name(raw),
             methods,
@@ -172,6 +190,8 @@ impl Table<'_> {
             // A table with a wrong URL is never posted, but its routes are checked all the same.
             public_url: public_url.unwrap_or_default(),
             limits: limits?,
+            encoded_slash: paths.encoded_slash,
+            rewrite: rewrite?,
             place: self.source.place(raw.key.span),
         })
     }

@@ -146,7 +146,7 @@ fn clients(raw: &raw::Clients, mistakes: &mut Mistakes) -> Option<Clients> {
     Some(Clients { allow, deny: deny? })
 }
 
-fn ranges(raw: &Words, mistakes: &mut Mistakes) -> Option<Ranges> {
+pub(super) fn ranges(raw: &Words, mistakes: &mut Mistakes) -> Option<Ranges> {
     let named = named(raw, "203.0.113.0/24", mistakes);
     let ranges: Vec<_> = raw.texts.iter().map(|text| range(text, mistakes)).collect();
     ranges.into_iter().collect::<Option<Ranges>>().filter(|_| named)

@@ -52,7 +52,7 @@ impl Tables<'_> {
         if let Some(routes) = &file.routes {
             let listed = (!file.hosts.is_empty()).then(|| public_url.as_ref().map(|url| url.host.clone()));
             let routes = main.routes(routes, upstreams, collected, mistakes);
-            tables.push(tariff::Table { host: listed.flatten(), routes });
+            tables.push(tariff::Table { host: listed.flatten(), slash: main.inherited.slash(), routes });
         }
         self.hosts(&main, public_url.as_ref(), &mut tables, upstreams, collected, mistakes);
         public_url.and_then(|_| self.post(tables, mistakes))
@@ -105,7 +105,7 @@ impl Tables<'_> {
                 ..*main
             };
             let routes = table.routes(&raw.routes, upstreams, collected, mistakes);
-            tables.push(tariff::Table { host: Some(host), routes });
+            tables.push(tariff::Table { host: Some(host), slash: table.inherited.slash(), routes });
         }
     }
 

@@ -71,6 +71,23 @@ impl Chain {
         Err(dissent.unwrap_or(RpcError::Alone(trouble)))
     }
 
+    /// Whether a payment that one node does not show counts as missed: of a large sum only when another node does not show
+    /// it either, and none does (S27).
+    pub(super) async fn misses(&self, transaction: TransactionHash, payment: &Payment) -> bool {
+        if !self.confirmations.wants_two(&payment.offer) {
+            return true;
+        }
+        let mut missing = 0;
+        for node in self.nodes() {
+            match transfer_in(node, transaction, payment, &self.confirmations).await {
+                Ok(Found::Yes { .. } | Found::Shallow { .. }) => return false,
+                Ok(Found::No(_) | Found::NotYet) => missing += 1,
+                Err(_) => {}
+            }
+        }
+        missing >= 2
+    }
+
     async fn opinion(&self, node: &Node, payment: &Payment, shown: Shown) -> Result<Opinion, RpcError> {
         Ok(match transfer_in(node, shown.transaction, payment, &self.confirmations).await? {
             Found::Yes { hash, .. } if hash == shown.hash => Opinion::Same,

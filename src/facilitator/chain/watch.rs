@@ -115,7 +115,10 @@ impl Watch {
                     held.payments.push(loose.watched);
                     continue;
                 }
-                Ok(Found::No(_) | Found::NotYet) => loose.misses += 1,
+                Ok(Found::No(_) | Found::NotYet) => {
+                    let misses = self.chain.misses(loose.watched.transaction, &loose.watched.payment).await;
+                    loose.misses += u32::from(misses);
+                }
                 Err(_) => {}
             }
             if loose.misses >= PATIENCE && !loose.told {

@@ -11,8 +11,6 @@ mod ranges;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use http::HeaderMap;
-
 use crate::payment::{Credential, Dialect, Offer};
 use crate::primitives::{Address, Timestamp};
 
@@ -103,7 +101,7 @@ impl Screening {
 
     /// Why nothing is sold to whoever sent this request, with or without a payment.
     pub(in crate::gate) fn turn_away(&self, visit: &Visit<'_>, now: Timestamp) -> Option<Refusal> {
-        if let Some(screened) = self.place(visit.client, visit.fields) {
+        if let Some(screened) = self.place(visit) {
             return Some(Refusal::Screened(None, screened));
         }
         if self.when_stale == WhenStale::Deny && self.lists.iter().any(|list| list.is_stale(now)) {
@@ -131,12 +129,12 @@ impl Screening {
         !self.names(offer.pay_to.0)
     }
 
-    fn place(&self, client: Option<IpAddr>, fields: &HeaderMap) -> Option<Screened> {
-        if self.clients.refuse(client) {
+    fn place(&self, visit: &Visit<'_>) -> Option<Screened> {
+        if self.clients.refuse(visit.client) {
             return Some(Screened::Client);
         }
         let countries = self.countries.as_ref()?;
-        match countries.of(client, fields) {
+        match countries.of(visit.peer, visit.fields) {
             None => Some(Screened::CountryUnknown),
             Some(country) => countries.deny.contains(&country).then_some(Screened::Country),
         }

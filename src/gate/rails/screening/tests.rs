@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use alloy::primitives::address;
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 
 use super::*;
 

@@ -1,0 +1,91 @@
+//! `listen`: where clients connect, and what they speak there.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use super::boot::address;
+use super::scalar::{flag, shown, word};
+use super::{Surroundings, reference};
+use crate::config::mistake::{Mistake, Mistakes};
+use crate::config::raw::{self, Reference};
+use crate::config::source::Span;
+use crate::config::tree::Text;
+use crate::config::{Listener, codes};
+use crate::proxy::tls::{Config, Files, TlsError};
+
+const LISTEN: &str = "0.0.0.0:8402";
+
+pub(super) fn resolve(
+    raw: Option<&[raw::Listener]>,
+    seen: &mut HashMap<SocketAddr, Span>,
+    around: &Surroundings<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Vec<Listener>> {
+    let Some(raw) = raw else {
+        let address = LISTEN.parse().expect("the constant is an address");
+        return Some(vec![Listener { address, tls: None, h2c: false }]);
+    };
+    let listeners: Vec<_> = raw.iter().filter_map(|raw| listener(raw, seen, around, mistakes)).collect();
+    (!listeners.is_empty() && listeners.len() == raw.len()).then_some(listeners)
+}
+
+fn listener(
+    raw: &raw::Listener,
+    seen: &mut HashMap<SocketAddr, Span>,
+    around: &Surroundings<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Listener> {
+    let address = address(&raw.address, LISTEN, seen, mistakes);
+    let tls = match &raw.tls {
+        Some(raw) => Some(tls(raw, around, mistakes)?),
+        None => None,
+    };
+    let h2c = flag(raw.h2c.as_ref(), false, mistakes)?;
+    if let (Some(text), true, Some(_)) = (&raw.h2c, h2c, &tls) {
+        let message = "HTTP/2 without TLS is not spoken where there is TLS";
+        mistakes.add(
+            Mistake::error(&codes::LISTEN, text.span, message)
+                .help("remove h2c; over TLS clients choose between HTTP/2 and HTTP/1.1 anyway"),
+        );
+    }
+    Some(Listener { address: address?, tls, h2c })
+}
+
+fn tls(raw: &raw::Tls, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Option<Config> {
+    let versions = [("1.2", true), ("1.3", false)];
+    let tls12 = word(raw.min_version.as_ref(), &versions, true, mistakes);
+    let certificates: Vec<_> = raw.certificates.iter().filter_map(|raw| files(raw, around, mistakes)).collect();
+    let all = !certificates.is_empty() && certificates.len() == raw.certificates.len();
+    all.then_some(Config { certificates, tls12: tls12? })
+}
+
+/// Both are read, so that `check` finds what the listener would.
+fn files(raw: &raw::Certificate, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Option<Files> {
+    let key = reference::secret_file(&raw.key, around, mistakes).map(|(path, _)| path);
+    let Reference::File(certificate) = &raw.cert else {
+        mistakes.add(
+            Mistake::error(&codes::SHAPE, raw.cert.span(), "a certificate is a file").help("write {file: tls.crt}"),
+        );
+        return None;
+    };
+    let files = Files { certificate: around.directory.join(&*certificate.text), key: key? };
+    let error = match files.check() {
+        Ok(()) => return Some(files),
+        Err(error) => error,
+    };
+    mistakes.add(told(&error, certificate, &raw.key));
+    None
+}
+
+/// Names the files as the file does; where they are on the machine is not for the report.
+fn told(error: &TlsError, certificate: &Text, key: &Reference) -> Mistake {
+    let own = shown(&certificate.text);
+    let (span, message) = match error {
+        TlsError::NoKey(_) => (key.span(), "this file holds no private key in PEM".to_owned()),
+        TlsError::NoCertificate(_) => (certificate.span, format!("`{own}` holds no certificate in PEM")),
+        TlsError::Unfit { source, .. } => (certificate.span, format!("`{own}` and its key do not fit: {source}")),
+        TlsError::Unreadable { source, .. } => (certificate.span, format!("`{own}` cannot be read: {source}")),
+    };
+    Mistake::error(&codes::CERTIFICATE, span, message)
+        .help("name a certificate with its chain, and its key, both in PEM")
+}
