@@ -16,6 +16,12 @@ use crate::primitives::Payer;
 pub trait Connection: fmt::Debug + Send + Sync {
     /// Whether the client has closed its side.
     fn has_left(&self) -> bool;
+
+    /// What tells it from others, where it carries several requests at once: it stays when one of them is given up, which
+    /// nobody hears of.
+    fn shared_as(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// A payer and a digest of the identical request.
@@ -52,12 +58,16 @@ impl Attendance {
         Arc::new(Attending { attendance: Arc::clone(self), errand, key, connection })
     }
 
-    /// Whether an identical request of this payer, under another payment, is being served for nobody.
-    pub(super) fn was_abandoned(&self, errand: Errand, key: PaymentKey) -> bool {
+    /// Whether an identical request of this payer, under another payment, is being served for nobody. Of two on one connection
+    /// that carries several, the first is taken for given up: a client that wants the same twice hears that it has to
+    /// wait, and one that tries again is not charged twice.
+    pub(super) fn was_abandoned(&self, errand: Errand, key: PaymentKey, on: Option<&Arc<dyn Connection>>) -> bool {
+        let shared = on.and_then(|connection| connection.shared_as());
+        let is_given_up = |connection: &Arc<dyn Connection>| {
+            (shared.is_some() && connection.shared_as() == shared) || connection.has_left()
+        };
         self.0.get(&errand).is_some_and(|requests| {
-            requests.iter().any(|request| {
-                request.key != key && request.connection.as_ref().is_some_and(|connection| connection.has_left())
-            })
+            requests.iter().any(|request| request.key != key && request.connection.as_ref().is_some_and(is_given_up))
         })
     }
 }
@@ -95,6 +105,33 @@ mod tests {
         }
     }
 
+    /// One of several requests on the same connection.
+    #[derive(Debug)]
+    struct Stream;
+
+    impl Connection for Stream {
+        fn has_left(&self) -> bool {
+            false
+        }
+
+        fn shared_as(&self) -> Option<usize> {
+            Some(7)
+        }
+    }
+
+    #[test]
+    fn i4_of_two_on_a_shared_connection_the_first_is_taken_for_given_up() {
+        let attendance = Arc::new(Attendance::default());
+        let errand = (Payer(Default::default()), B256::repeat_byte(1));
+        let stream: Arc<dyn Connection> = Arc::new(Stream);
+        let other: Arc<dyn Connection> = Arc::new(Caller::default());
+        let _waiting = attendance.begin(errand, key(1), Some(Arc::clone(&stream)));
+        assert!(attendance.was_abandoned(errand, key(2), Some(&stream)));
+        assert!(!attendance.was_abandoned(errand, key(1), Some(&stream)), "it is the same payment");
+        assert!(!attendance.was_abandoned(errand, key(2), Some(&other)), "somebody else's");
+        assert!(!attendance.was_abandoned(errand, key(2), None));
+    }
+
     fn key(number: u8) -> PaymentKey {
         PaymentKey::from_bytes([number; 32])
     }
@@ -106,14 +143,14 @@ mod tests {
         let other = (errand.0, B256::repeat_byte(2));
         let attending = attendance.begin(errand, key(1), Some(caller.clone()));
         let waiting = attendance.begin(errand, key(2), Some(Arc::new(Caller::default())));
-        assert!(!attendance.was_abandoned(errand, key(3)), "both wait");
+        assert!(!attendance.was_abandoned(errand, key(3), None), "both wait");
         caller.0.store(true, Ordering::Relaxed);
-        assert!(attendance.was_abandoned(errand, key(3)));
+        assert!(attendance.was_abandoned(errand, key(3), None));
         assert!(attending.has_left() && !waiting.has_left());
-        assert!(!attendance.was_abandoned(errand, key(1)), "it is the very payment that was left");
-        assert!(!attendance.was_abandoned(other, key(3)), "another request");
+        assert!(!attendance.was_abandoned(errand, key(1), None), "it is the very payment that was left");
+        assert!(!attendance.was_abandoned(other, key(3), None), "another request");
         drop(attending);
-        assert!(!attendance.was_abandoned(errand, key(3)), "it is over");
+        assert!(!attendance.was_abandoned(errand, key(3), None), "it is over");
         drop(waiting);
         assert!(attendance.0.is_empty());
     }

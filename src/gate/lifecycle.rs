@@ -284,7 +284,7 @@ impl<'a> Proven<'a> {
         let presented = Keyed::new(key, sale);
         let sale = presented.sale();
         let errand = (sale.payment.payer(), sale.request);
-        if gate.attendance.was_abandoned(errand, key) && gate.is_fresh(key, dialect).await? {
+        if gate.attendance.was_abandoned(errand, key, visit.connection) && gate.is_fresh(key, dialect).await? {
             gate.observe(&Event::SignedAgain { route: visit.route.key.clone(), key });
             return Err(Refusal::pending(dialect, &sale.payment, None));
         }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use reqwest::{Certificate, Client, Version};
 use tempfile::TempDir;
 use tollhouse::primitives::{Clock, SystemClock};
-use tollhouse::testing::{Backend, Gateway, ScriptedFacilitator, Wallet};
+use tollhouse::testing::facilitator::Behaviour;
+use tollhouse::testing::{Backend, Gateway, Latch, ScriptedFacilitator, Wallet};
 
-use crate::world::{File, Payment};
+use crate::world::{File, Payment, eventually};
 
 const ROUTES: &str = "GET /weather: $0.01\nGET /free: free\nPOST /free: free";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -151,6 +152,38 @@ async fn a_payment_over_http2_is_a_payment() {
     assert_eq!((house.facilitator.settlements(), house.backend.hits()), (1, 1));
     assert!(house.backend.last().field("payment-signature").is_none());
     assert!(house.backend.last().field("tollhouse-payer").is_some());
+}
+
+#[tokio::test]
+async fn i4_whoever_gives_a_stream_up_and_signs_again_is_not_charged_again() {
+    let house = House::with(ONE).await;
+    let client = house.client("one").build().expect("a client");
+    let url = house.url("one.test", "/weather");
+    let (wallet, settling) = (Wallet::random(), Latch::closed());
+    house.facilitator.on_settle([Behaviour::HonestWhen(settling.clone())]);
+    let challenge = client.get(&url).send().await.expect("it answers");
+    let (fields, body) = (challenge.headers().clone(), challenge.bytes().await.expect("a whole body"));
+    let sign = || wallet.pay(&fields, &body, SystemClock.now()).expect("the offer can be paid");
+    let (first, second): (Payment, Payment) = (sign(), sign());
+    let pay = |payment: &Payment| client.get(&url).header(&payment.0, &payment.1).send();
+
+    let waiting = tokio::spawn(pay(&first));
+    eventually("settlement was asked for", || house.facilitator.count("/settle") == 1).await;
+    // Resets the stream; the connection stays.
+    waiting.abort();
+    let told = pay(&second).await.expect("it answers");
+    assert_eq!(told.status().as_u16(), 503, "the first may still be charged");
+    settling.open();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = pay(&second).await.expect("it answers");
+        if answer.status().as_u16() == 200 {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "still {}", answer.status());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(house.facilitator.settlements(), 1, "the second was taken");
 }
 
 #[tokio::test]
