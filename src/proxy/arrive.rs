@@ -387,14 +387,23 @@ pub(super) fn origin_form(request: &RequestHeader) -> &[u8] {
 }
 
 fn host(request: &RequestHeader) -> Result<String, Answer> {
-    let claimed = match request.headers.get(header::HOST) {
-        Some(host) => host.to_str().ok(),
-        None => request.uri.authority().map(|authority| authority.as_str()).or(Some("")),
+    let refuse = |detail| problem(StatusCode::BAD_REQUEST, detail);
+    let mut fields = request.headers.get_all(header::HOST).iter();
+    let (field, authority) = (fields.next(), request.uri.authority().map(|authority| authority.as_str()));
+    // HTTP/2 has a place of its own for it, and some backends believe the one, some the other (S41).
+    if fields.next().is_some() {
+        return Err(refuse("the Host field is there more than once"));
+    }
+    let canonical = |host: &str| match host {
+        "" => Some(String::new()),
+        host => canonical_host(host).map(std::borrow::Cow::into_owned),
     };
-    let canonical = claimed.and_then(|host| {
-        if host.is_empty() { Some(String::new()) } else { canonical_host(host).map(std::borrow::Cow::into_owned) }
-    });
-    canonical.ok_or_else(|| problem(StatusCode::BAD_REQUEST, "the Host field is not a host"))
+    let claimed = field.map_or(Ok(authority.unwrap_or_default()), |field| field.to_str());
+    let host = claimed.ok().and_then(canonical).ok_or_else(|| refuse("the Host field is not a host"))?;
+    match authority.filter(|_| field.is_some()) {
+        Some(other) if canonical(other).as_ref() != Some(&host) => Err(refuse("the request names two hosts")),
+        _ => Ok(host),
+    }
 }
 
 /// The method a CORS preflight asks for (S57).

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use reqwest::{Certificate, Client, Version};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tollhouse::primitives::{Clock, SystemClock};
 use tollhouse::testing::facilitator::Behaviour;
 use tollhouse::testing::{Backend, Gateway, Latch, ScriptedFacilitator, Wallet};
@@ -203,6 +204,36 @@ async fn requests_of_http2_are_held_to_the_same_bounds() {
     assert!(seen.field("tollhouse-payer").is_none() && seen.field("x-original-url").is_none());
     let large = client.post(house.url("one.test", "/free")).body(vec![b'.'; (1 << 20) + 1]).send().await;
     assert!(large.is_err() || large.is_ok_and(|answer| answer.status().as_u16() == 413));
+}
+
+/// The status of an answer over HTTP/2 to exactly this request.
+async fn stream(house: &House, request: http::request::Builder) -> u16 {
+    let socket = TcpStream::connect(house.address()).await.expect("it listens");
+    let (mut client, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
+    let connection = tokio::spawn(connection);
+    let request = request.body(()).expect("a request");
+    let (answer, _) = client.send_request(request, true).expect("it is sent");
+    let status = answer.await.expect("it answers").status().as_u16();
+    connection.abort();
+    status
+}
+
+#[tokio::test]
+async fn s38_s41_http2_names_one_host_and_one_path() {
+    let house = House::with("h2c: true").await;
+    let get = |path: &str| http::Request::get(format!("http://one.test{path}"));
+    assert_eq!(stream(&house, get("/free")).await, 200);
+    assert_eq!(stream(&house, get("/free").header("host", "one.test")).await, 200);
+    assert_eq!(stream(&house, get("/free").header("host", "two.test")).await, 400);
+    assert_eq!(stream(&house, get("/free").header("host", "one.test").header("host", "two.test")).await, 400);
+    assert_eq!(house.backend.hits(), 2);
+    for (path, status) in [("//free", 400), ("/free/../weather", 400), ("/free/%2e%2e/weather", 400), ("/weather", 402)]
+    {
+        assert_eq!(stream(&house, get(path)).await, status, "{path}");
+    }
+    let small = http::Request::builder().method("get").uri("http://one.test/weather");
+    assert_ne!(stream(&house, small).await, 200, "S39");
+    assert_eq!(house.backend.hits(), 2);
 }
 
 #[tokio::test]
