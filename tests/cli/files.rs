@@ -100,7 +100,8 @@ fn of_a_file_that_cannot_be_opened_nothing_is_known() {
 
 #[test]
 fn why_a_ledger_cannot_be_opened_is_said_once() {
-    let (directory, path) = file("gateway.yaml", &VALID.replace("pay_to", "ledger: sqlite:ledger.db\npay_to"));
+    let (directory, path) =
+        file("gateway.yaml", &VALID.replace("pay_to", "status: none\nledger: sqlite:ledger.db\npay_to"));
     let path = path.display().to_string();
     let ledger = directory.path().join("ledger.db");
     let say = |why: &str| {
