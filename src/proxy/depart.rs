@@ -6,11 +6,12 @@ use bytes::Bytes;
 use http::StatusCode;
 use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorType, HttpPeer, Result};
+use pingora::protocols::Digest;
 use pingora::proxy::Session;
 
 use super::fields;
 use super::passage::{Passage, Stage};
-use super::upstream::{Balance, Retry, Seat};
+use super::upstream::{Balance, Deadline, Retry, Seat};
 
 /// Where the request goes; called again when that place could not be connected to, so it never touches money.
 pub(super) fn peer(session: &Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
@@ -26,6 +27,16 @@ pub(super) fn peer(session: &Session, passage: &mut Passage) -> Result<Box<HttpP
     peer.ok_or_else(|| {
         Error::explain(ErrorType::HTTPStatus(StatusCode::BAD_GATEWAY.as_u16()), "no address of the backend is known")
     })
+}
+
+/// A connection to the backend is there: `digest` says which. The time for an answer runs from the start of the request.
+pub(super) fn connected(passage: &mut Passage, digest: Option<&Digest>) {
+    let (Some(upstream), Some(route), Some(digest)) = (&passage.upstream, &passage.route, digest) else { return };
+    let (config, timeout) = (upstream.config(), route.limits.timeout);
+    if config.hasty && config.head(timeout) < config.idle {
+        let left = timeout.saturating_sub(passage.started.elapsed());
+        passage.deadline = Deadline::start(digest, left, config.first_byte);
+    }
 }
 
 /// Nothing has been sent, so the next place may be tried (S25).
@@ -115,6 +126,10 @@ pub(super) fn failed(
     passage: &Passage,
     reused: bool,
 ) -> Box<Error> {
+    if passage.was_given_up() {
+        let status = ErrorType::HTTPStatus(StatusCode::GATEWAY_TIMEOUT.as_u16());
+        return Error::explain(status, "the backend took too long");
+    }
     let mut error = error.more_context(format!("backend {peer}"));
     let retry = passage.upstream.as_ref().is_some_and(|upstream| upstream.config().retry != Retry::Never);
     let harmless = matches!(passage.stage, Stage::Free) && session.req_header().method.is_safe();

@@ -32,6 +32,7 @@ impl Proxy {
             // Pingora calls for every interim head too; only the final one settles.
             return Ok(());
         }
+        passage.deadline = None;
         let took = passage.lap("upstream");
         match passage.take_stage() {
             Stage::Admitted(confirmed) => Box::pin(self.charge(session, head, passage, *confirmed, took)).await,

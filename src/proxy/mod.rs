@@ -96,9 +96,10 @@ impl ProxyHttp for Proxy {
         reused: bool,
         _: &HttpPeer,
         _: RawFd,
-        _: Option<&Digest>,
+        digest: Option<&Digest>,
         passage: &mut Box<Passage>,
     ) -> Result<()> {
+        depart::connected(passage, digest);
         // One from the pool says nothing about whether new ones can be made.
         if let (false, Some(seat)) = (reused, &passage.seat) {
             seat.connected();

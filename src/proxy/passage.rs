@@ -13,7 +13,7 @@ use super::keep::Keeper;
 use super::live::Live;
 use super::target::Target;
 use super::tunnel::Tunnel;
-use super::upstream::{Seat, Tried, Upstream};
+use super::upstream::{Deadline, Seat, Tried, Upstream};
 
 /// Everything one request carries from phase to phase.
 pub struct Passage {
@@ -40,6 +40,8 @@ pub struct Passage {
     pub(super) tried: Vec<Tried>,
     /// When the last of the request was sent; looked at only where the upstream limits what follows.
     last_sent: Option<Instant>,
+    /// What cuts the connection to the backend when the head of the answer is late; while it is waited for.
+    pub(super) deadline: Option<Deadline>,
     /// Bytes of request body so far.
     pub(super) request_bytes: u64,
     /// Whether a byte of the request may have reached the backend (S25).
@@ -91,6 +93,7 @@ impl Passage {
             seat: None,
             tried: Vec::new(),
             last_sent: None,
+            deadline: None,
             request_bytes: 0,
             backend_touched: false,
             keeper: None,
@@ -122,6 +125,14 @@ impl Passage {
         if self.upstream.as_ref().is_some_and(|upstream| upstream.config().first_byte.is_some()) {
             self.last_sent = Some(Instant::now());
         }
+        if let Some(deadline) = &self.deadline {
+            deadline.sent();
+        }
+    }
+
+    /// Whether the backend was given up.
+    pub(super) fn was_given_up(&self) -> bool {
+        self.deadline.as_ref().is_some_and(Deadline::has_passed)
     }
 
     /// Whether the head of the answer took longer than its upstream may take for it.

@@ -85,8 +85,8 @@ pub(super) fn resolve(
         return Meaning { config: None, money, lists };
     };
     let live = Live {
+        upstreams: upstreams.into_configs(&tariff),
         tariff: Arc::new(tariff),
-        upstreams: upstreams.into_configs(),
         facilitators: facilitators.into_iter().map(|facilitator| facilitator.config).collect(),
         breaker,
         caps: caps.held(),

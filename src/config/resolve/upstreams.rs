@@ -17,6 +17,7 @@ use crate::config::raw::{self, Reference, SOCKET, listed, nearest};
 use crate::config::source::Span;
 use crate::config::tree::Text;
 use crate::proxy::upstream::{Address, Auth, AuthError, Balance, Config, Health, Host, Retry, Target};
+use crate::tariff::Tariff;
 
 /// The upstreams of the file, and those that a URL in a route adds.
 #[derive(Debug)]
@@ -55,7 +56,12 @@ impl Upstreams {
         name
     }
 
-    pub(super) fn into_configs(self) -> Vec<Config> {
+    /// The upstreams, as the routes of this tariff need them.
+    pub(super) fn into_configs(mut self, tariff: &Tariff) -> Vec<Config> {
+        for config in &mut self.configs {
+            let mut routes = tariff.routes().filter(|route| route.upstream == config.name);
+            config.hasty = !config.http2 && routes.any(|route| config.head(route.limits.timeout) < config.idle);
+        }
         self.configs
     }
 

@@ -44,6 +44,9 @@ pub struct Config {
     pub tls: Tls,
     /// Whether HTTP/2 is spoken: agreed on by ALPN over TLS, taken for granted in plaintext (RFC 9113, 3.3).
     pub http2: bool,
+    /// Whether some route gives the head of an answer less time than a body may pause, so that connections have to be
+    /// cut from outside. Not over HTTP/2, where others share the connection.
+    pub hasty: bool,
 }
 
 impl Config {
@@ -62,7 +65,13 @@ impl Config {
             auth: None,
             tls: Tls::default(),
             http2: false,
+            hasty: false,
         }
+    }
+
+    /// How long the head of an answer may take where its route gives it `timeout`.
+    pub fn head(&self, timeout: Duration) -> Duration {
+        self.first_byte.map_or(timeout, |first_byte| first_byte.min(timeout))
     }
 }
 

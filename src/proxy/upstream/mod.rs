@@ -2,6 +2,7 @@
 
 mod balance;
 mod config;
+mod deadline;
 mod health;
 mod peer;
 mod place;
@@ -20,6 +21,7 @@ use pingora::prelude::{HttpPeer, Result};
 use super::fields;
 
 pub use config::{Address, Auth, AuthError, Balance, Config, Health, Host, Retry, Target};
+pub(super) use deadline::Deadline;
 pub use health::Patrol;
 use place::{Place, Spot, Standing};
 pub(super) use place::{Seat, Tried};
@@ -139,10 +141,9 @@ impl Upstream {
     }
 
     /// How the chosen place is reached. `timeout` is how long the backend may take to answer. Pingora has one clock for
-    /// the head and for pauses in the body; a head that comes too late for its own limit does not pass.
+    /// the head and for pauses in the body, and gets the longer time; the shorter one is a [`Deadline`].
     pub(super) fn peer(&self, seat: &Seat, timeout: Duration, upgrades: bool) -> Box<HttpPeer> {
-        let head = self.config.first_byte.map_or(timeout, |first_byte| first_byte.min(timeout));
-        seat.place().peer(head.max(self.config.idle), upgrades)
+        seat.place().peer(self.config.head(timeout).max(self.config.idle), upgrades)
     }
 
     /// The request as this backend gets it: under its name, and with the gateway's credential instead of whatever the

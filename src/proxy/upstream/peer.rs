@@ -9,6 +9,7 @@ use pingora::prelude::HttpPeer;
 use pingora::upstreams::peer::ALPN;
 
 use super::config::{Address, Config};
+use super::deadline::Severable;
 use super::place::{Place, Spot, Standing};
 
 /// Idle connections to the backend are closed before the backend's own keep-alive runs out. Node closes after five
@@ -44,6 +45,8 @@ impl Place {
             // In plaintext nobody can be asked whether it speaks HTTP/2.
             options.alpn = if described.tls { ALPN::H2H1 } else { ALPN::H2 };
             options.max_h2_streams = STREAMS;
+        } else if config.hasty {
+            options.custom_l4 = Some(Arc::new(Severable));
         }
         Some(Self { target, spot, peer, authority: authority(&described.address, described.tls), standing })
     }
@@ -66,6 +69,7 @@ fn group(config: &Config) -> u64 {
     let mut hasher = DefaultHasher::new();
     config.name.hash(&mut hasher);
     config.http2.hash(&mut hasher);
+    config.hasty.hash(&mut hasher);
     config.tls.ca.as_ref().map(|authorities| authorities.digest).hash(&mut hasher);
     config.tls.identity.as_ref().map(|identity| identity.digest).hash(&mut hasher);
     hasher.finish()

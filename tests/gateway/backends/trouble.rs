@@ -1,9 +1,12 @@
 //! Backends in trouble: who hears of it, who pays for it (nobody), and how they come back.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
 use tollhouse::testing::backend::{Behaviour, Step};
 use tollhouse::testing::client::Request;
 use tollhouse::testing::{Backend, Gateway, Latch};
@@ -34,9 +37,17 @@ async fn a_backend_on_a_socket_that_appears_is_found_again_without_a_request() {
     let gateway = gateway(&world, &[&target], |_| ()).await;
     assert_eq!(free(&gateway).await.status, 502);
     eventually("it is seen to be away", || up(&gateway, &target) == Some(0)).await;
-    let listener = UnixListener::bind(&path).expect("the folder is ours");
-    let backend = world.backend.address();
-    let pipes = tokio::spawn(async move {
+    let pipes = listen_for(world.backend.address(), &path);
+    eventually("it is seen to be back", || up(&gateway, &target) == Some(1)).await;
+    assert_eq!(free(&gateway).await.text(), "answer");
+    assert_eq!(world.backend.last().field("host"), Some("api.test"));
+    pipes.abort();
+}
+
+/// The same backend on a socket.
+fn listen_for(backend: SocketAddr, path: &Path) -> JoinHandle<()> {
+    let listener = UnixListener::bind(path).expect("the folder is ours");
+    tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let Ok(mut far) = tokio::net::TcpStream::connect(backend).await else { return };
@@ -44,11 +55,7 @@ async fn a_backend_on_a_socket_that_appears_is_found_again_without_a_request() {
                 let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
             });
         }
-    });
-    eventually("it is seen to be back", || up(&gateway, &target) == Some(1)).await;
-    assert_eq!(free(&gateway).await.text(), "answer");
-    assert_eq!(world.backend.last().field("host"), Some("api.test"));
-    pipes.abort();
+    })
 }
 
 #[tokio::test]
@@ -180,6 +187,52 @@ async fn s77_a_silent_backend_is_given_up_and_a_late_answer_is_not_sold() {
         let states: Vec<_> = gateway.entries().await.iter().map(|entry| entry.state.name()).collect();
         assert_eq!(states, ["released"]);
     }
+}
+
+/// With an hour for pauses, whoever hears anything was not left waiting for one.
+#[tokio::test]
+async fn s77_a_backend_that_never_answers_is_given_up_when_its_head_is_due() {
+    let world = World::selling("GET /weather: $0.01").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("app.sock");
+    let pipes = listen_for(world.backend.address(), &path);
+    let socket = format!("unix:{}", path.display());
+    for (target, by_route) in [(world.backend.url(), true), (world.backend.url(), false), (socket, false)] {
+        let terms = |file: &mut File| match by_route {
+            true => {
+                file.timeouts = "{idle: 1h}".into();
+                file.more = "defaults: {limits: {timeout: 200ms}}".into();
+            }
+            false => file.timeouts = "{first_byte: 200ms, idle: 1h}".into(),
+        };
+        let gateway = gateway(&world, &[&target], terms).await;
+        world.backend.always("/free", Behaviour::text("answer"));
+        let challenge = gateway.ask(&Request::get("/weather")).await;
+        let now = tollhouse::primitives::Clock::now(&world.clock);
+        let payment = world.wallet.pay(&challenge.fields, &challenge.body, now).expect("an offer");
+        for _ in 0..2 {
+            // On a connection that is made for it, and on one that was kept.
+            world.backend.always("/free", Behaviour::hang());
+            assert_no_invitation(&free(&gateway).await, 504);
+            world.backend.always("/free", Behaviour::text("answer"));
+            assert_eq!(free(&gateway).await.text(), "answer");
+        }
+        world.backend.always("/weather", Behaviour::hang());
+        assert_no_invitation(&gateway.ask(&Request::get("/weather").paying(&payment)).await, 504);
+        let states: Vec<_> = gateway.entries().await.iter().map(|entry| entry.state.name()).collect();
+        assert_eq!(states, ["released"], "nobody pays for it");
+        // What pauses after its head is not late.
+        let pause = Latch::closed();
+        world.backend.always("/free", Behaviour::events([(pause.clone(), "at last")]));
+        let resuming = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            pause.open();
+        };
+        let (whole, ()) = tokio::join!(free(&gateway), resuming);
+        assert_eq!(whole.text(), "data: at last\n\n");
+    }
+    assert_eq!(world.facilitator.settlements(), 0);
+    pipes.abort();
 }
 
 #[tokio::test]
