@@ -87,6 +87,15 @@ async fn say(socket: &mut Socket, text: &str) -> Option<String> {
     }
 }
 
+/// A connection that is paid for, on these terms.
+async fn sold(terms: &str) -> (Echo, World, Socket) {
+    let echo = Echo::start().await;
+    let world = World::selling(&echo.line(terms)).await;
+    let payment = world.payment("/feed").await;
+    let (socket, _) = open(&world, Some(&payment)).await.expect("it is paid for");
+    (echo, world, socket)
+}
+
 #[tokio::test]
 async fn s51_one_payment_buys_one_connection_of_so_many_bytes() {
     for settle in ["on_response", "before_forward"] {
@@ -111,10 +120,7 @@ async fn s51_one_payment_buys_one_connection_of_so_many_bytes() {
 
 #[tokio::test]
 async fn s51_a_connection_ends_with_its_time() {
-    let echo = Echo::start().await;
-    let world = World::selling(&echo.line("websocket: {lasts: 1s, bytes: 1GiB}")).await;
-    let payment = world.payment("/feed").await;
-    let (mut socket, _) = open(&world, Some(&payment)).await.expect("it is paid for");
+    let (echo, _world, mut socket) = sold("websocket: {lasts: 1s, bytes: 1GiB}").await;
     let mut rounds = 0_u64;
     while say(&mut socket, "tick").await.is_some() {
         rounds += 1;
@@ -126,10 +132,7 @@ async fn s51_a_connection_ends_with_its_time() {
 
 #[tokio::test]
 async fn s51_a_connection_that_its_ends_close_was_delivered() {
-    let echo = Echo::start().await;
-    let world = World::selling(&echo.line("websocket: {lasts: 1h, bytes: 1MiB}")).await;
-    let payment = world.payment("/feed").await;
-    let (mut socket, _) = open(&world, Some(&payment)).await.expect("it is paid for");
+    let (echo, world, mut socket) = sold("websocket: {lasts: 1h, bytes: 1MiB}").await;
     assert_eq!(say(&mut socket, &"x".repeat(100_000)).await.map(|text| text.len()), Some(100_000));
     assert_eq!(say(&mut socket, "bye").await, None);
     drop(socket);
@@ -139,10 +142,7 @@ async fn s51_a_connection_that_its_ends_close_was_delivered() {
 
 #[tokio::test]
 async fn s51_a_client_that_vanishes_frees_the_backend() {
-    let echo = Echo::start().await;
-    let world = World::selling(&echo.line("websocket: {lasts: 1h, bytes: 1MiB}")).await;
-    let payment = world.payment("/feed").await;
-    let (mut socket, _) = open(&world, Some(&payment)).await.expect("it is paid for");
+    let (echo, _world, mut socket) = sold("websocket: {lasts: 1h, bytes: 1MiB}").await;
     assert_eq!(say(&mut socket, "hello").await.as_deref(), Some("hello"));
     drop(socket);
     eventually("the backend is let go", || echo.open.load(Ordering::SeqCst) == 0).await;
