@@ -50,6 +50,7 @@ fn main() {
         Some("forgetful") => in_role(bare::serve(argument(2), Does::Forgetful(signed()))),
         Some("gateway") => in_role(gateway(argument(2), argument(3), false)),
         Some("logging") => in_role(gateway(argument(2), argument(3), true)),
+        Some("paying") => runtime(1).block_on(paying()),
         _ => runtime(2).block_on(measure()),
     }
 }
@@ -123,6 +124,17 @@ fn payments(count: usize) -> Vec<Vec<u8>> {
             get("/paid", &format!("{name}: {}\r\n", value.to_str().expect("base64")))
         })
         .collect()
+}
+
+/// Pays for a while through a gateway of its own, whose process it names, for whoever wants to look into it.
+async fn paying() {
+    let backend = Role::start(&["backend"]);
+    let gateway = Role::start(&["gateway", &backend.address, "memory"]);
+    println!("{}", gateway.process());
+    let until = std::time::Instant::now() + Duration::from_secs(30);
+    while std::time::Instant::now() < until {
+        send(&gateway.address, payments(PAID_REQUESTS), "200").await;
+    }
 }
 
 /// What one recovery of a signer costs: the floor under every paid request.
