@@ -8,6 +8,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
+use tokio::time::timeout;
 
 use crate::gate::event::Paid;
 use crate::gate::{Admission, Refusal, Repeat, Settled, Visit};
@@ -18,6 +19,7 @@ use crate::tariff::{Charge, Found, Route, Toll};
 
 use super::answer::{problem, problem_with, with_receipt};
 use super::asker::Asker;
+use super::grpc::Grpc;
 use super::keep::{BodyDigest, Keeper};
 use super::passage::{Passage, Stage};
 use super::presence::{connection, has_left};
@@ -184,6 +186,7 @@ impl Proxy {
         }
         let target = passage.target.as_ref()?;
         let live = Arc::clone(&passage.live);
+        let unmeasured = toll.settle == SettleMode::BeforeForward && is_unmeasured(session);
         let connection = connection(session);
         let asker = passage.asker;
         let request = session.req_header();
@@ -206,7 +209,7 @@ impl Proxy {
             let detail = "this route is sold for GET; the payment has not been taken";
             return Some(problem_with(StatusCode::METHOD_NOT_ALLOWED, detail, header::ALLOW, "GET"));
         }
-        if toll.settle == SettleMode::BeforeForward && request.headers.contains_key(header::TRANSFER_ENCODING) {
+        if unmeasured {
             // It would be paid for before its size is known, and might then be too large to forward.
             return Some(problem(StatusCode::LENGTH_REQUIRED, "this route needs a Content-Length; nobody was charged"));
         }
@@ -290,20 +293,35 @@ fn out_of_reach(upstream: &Upstream, prepaid: bool) -> Option<Answer> {
     Some(answer)
 }
 
+/// Whether the request has a body and does not say how large it is. Calls of gRPC never say, and are let through: for who
+/// sends more than the route takes it is as if the backend had failed.
+fn is_unmeasured(session: &mut Session) -> bool {
+    let request = session.req_header();
+    match request.version {
+        Version::HTTP_2 => {
+            !request.headers.contains_key(header::CONTENT_LENGTH)
+                && Grpc::spoken_by(request) != Some(Grpc::Native)
+                && !session.as_downstream_mut().is_body_empty()
+        }
+        _ => request.headers.contains_key(header::TRANSFER_ENCODING),
+    }
+}
+
 async fn same_body(session: &mut Session, limit: u64, answer: &ledger::Answer) -> bool {
     let mut digest = BodyDigest::new();
     let mut left = limit;
     loop {
-        match session.as_downstream_mut().read_request_body().await {
-            Ok(Some(piece)) => match left.checked_sub(piece.len() as u64) {
+        // Over HTTP/2 Pingora knows no limit of its own.
+        match timeout(BODY_PAUSE, session.as_downstream_mut().read_request_body()).await {
+            Ok(Ok(Some(piece))) => match left.checked_sub(piece.len() as u64) {
                 Some(rest) => {
                     left = rest;
                     digest.update(&piece);
                 }
                 None => return false,
             },
-            Ok(None) => return digest.finish() == answer.request_body,
-            Err(_) => return false,
+            Ok(Ok(None)) => return digest.finish() == answer.request_body,
+            Ok(Err(_)) | Err(_) => return false,
         }
     }
 }

@@ -20,6 +20,7 @@ mod reorg;
 mod replay;
 mod screening;
 mod shutdown;
+mod streams;
 mod tls;
 mod websocket;
 mod world;
