@@ -14,6 +14,7 @@ mod leaving;
 mod nginx;
 mod paid;
 mod permit2;
+mod programs;
 mod rails;
 mod reload;
 mod reorg;
