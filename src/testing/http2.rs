@@ -264,7 +264,7 @@ fn status_of(block: &[u8]) -> Option<u16> {
     match block {
         [number, ..] if number & 0x80 != 0 => NUMBERED.get(usize::from((number & 0x7f).checked_sub(8)?)).copied(),
         // A literal whose name is `:status`, in one of the three ways to write one.
-        [name, head, rest @ ..] if matches!(name, 0x08 | 0x18 | 0x48) => {
+        [0x08 | 0x18 | 0x48, head, rest @ ..] => {
             let text = rest.get(..usize::from(head & 0x7f))?;
             if head & 0x80 == 0 { std::str::from_utf8(text).ok()?.parse().ok() } else { digits(text) }
         }
