@@ -94,6 +94,7 @@ codes! {
     ROUTE_KEY "TH2105" "A route is written METHOD /path, METHOD|METHOD /path or /path."
     UNDERCUT "TH2106" "A cheaper route takes requests that many backends answer like those of a dearer one."
     PREFIX "TH2107" "A prefix is whole segments, and what is taken off is in front of every path of the route."
+    DETOUR "TH2108" "A rewritten path leads to what another route sells at the backend, for less."
     REPLICAS "TH2203" "In Kubernetes every replica would keep its own ledger, and one payment could buy once at each."
 
     // The environment.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Method, StatusCode, Version};
@@ -15,14 +15,14 @@ use crate::gate::{Admission, Refusal, Repeat, Settled, Visit};
 use crate::ledger::{self, Delivered};
 use crate::payment::{Dialect, Replay, Resource, SettleMode};
 use crate::protocol::Answer;
-use crate::tariff::{Charge, Found, Route, Toll};
+use crate::tariff::{Charge, Found, Toll};
 
 use super::answer::{problem, problem_with, with_receipt};
 use super::asker::Asker;
 use super::grpc::Grpc;
 use super::keep::{BodyDigest, Keeper};
 use super::passage::{Passage, Stage};
-use super::presence::{connection, has_left};
+use super::presence::{connection, has_left, watching};
 use super::target::{Ambiguous, canonical_host};
 use super::tunnel::asks_for_websocket;
 use super::upstream::Upstream;
@@ -88,11 +88,11 @@ impl Proxy {
                 return Some(self.gate.protocol.preflight(&[method], asked));
             }
             Ok(Way::Free) => passage.stage = Stage::Free,
-            Ok(Way::Priced { route, toll, through_get }) => {
+            Ok(Way::Priced { toll, through_get }) => {
                 // Until it is settled nothing of the answer may leave, interim answers included (S76).
                 session.as_downstream_mut().set_ignore_info_resp(true);
                 // Boxed: free routes have no need of the room that paying takes.
-                if let Some(answer) = Box::pin(self.admit(session, passage, &route, &toll, through_get)).await {
+                if let Some(answer) = Box::pin(self.admit(session, passage, &toll, through_get)).await {
                     passage.outcome.get_or_insert(if passage.paid.is_some() { "failed" } else { "turned_away" });
                     return Some(answer);
                 }
@@ -149,7 +149,7 @@ impl Proxy {
         }
         passage.upstream = live.upstreams.get(&route.upstream).map(Arc::clone);
         match route.charge.clone() {
-            Charge::Toll(toll) => Ok(Way::Priced { route, toll, through_get }),
+            Charge::Toll(toll) => Ok(Way::Priced { toll, through_get }),
             Charge::Free | Charge::Deny => Ok(Way::Free),
         }
     }
@@ -176,7 +176,6 @@ impl Proxy {
         &self,
         session: &mut Session,
         passage: &mut Passage,
-        route: &Route,
         toll: &Toll,
         through_get: bool,
     ) -> Option<Answer> {
@@ -184,32 +183,16 @@ impl Proxy {
             // One payment buys one answer; a tunnel has no end to charge for, unless the route gives it one (S43, S51).
             return Some(problem(StatusCode::FORBIDDEN, "this route does not sell such connections"));
         }
-        let target = passage.target.as_ref()?;
-        let live = Arc::clone(&passage.live);
-        let unmeasured = toll.settle == SettleMode::BeforeForward && is_unmeasured(session);
-        let connection = connection(session);
-        let asker = passage.asker;
-        let request = session.req_header();
-        let visit = Visit {
-            route,
-            toll,
-            fields: &request.headers,
-            method: &request.method,
-            host: &passage.host,
-            path: target.path(),
-            query: target.query(),
-            connection: connection.as_ref(),
-            client: asker.client,
-            peer: asker.peer,
-            screening: &live.screening,
-            turnstile: passage.turnstile.as_deref().map(|turnstile| (turnstile, &passage.slot)),
-        };
+        let (connection, stream) = connection(session);
+        passage.stream.clone_from(&stream);
+        let of_any_length = is_of_any_length(session);
+        let visit = passage.visit(session.req_header(), connection.as_ref())?;
         if through_get && self.carries_payment(&visit) {
             // What is sold is the GET. Nothing is reserved, and the authorization is still good for it (S39).
             let detail = "this route is sold for GET; the payment has not been taken";
             return Some(problem_with(StatusCode::METHOD_NOT_ALLOWED, detail, header::ALLOW, "GET"));
         }
-        if unmeasured {
+        if toll.settle == SettleMode::BeforeForward && of_any_length {
             // It would be paid for before its size is known, and might then be too large to forward.
             return Some(problem(StatusCode::LENGTH_REQUIRED, "this route needs a Content-Length; nobody was charged"));
         }
@@ -219,7 +202,16 @@ impl Proxy {
             // Nobody is charged for a backend that is known to be out of reach (S77).
             return Some(answer);
         }
-        match self.gate.admit(&visit).await {
+        let admitted = match stream {
+            None => self.ask(&visit).await,
+            Some(stream) => {
+                // Beside a stream that is watched its head cannot be borrowed.
+                let head = session.req_header().clone();
+                let visit = passage.visit(&head, connection.as_ref())?;
+                watching(session, Some(&stream), self.ask(&visit)).await
+            }
+        };
+        match admitted {
             Ok(Admission::Confirmed(confirmed)) => {
                 passage.stage = Stage::Admitted(Box::new(confirmed));
             }
@@ -229,17 +221,26 @@ impl Proxy {
                     return Some(self.put_by(settled));
                 }
                 passage.stage = Stage::Settled(Box::new(settled));
+                passage.waiting = Instant::now();
             }
             Ok(Admission::Repeat(repeat)) => return Some(Box::pin(self.repeat(session, passage, repeat)).await),
-            Err(refusal) => {
-                passage.outcome = Some(if refusal == Refusal::PaymentRequired { "offered" } else { "refused" });
-                return Some(self.gate.refuse(&visit, &refusal));
+            Err((outcome, answer)) => {
+                passage.outcome = Some(outcome);
+                return Some(answer);
             }
         }
         if toll.replay == Replay::SameAnswer {
             passage.keeper = Some(Box::new(Keeper::new()));
         }
         None
+    }
+
+    /// Asks the gate, and has a refusal told.
+    async fn ask(&self, visit: &Visit<'_>) -> Result<Admission, (&'static str, Answer)> {
+        self.gate.admit(visit).await.map_err(|refusal| {
+            let outcome = if refusal == Refusal::PaymentRequired { "offered" } else { "refused" };
+            (outcome, self.gate.refuse(visit, &refusal))
+        })
     }
 
     fn carries_payment(&self, visit: &Visit<'_>) -> bool {
@@ -262,7 +263,12 @@ impl Proxy {
     async fn repeat(&self, session: &mut Session, passage: &mut Passage, repeat: Repeat) -> Answer {
         let limit = passage.largest_body();
         let Repeat { answer, receipt, dialect } = repeat;
-        if !same_body(session, limit, &answer).await {
+        // It holds a place, so it may not arrive for ever.
+        let Ok(same) = timeout(passage.timeout(), same_body(session, limit, &answer)).await else {
+            passage.outcome = Some("failed");
+            return problem(StatusCode::REQUEST_TIMEOUT, "the request took too long to arrive");
+        };
+        if !same {
             passage.outcome = Some("refused");
             let spent = Refusal::Spent { dialect, receipt: Some(receipt) };
             return self.gate.protocol.refuse(&spent.problem(self.gate.clock.now()), &Resource::default(), &[]);
@@ -278,7 +284,6 @@ enum Way {
     /// It only asks whether a page may send this method.
     Preflight(Method),
     Priced {
-        route: Arc<Route>,
         toll: Arc<Toll>,
         /// It is a HEAD, and the route sells the GET.
         through_get: bool,
@@ -293,35 +298,28 @@ fn out_of_reach(upstream: &Upstream, prepaid: bool) -> Option<Answer> {
     Some(answer)
 }
 
-/// Whether the request has a body and does not say how large it is. Calls of gRPC never say, and are let through: for who
-/// sends more than the route takes it is as if the backend had failed.
-fn is_unmeasured(session: &mut Session) -> bool {
+/// Whether the request has a body and does not say how large it is. Calls of gRPC over HTTP/2 never say, and are let
+/// through: for who sends more than the route takes it is as if the backend had failed.
+fn is_of_any_length(session: &mut Session) -> bool {
     let request = session.req_header();
-    match request.version {
-        Version::HTTP_2 => {
-            !request.headers.contains_key(header::CONTENT_LENGTH)
-                && Grpc::spoken_by(request) != Some(Grpc::Native)
-                && !session.as_downstream_mut().is_body_empty()
-        }
-        _ => request.headers.contains_key(header::TRANSFER_ENCODING),
-    }
+    let is_a_call = request.version == Version::HTTP_2 && Grpc::spoken_by(request) == Some(Grpc::Native);
+    !is_a_call && content_length(request).is_none() && !session.as_downstream_mut().is_body_empty()
 }
 
 async fn same_body(session: &mut Session, limit: u64, answer: &ledger::Answer) -> bool {
     let mut digest = BodyDigest::new();
     let mut left = limit;
     loop {
-        // Over HTTP/2 Pingora knows no limit of its own.
-        match timeout(BODY_PAUSE, session.as_downstream_mut().read_request_body()).await {
-            Ok(Ok(Some(piece))) => match left.checked_sub(piece.len() as u64) {
+        match session.as_downstream_mut().read_request_body().await {
+            Ok(Some(piece)) => match left.checked_sub(piece.len() as u64) {
                 Some(rest) => {
                     left = rest;
                     digest.update(&piece);
                 }
                 None => return false,
             },
-            Ok(Ok(None)) => return digest.finish() == answer.request_body,
-            Ok(Err(_)) | Err(_) => return false,
+            Ok(None) => return digest.finish() == answer.request_body,
+            Err(_) => return false,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::index::Index;
 use super::lanes::Lanes;
 use super::methods::MethodSet;
-use super::{Charge, Route, RouteKey, Tariff, Toll};
+use super::{Charge, Route, RouteKey, Slash, Tariff, Toll};
 use crate::payment::Offer;
 use crate::primitives::Payee;
 
@@ -67,12 +67,16 @@ pub fn changes(old: &Tariff, new: &Tariff) -> Vec<Change> {
     let mut payees = Payees::default();
     for listed in each_listed(old) {
         match after.get(&listed.route.key) {
-            Some(now) => compare(listed.route, now, &mut found, &mut payees),
+            Some(now) => {
+                compare(listed.route, now, &mut found, &mut payees);
+                compare_ways(listed.route, now, &mut found);
+            }
             None => found.push(delisted(listed, new)),
         }
     }
     let is_new = |listed: &Listed| !before.contains_key(&listed.route.key);
     found.extend(each_listed(new).filter(is_new).map(|listed| newly_listed(listed, old)));
+    found.extend(slashes(old, new));
     found.extend(payees.into_changes());
     found
 }
@@ -161,6 +165,33 @@ fn compare(old: &Route, new: &Route, found: &mut Vec<Change>, payees: &mut Payee
     payees.note(was, is);
 }
 
+/// What a route asks its backend for, and whom it asks.
+fn compare_ways(old: &Route, new: &Route, found: &mut Vec<Change>) {
+    let mut differ = |before: String, after: String| {
+        if before != after {
+            let subject = new.key.0.clone();
+            found.push(Change { mark: Mark::Changed, subject, before: Some(before), after: Some(after) });
+        }
+    };
+    differ(format!("at {}", old.behind()), format!("at {}", new.behind()));
+    differ(format!("from {}", old.upstream), format!("from {}", new.upstream));
+    let slash = |route: &Route| format!("encoded_slash: {}", route.encoded_slash.as_str());
+    differ(slash(old), slash(new));
+}
+
+/// Tables in which a slash at the end of a path means something else than before.
+fn slashes(old: &Tariff, new: &Tariff) -> Vec<Change> {
+    let tables = new.indexes().filter_map(|(host, index)| Some((host, old.index(host)?.slash(), index.slash())));
+    let changed = tables.filter(|(_, before, after)| before != after);
+    let change = |(host, before, after): (Option<&str>, Slash, Slash)| Change {
+        mark: Mark::Changed,
+        subject: host.map_or_else(|| "trailing_slash".into(), |host| format!("trailing_slash of {host}").into()),
+        before: Some(before.as_str().to_owned()),
+        after: Some(after.as_str().to_owned()),
+    };
+    changed.map(change).collect()
+}
+
 fn networks(toll: &Toll) -> String {
     let mut names: Vec<&str> = toll.offers.iter().map(|offer| offer.network.name.as_str()).collect();
     names.dedup();
@@ -208,7 +239,7 @@ impl Payees {
 #[cfg(test)]
 mod tests {
     use super::super::sample::{charge, offer, route, table, tariff, toll};
-    use super::super::{Host, Slash, Table};
+    use super::super::{EncodedSlash, Host, Pattern, Rewrite, Table};
     use super::*;
     use crate::payment::SettleMode;
     use crate::primitives::Address;
@@ -238,6 +269,29 @@ mod tests {
             ]
         );
         assert_eq!(told(&tariff(&new), &tariff(&new)), [""; 0]);
+    }
+
+    #[test]
+    fn a_change_of_what_the_backend_is_asked_for_is_told() {
+        let leading = |upstream: &str, strip: &str, slash: Slash, encoded_slash: EncodedSlash| {
+            let plain = Arc::unwrap_or_clone(route("GET /api/v1/{id}", charge("1")));
+            let strip = Pattern::parse(strip).expect("a prefix");
+            let rewrite = Rewrite::of(&plain.pattern, Some(&strip), None).expect("it fits");
+            let routes = vec![Arc::new(Route { rewrite, encoded_slash, upstream: upstream.into(), ..plain })];
+            Tariff::new(vec![Table { host: None, slash, routes }]).expect("no collision")
+        };
+        let old = leading("app", "/api", Slash::Distinct, EncodedSlash::Refuse);
+        let new = leading("other", "/api/v1", Slash::Same, EncodedSlash::Keep);
+        assert_eq!(
+            told(&old, &new),
+            [
+                "~ GET /api/v1/{id} at /v1/{id} → at /{id}",
+                "~ GET /api/v1/{id} from app → from other",
+                "~ GET /api/v1/{id} encoded_slash: refuse → encoded_slash: keep",
+                "~ trailing_slash distinct → same",
+            ]
+        );
+        assert_eq!(told(&old, &old), [""; 0]);
     }
 
     #[test]

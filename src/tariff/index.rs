@@ -75,6 +75,11 @@ impl Index {
         }
     }
 
+    /// What a slash at the end of a path means here.
+    pub(super) fn slash(&self) -> Slash {
+        self.slash
+    }
+
     /// A pattern as it is kept here: without the slash at its end, where that is no other path.
     fn in_form<'p>(&self, pattern: &'p Pattern) -> Cow<'p, Pattern> {
         match self.slash {

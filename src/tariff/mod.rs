@@ -8,12 +8,14 @@ mod board;
 mod change;
 mod collision;
 mod crossing;
+mod detour;
 mod fold;
 mod index;
 mod key;
 mod lanes;
 mod lint;
 mod methods;
+mod overlap;
 mod pattern;
 mod reading;
 mod rewrite;
@@ -34,6 +36,7 @@ use http::Method;
 pub use board::Board;
 pub use change::{Change, Mark, changes};
 pub use collision::{Collision, MAX_ARRANGEMENTS, MAX_CROSSINGS};
+pub use detour::Detour;
 use index::Index;
 pub use key::{KeyError, Mistake, parse_key};
 use lanes::Lane;
@@ -206,6 +209,11 @@ impl Tariff {
     /// Routes that let what is sold nearby through for less (TH2106).
     pub fn undercut(&self) -> Vec<Undercut> {
         self.indexes().flat_map(|(_, index)| undercut::undercut(index)).collect()
+    }
+
+    /// Routes that lead to what another one sells at the backend, for less (TH2108).
+    pub fn detours(&self) -> Vec<Detour> {
+        self.indexes().flat_map(|(_, index)| detour::detours(index)).collect()
     }
 
     fn index(&self, host: Option<&str>) -> Option<&Index> {

@@ -15,6 +15,8 @@ pub struct Rewrite {
     strip: usize,
     /// What comes in front, in canonical form, without a slash at its end.
     add: Arc<str>,
+    /// The same, decoded.
+    added: Vec<Segment>,
 }
 
 /// Some paths of a route do not begin with the prefix that should be taken off.
@@ -23,26 +25,31 @@ pub struct Rewrite {
 pub struct NotInFront;
 
 impl Rewrite {
-    /// Takes `strip`, a [prefix](Pattern::is_prefix), off the paths of `pattern` and puts `add` in front, a prefix in
+    /// Takes `strip`, a [prefix](Pattern::is_prefix), off the paths of `pattern` and puts `add` in front, a prefix with its
     /// canonical form. `None` where neither changes anything.
     ///
     /// # Errors
     /// When some of the paths do not begin with what should be taken off.
-    pub fn of(pattern: &Pattern, strip: Option<&Pattern>, add: Option<&str>) -> Result<Option<Self>, NotInFront> {
+    pub fn of(
+        pattern: &Pattern,
+        strip: Option<&Pattern>,
+        add: Option<(&Pattern, &str)>,
+    ) -> Result<Option<Self>, NotInFront> {
         let gone = strip.map_or(&[][..], |strip| &strip.segments);
         if !pattern.segments.starts_with(gone) {
             return Err(NotInFront);
         }
-        let add = add.unwrap_or_default();
-        Ok((!gone.is_empty() || !add.is_empty()).then(|| Self { strip: gone.len(), add: add.into() }))
+        let (added, add) = add.map_or((&[][..], ""), |(pattern, canonical)| (&pattern.segments, canonical));
+        let changes = !gone.is_empty() || !add.is_empty();
+        Ok(changes.then(|| Self { strip: gone.len(), add: add.into(), added: added.to_vec() }))
     }
 
     /// The target to forward for one in canonical form that the route matches. The query is left alone.
     ///
     /// ```
     /// use tollhouse::tariff::{Pattern, Rewrite};
-    /// let (pattern, strip) = (Pattern::parse("/api/v1/**").unwrap(), Pattern::parse("/api").unwrap());
-    /// let rewrite = Rewrite::of(&pattern, Some(&strip), Some("/backend")).unwrap().unwrap();
+    /// let [pattern, strip, add] = ["/api/v1/**", "/api", "/backend"].map(|path| Pattern::parse(path).unwrap());
+    /// let rewrite = Rewrite::of(&pattern, Some(&strip), Some((&add, "/backend"))).unwrap().unwrap();
     /// assert_eq!(rewrite.apply("/api/v1/a%20b?x=/api"), "/backend/v1/a%20b?x=/api");
     /// ```
     pub fn apply(&self, target: &str) -> String {
@@ -57,6 +64,30 @@ impl Rewrite {
         }
         forwarded.push_str(&target[start..]);
         forwarded
+    }
+
+    /// The paths at the backend for those of `pattern`, which the prefix that goes is in front of.
+    pub(super) fn behind(&self, pattern: &Pattern) -> Pattern {
+        let stays = pattern.segments.get(self.strip..).unwrap_or_default();
+        let mut segments = [&self.added, stays].concat();
+        if segments.is_empty() && !pattern.subtree {
+            segments.push(Segment::Literal("".into()));
+        }
+        Pattern { segments, subtree: pattern.subtree }
+    }
+
+    /// What goes from the front of the paths of `pattern`.
+    pub(super) fn gone<'p>(&self, pattern: &'p Pattern) -> &'p [Segment] {
+        pattern.segments.get(..self.strip).unwrap_or_default()
+    }
+
+    /// The paths of `pattern` that become these at the backend, which are some of those [behind](Self::behind) it.
+    pub(super) fn in_front(&self, behind: &Pattern, pattern: &Pattern) -> Pattern {
+        let gone = self.gone(pattern);
+        let stays = behind.segments.get(self.added.len()..).unwrap_or_default();
+        let is_root = self.added.is_empty() && *stays == [Segment::Literal("".into())];
+        let stays = if is_root && pattern.segments.len() == gone.len() { &[] } else { stays };
+        Pattern { segments: [gone, stays].concat(), subtree: behind.subtree }
     }
 }
 
@@ -77,7 +108,9 @@ mod tests {
 
     fn forwarded(key: &str, strip: &str, add: &str, target: &str) -> String {
         let strip = (!strip.is_empty()).then(|| pattern(strip));
-        let rewrite = Rewrite::of(&pattern(key), strip.as_ref(), Some(add)).expect("it fits");
+        let added = if add.is_empty() { pattern("/") } else { pattern(add) };
+        let add = (!add.is_empty()).then_some((&added, add));
+        let rewrite = Rewrite::of(&pattern(key), strip.as_ref(), add).expect("it fits");
         rewrite.expect("it changes something").apply(target)
     }
 

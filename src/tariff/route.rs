@@ -69,6 +69,13 @@ pub struct Route {
     pub place: Place,
 }
 
+impl Route {
+    /// The paths that its backend is asked for.
+    pub(super) fn behind(&self) -> Pattern {
+        self.rewrite.as_ref().map_or_else(|| self.pattern.clone(), |rewrite| rewrite.behind(&self.pattern))
+    }
+}
+
 /// What a slash at the end of a path means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Slash {

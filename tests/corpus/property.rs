@@ -34,8 +34,8 @@ impl Drawn {
         for (path, closed) in &self.lines {
             let key = spelled(path);
             let (methods, pattern) = parse_key(&key).expect("a key");
-            let strip = Pattern::parse("/a").expect("a prefix");
-            let rewrite = Rewrite::of(&pattern, Some(&strip), Some(ADDED)).ok().flatten();
+            let [strip, added] = ["/a", ADDED].map(|prefix| Pattern::parse(prefix).expect("a prefix"));
+            let rewrite = Rewrite::of(&pattern, Some(&strip), Some((&added, ADDED))).ok().flatten();
             routes.push(Arc::new(Route {
                 key: RouteKey(key.as_str().into()),
                 methods,

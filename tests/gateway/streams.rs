@@ -145,18 +145,33 @@ async fn a_refusal_of_a_call_is_a_single_frame() {
 }
 
 #[tokio::test]
-async fn nobody_pays_in_advance_for_a_stream_of_unknown_length() {
-    let world = world("POST /report: {price: $1, settle: before_forward}").await;
-    let payment = world.payment_for(&Request::post("/report", "x"), Dialect::V2).await;
-    let paid = (payment.0.as_str(), payment.1.to_str().expect("base64"));
+async fn a_call_may_be_paid_for_in_advance_and_is_owed_when_it_is_too_large() {
+    let world = world("POST /pkg.Weather/Now: {price: $1, settle: before_forward, limits: {request_body: 1KiB}}").await;
     let mut client = Client::of(&world).await;
-    let stream = client.begin("POST", "/report", &[paid], false).await;
-    assert_eq!(stream.status().await, 411);
-    world.assert_untouched();
-    let mut known = client.begin("POST", "/report", &[paid, ("content-length", "1")], false).await;
-    known.body.send_data("x".into(), true).expect("the stream is open");
-    assert_eq!(known.status().await, 200);
-    world.assert_counts(1, 1);
+    for (size, status, end) in [(100, None, "delivered"), (2000, Some("8"), "refund_due")] {
+        let payment = world.payment_for(&Request::post("/pkg.Weather/Now", "x"), Dialect::V2).await;
+        let paid = (payment.0.as_str(), payment.1.to_str().expect("base64"));
+        let mut call =
+            client.begin("POST", "/pkg.Weather/Now", &[paid, ("content-type", "application/grpc")], false).await;
+        call.body.send_data(vec![0; size].into(), true).expect("the stream is open");
+        let (_, fields, _) = call.head().await;
+        assert_eq!(fields.get("grpc-status").map(|code| code.to_str().expect("a number")), status);
+        assert!(fields.contains_key("payment-response"));
+        eventually_last(&world, end).await;
+    }
+    assert_eq!(world.facilitator.settlements(), 2);
+}
+
+/// Waits until the latest payment is in this state.
+async fn eventually_last(world: &World, state: &str) {
+    for _ in 0..400 {
+        if world.gateway.entries().await[0].state.name() == state {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let states: Vec<_> = world.gateway.entries().await.iter().map(|entry| entry.state.name()).collect();
+    panic!("{states:?} and not {state}");
 }
 
 #[tokio::test]

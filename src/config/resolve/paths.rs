@@ -50,7 +50,11 @@ impl Paths {
         mistakes: &mut Mistakes,
     ) -> Option<Option<Rewrite>> {
         let (strip, add) = (self.strip.as_ref(), self.add.as_ref());
-        let rewrite = Rewrite::of(pattern, strip.map(|prefix| &*prefix.pattern), add.map(|prefix| &*prefix.canonical));
+        let rewrite = Rewrite::of(
+            pattern,
+            strip.map(|prefix| &*prefix.pattern),
+            add.map(|prefix| (&*prefix.pattern, &*prefix.canonical)),
+        );
         if let (Err(misfit), Some(strip)) = (&rewrite, strip) {
             mistakes.add(
                 Mistake::error(&codes::PREFIX, route.key.span, misfit.to_string())

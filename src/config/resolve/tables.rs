@@ -15,7 +15,7 @@ use crate::config::codes::{self, Code};
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw::{self, Route};
 use crate::config::source::{Source, Span};
-use crate::tariff::{self, Collision, Host, Loosened, Tariff, Through, Undercut};
+use crate::tariff::{self, Collision, Detour, Host, Loosened, Tariff, Through, Undercut};
 
 /// What the price table is made from.
 pub(super) struct Tables<'a> {
@@ -119,6 +119,7 @@ impl Tables<'_> {
                 let (loosened, undercut) = (tariff.loosened(), tariff.undercut());
                 loosened.iter().for_each(|lint| mistakes.add(told_loosened(lint, &places)));
                 undercut.iter().for_each(|lint| mistakes.add(told_undercut(lint, &places)));
+                tariff.detours().iter().for_each(|lint| mistakes.add(told_detour(lint, &places)));
                 Some(tariff)
             }
             Err(collisions) => {
@@ -191,6 +192,16 @@ fn told_undercut(lint: &Undercut, places: &HashMap<(u32, u32), Span>) -> Mistake
         .help(help);
     match span_of(&lint.dearer, places) {
         Some(dearer) => mistake.related(dearer, "than this"),
+        None => mistake,
+    }
+}
+
+fn told_detour(lint: &Detour, places: &HashMap<(u32, u32), Span>) -> Mistake {
+    let mistake = Mistake::warning(&codes::DETOUR, span_of(&lint.cheaper, places), lint.to_string())
+        .label("asks less")
+        .help(format!("say what it costs there:  {}: {}", lint.way, lint.dearer.charge));
+    match span_of(&lint.dearer, places) {
+        Some(dearer) => mistake.related(dearer, "is asked for at the same path of the backend"),
         None => mistake,
     }
 }
