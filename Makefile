@@ -13,7 +13,7 @@ TOOLS := $(STAMPS)/tools/bin
 E2E := tests/e2e
 MANIFESTS := $(wildcard deploy/kubernetes/*.yaml)
 
-.PHONY: help demo test lint unit replicas e2e deploy-check bench simulate soak fuzz build native postgres nginx
+.PHONY: help demo test lint unit replicas e2e deploy-check bench simulate soak fuzz build native postgres nginx programs
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -28,7 +28,7 @@ lint: native $(STAMPS)/tools.stamp ## Format, clippy, licences and sources of de
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	tests/setup/deny.sh $(TOOLS)/cargo-deny
 
-unit: native postgres nginx $(STAMPS)/npm.stamp ## All Rust tests, doc tests included
+unit: native postgres nginx programs $(STAMPS)/npm.stamp ## All Rust tests, doc tests included
 	$(CARGO) test --locked
 
 ROUNDS ?= 1000
@@ -36,7 +36,7 @@ replicas: native postgres ## Fire each of ROUNDS=1000 payments 64-fold at two ga
 	ROUNDS=$(ROUNDS) $(CARGO) test --locked --test replicas -- s2_s5
 
 e2e: build $(STAMPS)/npm.stamp $(STAMPS)/python.stamp ## Stock x402 clients against the real binary on a local chain
-	cd $(E2E) && TOLLHOUSE_BIN=$(abspath $(BIN)) node --test --test-timeout=900000 --test-reporter=spec run.mjs
+	cd $(E2E) && TOLLHOUSE_BIN=$(abspath $(BIN)) node --test --test-timeout=900000 --test-reporter=spec run.mjs grpc.mjs
 
 deploy-check: build $(STAMPS)/tools.stamp ## Manifests, the configuration inside them, the Dockerfile
 	PATH="$(abspath $(TOOLS)):$$PATH" tests/setup/deploy-check.sh $(abspath $(BIN)) $(MANIFESTS)
@@ -88,6 +88,10 @@ $(RIVALS)/node_modules/.package-lock.json: $(RIVALS)/package.json $(RIVALS)/pack
 
 nginx:
 	@PATH="$$PATH:/usr/sbin" tests/setup/debian.sh nginx:nginx-light
+
+# What stands around the gateway in tests: clients and a proxy that others wrote.
+programs:
+	@tests/setup/debian.sh caddy:caddy nghttp:nghttp2-client h2load:nghttp2-client
 
 # libFuzzer is C++.
 $(STAMPS)/cargo-fuzz.stamp:

@@ -6,6 +6,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::prelude::Result;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use tokio::time::timeout;
 
@@ -38,7 +39,11 @@ pub(super) async fn write(session: &mut Session, answer: Answer, largest: u64) -
         head.set_content_length(answer.body.len())?;
     }
     let head_only = session.req_header().method == Method::HEAD || answer.body.is_empty();
-    session.write_response_header(Box::new(head), head_only).await?;
+    match session.as_downstream_mut() {
+        // Trailers-Only is a single frame, and Pingora would end the stream with another one.
+        ServerSession::H2(stream) if head_only => stream.write_response_header(Box::new(head), true)?,
+        _ => session.write_response_header(Box::new(head), head_only).await?,
+    }
     if !head_only {
         session.write_response_body(Some(answer.body), true).await?;
     }

@@ -19,6 +19,7 @@ use crate::tariff::{Charge, Found, Toll};
 
 use super::answer::{problem, problem_with, with_receipt};
 use super::asker::Asker;
+use super::grpc::Grpc;
 use super::keep::{BodyDigest, Keeper};
 use super::passage::{Passage, Stage};
 use super::presence::{connection, has_left, watching};
@@ -184,8 +185,7 @@ impl Proxy {
         }
         let (connection, stream) = connection(session);
         passage.stream.clone_from(&stream);
-        let of_any_length =
-            content_length(session.req_header()).is_none() && !session.as_downstream_mut().is_body_empty();
+        let of_any_length = is_of_any_length(session);
         let visit = passage.visit(session.req_header(), connection.as_ref())?;
         if through_get && self.carries_payment(&visit) {
             // What is sold is the GET. Nothing is reserved, and the authorization is still good for it (S39).
@@ -296,6 +296,14 @@ fn out_of_reach(upstream: &Upstream, prepaid: bool) -> Option<Answer> {
     let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, "the backend cannot be reached right now");
     answer.fields.insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
     Some(answer)
+}
+
+/// Whether the request has a body and does not say how large it is. Calls of gRPC over HTTP/2 never say, and are let
+/// through: for who sends more than the route takes it is as if the backend had failed.
+fn is_of_any_length(session: &mut Session) -> bool {
+    let request = session.req_header();
+    let is_a_call = request.version == Version::HTTP_2 && Grpc::spoken_by(request) == Some(Grpc::Native);
+    !is_a_call && content_length(request).is_none() && !session.as_downstream_mut().is_body_empty()
 }
 
 async fn same_body(session: &mut Session, limit: u64, answer: &ledger::Answer) -> bool {

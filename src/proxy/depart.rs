@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, Version};
 use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorType, HttpPeer, Result};
 use pingora::protocols::Digest;
 use pingora::proxy::Session;
 
-use super::fields;
 use super::home::is_final;
 use super::passage::{Passage, Stage};
 use super::upstream::{Balance, Deadline, Retry, Seat};
+use super::{fields, hop};
 
 /// Where the request goes; called again when that place could not be connected to, so it never touches money.
 pub(super) fn peer(session: &Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
@@ -49,7 +49,10 @@ pub(super) fn not_connected(passage: &mut Passage, mut error: Box<Error>) -> Box
 }
 
 /// The last look at what the backend will see. Pingora has dropped what `Connection` names by now (S44).
-pub(super) fn prepare(request: &mut RequestHeader, passage: &mut Passage) -> Result<()> {
+pub(super) fn prepare(session: &Session, request: &mut RequestHeader, passage: &mut Passage) -> Result<()> {
+    if session.req_header().version == Version::HTTP_2 {
+        hop::leave_http2(request)?;
+    }
     fields::strip_request(request);
     passage.asker.tell(request);
     if let Some(target) = &passage.target {

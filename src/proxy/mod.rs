@@ -12,6 +12,7 @@ mod end;
 mod fields;
 mod grpc;
 mod home;
+mod hop;
 mod keep;
 pub mod live;
 pub mod lookup;
@@ -119,11 +120,11 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_request_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         request: &mut RequestHeader,
         passage: &mut Box<Passage>,
     ) -> Result<()> {
-        depart::prepare(request, passage)
+        depart::prepare(session, request, passage)
     }
 
     async fn request_body_filter(

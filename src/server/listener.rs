@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::Stream;
 use pingora::protocols::l4::listener::Listener;
 use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::{ALPN, Peek as _, Ssl as _, Stream};
 use pingora::services::listening::Service;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpListener;
@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::StartError;
+use super::http2::{Expected, PREFACE};
 
 /// How many client connections may be open at once (S56, I7).
 const MOST_CONNECTIONS: usize = 16_384;
@@ -28,7 +29,7 @@ const RESERVED_DESCRIPTORS: usize = 64;
 /// How long accepting pauses when the process is out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a client may take over shaking hands.
+/// How long a client may take over shaking hands, and then over its first word where that may be one of HTTP/2.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A bound socket.
@@ -37,6 +38,8 @@ pub(crate) struct Door {
     address: SocketAddr,
     /// Shakes hands with clients that come here, where they speak TLS.
     acceptor: Option<Arc<Acceptor>>,
+    /// Whether HTTP/2 is spoken without TLS.
+    h2c: bool,
 }
 
 /// The connections that are open.
@@ -80,11 +83,15 @@ impl Connections {
 }
 
 impl Door {
-    pub(crate) async fn open(address: SocketAddr, acceptor: Option<Arc<Acceptor>>) -> Result<Self, StartError> {
+    pub(crate) async fn open(
+        address: SocketAddr,
+        acceptor: Option<Arc<Acceptor>>,
+        h2c: bool,
+    ) -> Result<Self, StartError> {
         let failed = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener: listener.into(), address, acceptor })
+        Ok(Self { listener: listener.into(), address, acceptor, h2c })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -119,9 +126,9 @@ impl Door {
                     if stream.set_nodelay().is_err() {
                         continue;
                     }
-                    let (app, told, acceptor) = (Arc::clone(app), told.clone(), self.acceptor.clone());
+                    let (app, told, acceptor, h2c) = (Arc::clone(app), told.clone(), self.acceptor.clone(), self.h2c);
                     tokio::spawn(async move {
-                        if let Some(stream) = greet(stream, acceptor).await {
+                        if let Some(stream) = greet(stream, acceptor, h2c).await {
                             Service::<A>::handle_event(stream, app, told).await;
                         }
                         drop(permit);
@@ -137,9 +144,12 @@ impl Door {
 }
 
 /// The connection as HTTP sees it; `None` for a client that does not manage to shake hands.
-async fn greet(stream: L4Stream, acceptor: Option<Arc<Acceptor>>) -> Option<Stream> {
-    let Some(acceptor) = acceptor else { return Some(Box::new(stream)) };
+async fn greet(stream: L4Stream, acceptor: Option<Arc<Acceptor>>, h2c: bool) -> Option<Stream> {
+    let Some(acceptor) = acceptor else { return listen_for(stream, h2c).await };
     match timeout(HANDSHAKE, acceptor.tls_handshake(stream)).await {
+        Ok(Ok(stream)) if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) => {
+            Some(Box::new(Expected::within(HANDSHAKE, stream)))
+        }
         Ok(Ok(stream)) => Some(Box::new(stream)),
         Ok(Err(error)) => {
             // Scanners and clients that distrust us fail by the minute.
@@ -148,6 +158,15 @@ async fn greet(stream: L4Stream, acceptor: Option<Arc<Acceptor>>) -> Option<Stre
         }
         Err(_) => None,
     }
+}
+
+/// Where HTTP/2 may be spoken without TLS, the first bytes say whether it is. Pingora looks at them too, and would wait
+/// for them for ever (S56).
+async fn listen_for(mut stream: L4Stream, h2c: bool) -> Option<Stream> {
+    if h2c {
+        timeout(HANDSHAKE, stream.try_peek(&mut [0; PREFACE])).await.ok()?.ok()?;
+    }
+    Some(Box::new(stream))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod background;
 mod certificates;
 mod dust;
 mod facilitators;
+mod http2;
 mod listener;
 mod lists;
 mod notes;
@@ -315,11 +316,12 @@ impl Server {
                 Some(tls) => Some(self.show_certificates(listener.address, tls)?),
                 None => None,
             };
-            let door = Door::open(listener.address, acceptor).await?;
+            let door = Door::open(listener.address, acceptor, listener.h2c).await?;
             self.doors.push(door.address());
             let proxy = Proxy::new(Arc::clone(&self.gate), Arc::clone(&self.live), Arc::clone(&self.ending));
             let mut app = http_proxy(&conf, proxy);
             app.server_options = Some(connection_options(listener.h2c));
+            app.h2_options = Some(http2::bounds());
             let (connections, closing) = (self.connections.clone(), self.closing.subscribe());
             self.background.spawn("a listener", door.serve(Arc::new(app), connections, closing));
         }
@@ -395,7 +397,7 @@ async fn open_status(
     background: &mut Background,
     ended: &watch::Sender<bool>,
 ) -> Result<SocketAddr, StartError> {
-    let door = Door::open(address, None).await?;
+    let door = Door::open(address, None, false).await?;
     let address = door.address();
     // Not counted: a scrape does not hold up the end.
     background.spawn("the status listener", door.serve(Arc::new(status), Connections::default(), ended.subscribe()));
@@ -420,7 +422,7 @@ async fn open(config: &ledger::Config, sandbox: bool) -> Result<Arc<dyn Store>, 
     }
 }
 
-/// What holds for every request of a connection. HTTP/2 has Pingora's own bounds on heads and streams.
+/// What holds for every request of a connection.
 fn connection_options(h2c: bool) -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
     options.h2c = h2c;

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod facilitator;
 pub mod gateway;
 mod http1;
+pub mod http2;
 pub mod latch;
 pub mod postgres;
 pub mod process;

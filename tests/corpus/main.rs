@@ -2,6 +2,7 @@
 //!
 //! What is sent, answered and forwarded stands in files beside this one; README.md says how to read them.
 
+mod http2;
 mod nginx;
 mod property;
 mod script;
@@ -20,6 +21,32 @@ async fn s38_no_alias_of_a_priced_path_returns_its_body_unpaid() {
     let aliases = script::aliases("targets");
     assert!(aliases.len() >= FEWEST, "only {} aliases", aliases.len());
     assert_as_written(&Shop::open().await, &aliases).await;
+}
+
+#[tokio::test]
+async fn s38_no_alias_of_a_priced_path_returns_its_body_unpaid_over_http2() {
+    let shop = Shop::with_http2().await;
+    let mut wrong = Vec::new();
+    for manner in Manner::ALL {
+        for alias in script::aliases("targets") {
+            wrong.extend(http2::try_alias(&shop, manner, &alias).await);
+        }
+        assert!(shop.sells(manner.host()).await, "who pays gets what is for sale at {manner:?}");
+    }
+    assert!(wrong.is_empty(), "{} surprises:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn s38_s41_s43_s44_s48_a_stream_says_one_thing_to_every_reader() {
+    let files = script::names("streams");
+    assert_eq!(files, ["bodies.txt", "fields.txt", "targets.txt"]);
+    let mut wrong = Vec::new();
+    for file in files {
+        for exchange in script::streams(&file) {
+            wrong.extend(http2::play(&Shop::with_http2().await, &exchange).await);
+        }
+    }
+    assert!(wrong.is_empty(), "{} surprises:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[tokio::test]

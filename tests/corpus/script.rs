@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tollhouse::testing::http2::Field;
+
 /// One spelling of a target, and what becomes of it.
 #[derive(Debug, Clone)]
 pub struct Alias {
@@ -38,6 +40,21 @@ pub struct Forwarded {
     pub body: Vec<u8>,
 }
 
+/// One stream of HTTP/2, and what becomes of it.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Its file, and what it shows.
+    pub name: String,
+    /// Pseudo-fields included.
+    pub fields: Vec<Field>,
+    /// A DATA frame each.
+    pub pieces: Vec<Vec<u8>>,
+    pub trailers: Vec<Field>,
+    /// The status of the answer; `None` when the stream or the connection is given up instead.
+    pub status: Option<u16>,
+    pub forwarded: Vec<Forwarded>,
+}
+
 /// The aliases in a folder.
 pub fn aliases(folder: &str) -> Vec<Alias> {
     let mut aliases = Vec::new();
@@ -66,23 +83,75 @@ fn alias(place: String, line: &str) -> Alias {
 
 /// The scripts of a file.
 pub fn requests(file: &str) -> Vec<Script> {
-    let mut scripts: Vec<Script> = Vec::new();
-    for (name, text) in files("requests").into_iter().filter(|(name, _)| name == file) {
+    told("requests", file)
+}
+
+/// The streams of a file.
+pub fn streams(file: &str) -> Vec<Exchange> {
+    told("streams", file)
+}
+
+/// What is told in a file, line by line, under a title each.
+trait Told {
+    fn titled(name: String) -> Self;
+
+    /// `None` for a line that is none.
+    fn add(&mut self, line: &str) -> Option<()>;
+}
+
+fn told<T: Told>(folder: &str, file: &str) -> Vec<T> {
+    let mut all: Vec<T> = Vec::new();
+    for (name, text) in files(folder).into_iter().filter(|(name, _)| name == file) {
         for (number, line) in text.lines().enumerate() {
-            let place = format!("requests/{name}:{}", number + 1);
+            let place = format!("{folder}/{name}:{}", number + 1);
             if let Some(title) = line.strip_prefix("## ") {
-                scripts.push(Script::new(format!("{place} {title}")));
+                all.push(T::titled(format!("{place} {title}")));
             } else if !line.is_empty() && !line.starts_with("# ") {
-                let script = scripts.last_mut().unwrap_or_else(|| panic!("{place}: a script starts with its name"));
-                script.add(line).unwrap_or_else(|| panic!("{place}: {line}"));
+                let last = all.last_mut().unwrap_or_else(|| panic!("{place}: it starts with its name"));
+                last.add(line).unwrap_or_else(|| panic!("{place}: {line}"));
             }
         }
     }
-    scripts
+    all
 }
 
-impl Script {
-    fn new(name: String) -> Self {
+impl Told for Exchange {
+    fn titled(name: String) -> Self {
+        let (fields, pieces, trailers, forwarded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { name, fields, pieces, trailers, status: None, forwarded }
+    }
+
+    fn add(&mut self, line: &str) -> Option<()> {
+        let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let field = |text: &str| {
+            let (name, value) = text.split_once(' ').unwrap_or((text, ""));
+            (bytes(name), bytes(value))
+        };
+        match kind {
+            ">" => self.fields.push(field(rest)),
+            ">|" => self.pieces.push(bytes(rest)),
+            ">>" => self.trailers.push(field(rest)),
+            "=" if rest == "refused" => self.status = None,
+            "=" => self.status = Some(rest.parse().ok()?),
+            _ => return expect(&mut self.forwarded, kind, rest),
+        }
+        Some(())
+    }
+}
+
+/// A line about what reaches the backend.
+fn expect(forwarded: &mut Vec<Forwarded>, kind: &str, rest: &str) -> Option<()> {
+    match kind {
+        "<<" => forwarded.push(Forwarded { head: vec![rest.to_owned()], ..Forwarded::default() }),
+        "<" => forwarded.last_mut()?.head.push(rest.to_owned()),
+        "<|" => forwarded.last_mut()?.body.extend(bytes(rest)),
+        _ => return None,
+    }
+    Some(())
+}
+
+impl Told for Script {
+    fn titled(name: String) -> Self {
         let (sent, answers, forwarded) = (Vec::new(), Vec::new(), Vec::new());
         Self { name, sent, half_closed: false, answers, forwarded }
     }
@@ -97,10 +166,7 @@ impl Script {
             ">|" => self.sent.extend(bytes(rest)),
             "!" if rest == "half-close" => self.half_closed = true,
             "=" => self.answers = rest.split_whitespace().map(|status| status.parse().ok()).collect::<Option<_>>()?,
-            "<<" => self.forwarded.push(Forwarded { head: vec![rest.to_owned()], ..Forwarded::default() }),
-            "<" => self.forwarded.last_mut()?.head.push(rest.to_owned()),
-            "<|" => self.forwarded.last_mut()?.body.extend(bytes(rest)),
-            _ => return None,
+            _ => return expect(&mut self.forwarded, kind, rest),
         }
         Some(())
     }

@@ -1,5 +1,6 @@
 //! A gateway in front of the four toys, each under a host of its own.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tollhouse::primitives::{Clock, SystemClock};
@@ -39,12 +40,18 @@ impl Shop {
         Self::selling("", ROUTES).await
     }
 
+    /// One that speaks HTTP/2 too, in plaintext.
+    pub async fn with_http2() -> Self {
+        Self::selling("listen: [{address: \"127.0.0.1:0\", h2c: true}]", ROUTES).await
+    }
+
     /// One where a slash at the end makes no difference.
     pub async fn without_slashes() -> Self {
         Self::selling("defaults: {trailing_slash: same}", ROUTES_WITHOUT_SLASHES).await
     }
 
-    async fn selling(defaults: &str, routes: &str) -> Self {
+    /// With these lines in its file.
+    async fn selling(more: &str, routes: &str) -> Self {
         let mut toys = Vec::new();
         let mut hosts = String::new();
         for manner in Manner::ALL {
@@ -52,7 +59,7 @@ impl Shop {
             hosts += &host(manner.host(), &toy.url(), routes);
             toys.push(toy);
         }
-        Self::with(defaults, &hosts, toys).await
+        Self::with(more, &hosts, toys).await
     }
 
     /// One in front of a single backend that is not ours, as `nginx.test`.
@@ -60,17 +67,28 @@ impl Shop {
         Self::with("", &host("nginx.test", url, ROUTES), Vec::new()).await
     }
 
-    async fn with(defaults: &str, hosts: &str, toys: Vec<Toy>) -> Self {
+    async fn with(more: &str, hosts: &str, toys: Vec<Toy>) -> Self {
+        let listen = if more.contains("listen:") { "" } else { "listen: 127.0.0.1:0\n" };
         let text = format!(
-            "version: 1\npublic_url: http://api.test\nlisten: 127.0.0.1:0\nstatus: none\npay_to: sandbox\nledger: memory\n{defaults}\nhosts:\n{hosts}"
+            "version: 1\npublic_url: http://api.test\n{listen}status: none\npay_to: sandbox\nledger: memory\n{more}\nhosts:\n{hosts}"
         );
         Self { gateway: Gateway::start(&text, Arc::new(SystemClock)).await, toys, wallet: Wallet::random() }
+    }
+
+    /// Where it is open.
+    pub fn address(&self) -> SocketAddr {
+        self.gateway.address()
+    }
+
+    /// What has arrived at its backends since the last time.
+    pub fn take(&self) -> Vec<Arrived> {
+        self.toys.iter().flat_map(Toy::take).collect()
     }
 
     /// What is wrong with how an alias is answered by a toy, if anything is.
     pub async fn try_alias(&self, manner: Manner, alias: &Alias) -> Option<String> {
         let wrong = self.try_alias_at(manner.host(), alias).await;
-        let arrived: Vec<Arrived> = self.toys.iter().flat_map(Toy::take).collect();
+        let arrived = self.take();
         let told = |what: String| Some(format!("{} at {manner:?}: {what}", alias.place));
         let target = at_host(alias.forwarded.as_ref().unwrap_or(&alias.target), manner.host());
         let line = [&alias.method[..], b" ", &target, b" HTTP/1.1"].concat();
@@ -107,7 +125,7 @@ impl Shop {
         let request = Request::get("/secret").to_host(host);
         let payment = self.payment(&request).await.expect("an offer");
         let reply = self.gateway.ask(&request.with("payment-signature", payment)).await;
-        self.toys.iter().for_each(|toy| drop(toy.take()));
+        drop(self.take());
         reply.text().contains(MARK)
     }
 
@@ -140,7 +158,7 @@ impl Shop {
         if statuses != script.answers {
             wrong.push(format!("{}: answered {statuses:?} and not {:?}", script.name, script.answers));
         }
-        let arrived: Vec<Arrived> = self.toys.iter().flat_map(Toy::take).map(without_added).collect();
+        let arrived: Vec<Arrived> = self.take().into_iter().map(without_added).collect();
         let alike = arrived.len() == script.forwarded.len()
             && arrived.iter().zip(&script.forwarded).all(|(arrived, expected)| is(arrived, expected));
         if !alike {
@@ -175,7 +193,7 @@ fn host(name: &str, url: &str, routes: &str) -> String {
 }
 
 /// A target with the name of the host in it, where it wants one.
-fn at_host(target: &[u8], host: &str) -> Vec<u8> {
+pub fn at_host(target: &[u8], host: &str) -> Vec<u8> {
     let mut parts = target.split(|byte| matches!(byte, b'{' | b'}'));
     let first = parts.next().unwrap_or_default();
     match (parts.next(), parts.next()) {
@@ -184,7 +202,7 @@ fn at_host(target: &[u8], host: &str) -> Vec<u8> {
     }
 }
 
-fn without_added(arrived: Arrived) -> Arrived {
+pub fn without_added(arrived: Arrived) -> Arrived {
     let added = |line: &Vec<u8>| {
         let line = String::from_utf8_lossy(line).to_lowercase();
         ADDED.iter().any(|name| line.starts_with(name))
@@ -193,7 +211,7 @@ fn without_added(arrived: Arrived) -> Arrived {
 }
 
 /// Whether a request is the one that was expected, field by field and in their order.
-fn is(arrived: &Arrived, expected: &Forwarded) -> bool {
+pub fn is(arrived: &Arrived, expected: &Forwarded) -> bool {
     let line = |(line, expected): (&Vec<u8>, &String)| match expected.strip_suffix(": *") {
         Some(name) => line.starts_with(name.as_bytes()) && line.get(name.len()) == Some(&b':'),
         None => line == expected.as_bytes(),
@@ -203,7 +221,7 @@ fn is(arrived: &Arrived, expected: &Forwarded) -> bool {
         && arrived.head.iter().zip(&expected.head).all(line)
 }
 
-fn shown(arrived: &Arrived) -> String {
+pub fn shown(arrived: &Arrived) -> String {
     let head: Vec<_> = arrived.head.iter().map(|line| String::from_utf8_lossy(line)).collect();
     format!("{} [{}]", head.join(" | "), String::from_utf8_lossy(&arrived.body).escape_debug())
 }

@@ -34,6 +34,7 @@ pub struct World {
 /// The parts of a `gateway.yaml` that tests change.
 #[derive(Debug, Clone)]
 pub struct File {
+    pub listen: String,
     pub pay_to: String,
     pub ledger: String,
     /// Of the one upstream.
@@ -51,6 +52,7 @@ impl File {
     /// A file with these routes, one a line.
     pub fn selling(routes: &str) -> Self {
         Self {
+            listen: "127.0.0.1:0".into(),
             pay_to: format!("{{base-sepolia: \"{PAYEE}\"}}"),
             ledger: "memory".into(),
             timeouts: "{connect: 1s, idle: 10s}".into(),
@@ -63,7 +65,7 @@ impl File {
 
     /// The file for this facilitator and a backend at this URL.
     pub fn text(&self, facilitator: &ScriptedFacilitator, backend: &str) -> String {
-        let Self { pay_to, ledger, timeouts, upstream, settle_timeout, more, routes } = self;
+        let Self { listen, pay_to, ledger, timeouts, upstream, settle_timeout, more, routes } = self;
         let url = facilitator.url();
         let facilitators = match pay_to.as_str() {
             "sandbox" => String::new(),
@@ -72,7 +74,7 @@ impl File {
             ),
         };
         format!(
-            "version: 1\npublic_url: http://api.test\nlisten: 127.0.0.1:0\nstatus: none\nupstream: app\n\
+            "version: 1\npublic_url: http://api.test\nlisten: {listen}\nstatus: none\nupstream: app\n\
              upstreams:\n  app: {{targets: [\"{backend}\"], timeouts: {timeouts}{upstream}}}\n\
              pay_to: {pay_to}\n{facilitators}\nledger: {ledger}\n{more}\nroutes:\n{routes}\n"
         )

@@ -28,7 +28,7 @@ pub(super) struct SampleApi {
 impl SampleApi {
     /// Answers on a free port of this machine.
     pub(super) async fn open() -> Result<Self, StartError> {
-        let door = Door::open((Ipv4Addr::LOCALHOST, 0).into(), None).await?;
+        let door = Door::open((Ipv4Addr::LOCALHOST, 0).into(), None, false).await?;
         let address = door.address();
         let weather = Arc::new(Weather::default());
         let closing = watch::Sender::new(false);

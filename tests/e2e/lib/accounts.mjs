@@ -5,7 +5,7 @@ import { mnemonicToAccount } from "viem/accounts";
 
 const MNEMONIC = "test test test test test test test test test test test junk";
 const FIRST_PAYER = 3;
-export const PAYERS = 16;
+export const PAYERS = 24;
 export const ACCOUNTS = FIRST_PAYER + PAYERS;
 
 const participant = (index) => {

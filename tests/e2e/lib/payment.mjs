@@ -9,10 +9,15 @@ const PATIENCE_MS = 60_000;
 
 /** Asks for the price of `url` and signs the first offer. */
 export async function signPayment(url, payer) {
+  const challenge = await ask(url);
+  return signOffer((name) => challenge.headers.get(name), challenge.body, payer);
+}
+
+/** Signs the first offer of a challenge: what its fields say, and its body. */
+export async function signOffer(field, body, payer) {
   const wallet = new x402Client().register("eip155:*", new ExactEvmScheme(privateKeyToAccount(payer.key)));
   const client = new x402HTTPClient(wallet);
-  const challenge = await ask(url);
-  const required = client.getPaymentRequiredResponse((name) => challenge.headers.get(name), challenge.body);
+  const required = client.getPaymentRequiredResponse(field, body);
   const payload = await client.createPaymentPayload(required);
   const [[name, value]] = Object.entries(client.encodePaymentSignatureHeader(payload));
   return { name, value, amount: payload.accepted.amount, signature: payload.payload.signature };

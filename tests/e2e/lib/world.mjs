@@ -42,15 +42,24 @@ export class World {
     return `rpc: ["${this.chain.rpc}"]`;
   }
 
-  /** Starts a gateway in front of the backend, with prices nobody else charges. */
-  gateway(facilitator, routes = { "GET /v1/weather": "$0.01", "GET /v1/health": "free" }, network = this.node) {
+  /**
+   * Starts a gateway in front of the backend, with prices nobody else charges. `listener` are more keys of its door, and
+   * `upstream` says where requests go instead.
+   */
+  gateway(
+    facilitator,
+    routes = { "GET /v1/weather": "$0.01", "GET /v1/health": "free" },
+    network = this.node,
+    { listener, upstream = { targets: [this.backend.url] } } = {},
+  ) {
     return Gateway.open(({ port, status, folder }) => {
       const lines = [
         "version: 1",
         `public_url: http://127.0.0.1:${port}`,
-        `listen: [{address: "127.0.0.1:${port}"}]`,
+        `listen: [{address: "127.0.0.1:${port}"${listener ? `, ${listener}` : ""}}]`,
         `status: 127.0.0.1:${status}`,
-        `upstream: ${this.backend.url}`,
+        "upstream: app",
+        `upstreams: {app: ${JSON.stringify(upstream)}}`,
         `pay_to: {${this.network.name}: "${this.chain.payee}"}`,
         `networks: {${this.network.name}: {${network}}}`,
         "facilitators:",
