@@ -11,6 +11,7 @@ use pingora::proxy::Session;
 
 use super::home::is_final;
 use super::passage::{Passage, Stage};
+use super::tunnel::asks_for_websocket;
 use super::upstream::{Balance, Deadline, Retry, Seat};
 use super::{fields, hop};
 
@@ -22,7 +23,7 @@ pub(super) fn peer(session: &Session, passage: &mut Passage) -> Result<Box<HttpP
     let peer = passage.upstream.as_ref().and_then(|upstream| {
         let client = passage.asker.client.filter(|_| upstream.config().balance == Balance::Hash);
         let seat = passage.seat.insert(upstream.choose(client, &passage.tried)?);
-        let upgrades = upstream.config().http2 && session.is_upgrade_req();
+        let upgrades = upstream.config().http2 && asks_for_websocket(session.req_header());
         Some(upstream.peer(seat, timeout, upgrades))
     });
     peer.ok_or_else(|| {
@@ -41,8 +42,10 @@ pub(super) fn connected(passage: &mut Passage, digest: Option<&Digest>) {
 }
 
 /// Nothing has been sent, so the next place may be tried (S25).
-pub(super) fn not_connected(passage: &mut Passage, mut error: Box<Error>) -> Box<Error> {
-    passage.tried.extend(passage.seat.take().map(Seat::failed));
+pub(super) fn not_connected(session: &Session, passage: &mut Passage, mut error: Box<Error>) -> Box<Error> {
+    // A backend that speaks nothing but HTTP/2 has no WebSockets, and is well.
+    let unfit = *error.etype() == ErrorType::TLSHandshakeFailure && asks_for_websocket(session.req_header());
+    passage.tried.extend(passage.seat.take().map(if unfit { Seat::passed_over } else { Seat::failed }));
     let more = passage.upstream.as_ref().is_some_and(|upstream| upstream.has_more(&passage.tried));
     error.set_retry(more);
     error

@@ -110,12 +110,12 @@ impl ProxyHttp for Proxy {
 
     fn fail_to_connect(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         _: &HttpPeer,
         passage: &mut Box<Passage>,
         error: Box<Error>,
     ) -> Box<Error> {
-        depart::not_connected(passage, error)
+        depart::not_connected(session, passage, error)
     }
 
     async fn upstream_request_filter(

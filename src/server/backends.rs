@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 
 use crate::proxy::Live;
 use crate::proxy::upstream::Patrol;
@@ -18,9 +19,7 @@ const TICK: Duration = Duration::from_millis(250);
 pub(super) async fn look_up(live: Arc<ArcSwap<Live>>) {
     loop {
         tokio::time::sleep(LOOK_UP_EVERY).await;
-        for upstream in live.load_full().upstreams.values() {
-            upstream.resolve().await;
-        }
+        join_all(live.load_full().upstreams.values().map(|upstream| upstream.resolve())).await;
     }
 }
 

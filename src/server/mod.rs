@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::Acceptor;
 use pingora::proxy::http_proxy;
@@ -437,20 +438,19 @@ const fn purpose(sandbox: bool) -> ledger::Purpose {
 
 /// The picture that requests live under. Upstreams that did not change keep their connections and their turn.
 async fn picture(live: &config::Live, before: Option<&Live>) -> Live {
-    let mut upstreams = HashMap::new();
-    for config in &live.upstreams {
+    let upstreams = join_all(live.upstreams.iter().map(async |config| {
         let known = before.and_then(|before| before.upstreams.get(&config.name));
-        let unchanged = known.filter(|upstream| upstream.config() == config);
-        let upstream = match unchanged {
-            Some(upstream) => Arc::clone(upstream),
+        let upstream = match known.filter(|upstream| upstream.config() == config) {
+            Some(unchanged) => Arc::clone(unchanged),
             None => {
                 let upstream = Arc::new(Upstream::new(config.clone(), known.map(|known| &**known)));
                 upstream.resolve().await;
                 upstream
             }
         };
-        upstreams.insert(Arc::clone(&config.name), upstream);
-    }
+        (Arc::clone(&config.name), upstream)
+    }));
+    let upstreams = upstreams.await.into_iter().collect();
     let turnstiles = turnstiles(&live.tariff, before);
     Live {
         tariff: Arc::clone(&live.tariff),

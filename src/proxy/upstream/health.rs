@@ -4,6 +4,7 @@
 //! such looks too, but keeps one TLS description for all backends, knows no sockets by path beside them, no connections
 //! counted and no eviction by what requests meet, which would have to live beside it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use http::StatusCode;
 use http::header::{HOST, USER_AGENT};
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
-use pingora::prelude::{Error, ErrorType, Result};
+use pingora::prelude::{Error, ErrorType, HttpPeer, Result};
+use pingora::protocols::http::client::HttpSession;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::Upstream;
 use super::config::{Config, Health, Host};
@@ -46,27 +48,41 @@ impl Patrol {
 }
 
 async fn look(config: &Config, place: &Place) {
-    match &config.health {
-        Some(health) => {
-            let found = timeout(health.every.min(PATIENCE), ask(config, place, health)).await;
-            let well = matches!(found, Ok(Ok(status)) if status.as_u16() < 400);
-            place.standing.looked(well, health);
-            place.standing.look_again(health.every);
+    let (every, limit) = match &config.health {
+        Some(health) => (health.every, health.every),
+        None => (TRY_AGAIN, config.connect),
+    };
+    let until = Instant::now() + limit.min(PATIENCE);
+    let peer = on_its_own(place);
+    let connected = timeout_at(until, CONNECTOR.get_http_session(&peer)).await;
+    let mut well = false;
+    if let Ok(Ok((mut session, _))) = connected {
+        place.standing.connected();
+        if let Some(health) = &config.health {
+            let found = timeout_at(until, ask(&mut session, config, place, health)).await;
+            well = matches!(found, Ok(Ok(status)) if status.as_u16() < 400);
         }
-        None => {
-            let limit = config.connect.min(PATIENCE);
-            if let Ok(Ok(_)) = timeout(limit, CONNECTOR.get_http_session(&place.peer)).await {
-                place.standing.connected();
-            }
-            place.standing.look_again(TRY_AGAIN);
+        if let HttpSession::H2(_) = &session {
+            // The connector would keep it for the next one.
+            CONNECTOR.release_http_session(session, &peer, Some(Duration::ZERO)).await;
         }
     }
+    if let Some(health) = &config.health {
+        place.standing.looked(well, health);
+    }
+    place.standing.look_again(every);
+}
+
+/// The place, to be reached on a connection that nobody had before: an old one says nothing about whether it takes new ones.
+fn on_its_own(place: &Place) -> HttpPeer {
+    static LOOKS: AtomicU64 = AtomicU64::new(0);
+    let mut peer = place.peer.clone();
+    peer.group_key = LOOKS.fetch_add(1, Ordering::Relaxed);
+    peer
 }
 
 /// What a place says to a GET. The gateway's own credential is not sent: what is behind the gate is for who passed it.
-async fn ask(config: &Config, place: &Place, health: &Health) -> Result<StatusCode> {
-    let (mut session, _) = CONNECTOR.get_http_session(&place.peer).await?;
-    place.standing.connected();
+async fn ask(session: &mut HttpSession, config: &Config, place: &Place, health: &Health) -> Result<StatusCode> {
     let mut request = RequestHeader::build("GET", health.path.as_bytes(), None)?;
     let host = match &config.host {
         Host::Literal(host) => host.clone(),

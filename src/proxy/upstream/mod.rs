@@ -10,10 +10,11 @@ mod tls;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use http::header::HOST;
 use pingora::http::RequestHeader;
 use pingora::prelude::{HttpPeer, Result};
@@ -35,13 +36,21 @@ pub struct Upstream {
     config: Config,
     places: ArcSwap<Vec<Arc<Place>>>,
     turn: AtomicUsize,
+    /// Which targets have names that could not be looked up the last time.
+    lost: Vec<AtomicBool>,
 }
 
 impl Upstream {
     /// An upstream whose names are still to be looked up. What was known `before` of addresses that stay is kept.
     pub fn new(config: Config, before: Option<&Self>) -> Self {
         let known = before.map(|before| before.places.load_full()).unwrap_or_default();
-        let upstream = Self { config, places: ArcSwap::default(), turn: AtomicUsize::new(0) };
+        let turn = before.map_or(0, |before| before.turn.load(Ordering::Relaxed));
+        let lost = config.targets.iter().map(|_| AtomicBool::new(false)).collect();
+        let upstream = Self { config, places: ArcSwap::default(), turn: AtomicUsize::new(turn), lost };
+        if before.is_some_and(|before| before.config.health != upstream.config.health) {
+            // What was found by other looks, or by looks that nobody takes any more, says nothing.
+            known.iter().for_each(|place| place.standing.forget_looks());
+        }
         let mut spots = Vec::new();
         for (number, target) in upstream.config.targets.iter().enumerate() {
             let earlier = before.and_then(|before| before.config.targets.iter().position(|other| other == target));
@@ -77,16 +86,18 @@ impl Upstream {
     /// it had.
     pub async fn resolve(&self) {
         let known = self.places.load_full();
+        // All at once: names that nobody answers for must not hold up the others.
+        let found = join_all(self.config.targets.iter().map(|target| look_up(&target.address))).await;
         let mut spots = Vec::new();
-        for (number, target) in self.config.targets.iter().enumerate() {
-            let Address::Tcp { host, port } = &target.address else {
-                spots.extend(at_once(&target.address).map(|spot| (number, spot)));
-                continue;
-            };
-            match look_up(host, *port).await {
+        for (number, found) in found.into_iter().enumerate() {
+            let was_lost = self.lost[number].swap(found.is_err(), Ordering::Relaxed);
+            match found {
                 Ok(found) => spots.extend(found.into_iter().map(|spot| (number, spot))),
                 Err(why) => {
-                    tracing::warn!(upstream = &*self.config.name, host, why, "a backend's name could not be looked up");
+                    if !was_lost {
+                        let (upstream, target) = (&*self.config.name, &*self.config.targets[number].name);
+                        tracing::warn!(upstream, target, why, "a backend's name cannot be looked up");
+                    }
                     let kept = known.iter().filter(|place| place.target == number);
                     spots.extend(kept.map(|place| (number, place.spot.clone())));
                 }
@@ -150,8 +161,8 @@ impl Upstream {
     /// client put there.
     pub(super) fn dress(&self, request: &mut RequestHeader, seat: &Seat) -> Result<()> {
         match &self.config.host {
-            // HTTP/2 has no request without a name (RFC 9113, 8.3.1).
-            Host::Preserve if !self.config.http2 || request.headers.contains_key(HOST) => {}
+            // HTTP/2 has no request without a name (RFC 9113, 8.3.1), and has it in a place of its own.
+            Host::Preserve if !self.config.http2 || is_named(request) => {}
             Host::Preserve | Host::Upstream => request.insert_header(HOST, seat.place().authority.clone())?,
             Host::Literal(host) => request.insert_header(HOST, host.clone())?,
         }
@@ -162,6 +173,11 @@ impl Upstream {
     }
 }
 
+/// Whether a request says which host it is for.
+fn is_named(request: &RequestHeader) -> bool {
+    request.headers.contains_key(HOST) || request.uri.authority().is_some()
+}
+
 /// The address of a target that needs no look-up.
 fn at_once(address: &Address) -> Option<Spot> {
     match address {
@@ -170,8 +186,12 @@ fn at_once(address: &Address) -> Option<Spot> {
     }
 }
 
-/// Every address of a name, in an order that does not depend on that of the answer.
-async fn look_up(host: &str, port: u16) -> Result<Vec<Spot>, String> {
+/// Every address of a target, in an order that does not depend on that of the answer.
+async fn look_up(address: &Address) -> Result<Vec<Spot>, String> {
+    let (host, port) = match address {
+        Address::Tcp { host, port } => (host.as_str(), *port),
+        Address::Unix(path) => return Ok(vec![Spot::Unix(path.clone())]),
+    };
     let mut found: Vec<_> = match tokio::time::timeout(LOOKUP, tokio::net::lookup_host((host, port))).await {
         Ok(Ok(addresses)) => addresses.map(Spot::Tcp).collect(),
         Ok(Err(error)) => return Err(error.to_string()),

@@ -58,6 +58,8 @@ impl Place {
         if upgrades {
             // A protocol can be changed only over HTTP/1.1 (RFC 9113, 8.6).
             peer.options.alpn = ALPN::H1;
+            // On such a connection nobody else is to find HTTP/1.1 where HTTP/2 was asked for.
+            peer.group_key = peer.group_key.wrapping_add(1);
         }
         peer
     }
@@ -96,10 +98,14 @@ mod tests {
         Config::at(name.into(), vec![Target { name: "t".into(), address, tls }])
     }
 
-    fn key(config: &Config) -> u64 {
+    fn place(config: &Config) -> Place {
         let spot = Spot::Tcp("127.0.0.1:9".parse().expect("an address"));
         let standing = Arc::new(Standing::new(&config.name, &spot));
-        Place::new(config, 0, spot, standing).expect("it can be reached").peer.reuse_hash()
+        Place::new(config, 0, spot, standing).expect("it can be reached")
+    }
+
+    fn key(config: &Config) -> u64 {
+        place(config).peer.reuse_hash()
     }
 
     #[test]
@@ -107,6 +113,7 @@ mod tests {
         let plain = config("a", false);
         let mut others = vec![config("b", false), config("a", true)];
         others.push(Config { http2: true, ..plain.clone() });
+        others.push(Config { hasty: true, ..plain.clone() });
         let mut lax = config("a", true);
         lax.tls.verify = false;
         others.push(lax);
@@ -115,9 +122,11 @@ mod tests {
         others.push(named);
         let mut keys: Vec<_> = others.iter().chain([&plain]).map(key).collect();
         assert_eq!(key(&plain), key(&plain.clone()));
+        let upgrading = place(&others[1]).peer(Duration::ZERO, true);
+        keys.push(upgrading.reuse_hash());
         keys.sort_unstable();
         keys.dedup();
-        assert_eq!(keys.len(), others.len() + 1);
+        assert_eq!(keys.len(), others.len() + 2);
     }
 
     #[test]

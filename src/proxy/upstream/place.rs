@@ -153,6 +153,13 @@ impl Standing {
         self.next_look.compare_exchange(due, now + LONGEST_LOOK, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
+    /// As if nobody had looked at it yet.
+    pub(super) fn forget_looks(&self) {
+        self.sick.store(false, Ordering::Relaxed);
+        self.differing.store(0, Ordering::Relaxed);
+        self.next_look.store(0, Ordering::Relaxed);
+    }
+
     pub(super) fn look_again(&self, after: Duration) {
         let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX / 2);
         self.next_look.store(now().saturating_add(after), Ordering::Relaxed);
@@ -206,6 +213,11 @@ impl Seat {
     /// No connection to it could be made.
     pub(in crate::proxy) fn failed(self) -> Tried {
         self.place.standing.failed();
+        self.passed_over()
+    }
+
+    /// It does not offer what this request needs, which says nothing of how it is doing.
+    pub(in crate::proxy) fn passed_over(self) -> Tried {
         Tried(Arc::clone(&self.place.standing))
     }
 }

@@ -139,3 +139,31 @@ fn s45_the_gateways_credential_replaces_every_spelling_of_the_clients() {
     assert_eq!(request.headers["x-app-key"], "own");
     assert_eq!(request.headers["host"], "127.0.0.1:9");
 }
+
+#[test]
+fn a_request_of_http2_goes_under_the_host_it_names() {
+    let http2 = upstream(&["127.0.0.1"], |config| config.http2 = true);
+    let seat = http2.choose(None, &[]).expect("a place");
+    for (uri, host) in [("http://shop.test/", None), ("/", Some("127.0.0.1:9"))] {
+        let mut request = RequestHeader::build("GET", b"/", None).expect("a plain request");
+        request.set_uri(uri.parse().expect("a URI"));
+        http2.dress(&mut request, &seat).expect("plain fields");
+        assert_eq!(request.headers.get("host").map(|host| host.to_str().expect("text")), host, "{uri}");
+    }
+}
+
+#[test]
+fn looks_that_are_taken_no_more_or_otherwise_say_nothing() {
+    let health = Health { path: "/".into(), every: Duration::from_secs(3600), unhealthy_after: 1, healthy_after: 1 };
+    let before = upstream(&["127.0.0.1"], |config| config.health = Some(health.clone()));
+    let standing = Arc::clone(&before.places.load()[0].standing);
+    let other = Health { every: Duration::from_secs(1), ..health.clone() };
+    for (health, forgotten) in [(Some(health.clone()), false), (None, true), (Some(other), true)] {
+        standing.looked(false, before.config.health.as_ref().expect("it is looked at"));
+        standing.look_again(Duration::from_secs(3600));
+        let config = Config { health, idle: Duration::from_secs(5), ..before.config.clone() };
+        let after = Upstream::new(config, Some(&before));
+        assert_eq!(after.outage(true).is_none(), forgotten);
+        assert_eq!(standing.is_due(true), forgotten, "nobody waits for a look that was put off by the old terms");
+    }
+}
