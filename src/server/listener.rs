@@ -19,7 +19,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
-use super::StartError;
+use super::hours::Shift;
+use super::{StartError, backlog};
 
 /// How many client connections may be open at once (S56, I7).
 const MOST_CONNECTIONS: usize = 16_384;
@@ -91,42 +92,39 @@ impl Door {
         self.address
     }
 
-    /// Accepts connections until told to close, then closes those that wait for a next request.
-    pub(crate) async fn serve<A>(self, app: Arc<A>, connections: Connections, closing: watch::Receiver<bool>)
+    /// Accepts connections until told to close, and those that wait outside by then. Closes those that ask nothing once
+    /// they had time to.
+    pub(crate) async fn serve<A>(self, app: Arc<A>, connections: Connections, mut shift: Shift)
     where
         A: ServerApp + Send + Sync + 'static,
     {
-        self.accept(&app, connections, closing).await;
-        // Drops the listener first: whoever connects now is refused rather than left waiting.
-        drop(self);
+        self.accept(&app, &connections, &mut shift).await;
+        let waiting = backlog::waiting(&self.listener);
+        let Self { listener, acceptor, .. } = self;
+        // Before anybody is waited for: whoever connects now is refused rather than left waiting.
+        drop(listener);
+        for stream in waiting {
+            let permit = connections.admit().await;
+            let_in(stream, &app, acceptor.clone(), shift.closing(), permit);
+        }
+        let farewell = shift.end().await;
+        let _ = timeout(farewell.linger, connections.all_closed()).await;
         app.cleanup().await;
     }
 
-    async fn accept<A>(&self, app: &Arc<A>, connections: Connections, mut closing: watch::Receiver<bool>)
+    async fn accept<A>(&self, app: &Arc<A>, connections: &Connections, shift: &mut Shift)
     where
         A: ServerApp + Send + Sync + 'static,
     {
-        let told = closing.clone();
+        let told = shift.closing();
         loop {
-            // Waiting for room ends with the rest: at the end all the room is asked for at once, before us.
             let (permit, accepted) = tokio::select! {
                 biased;
-                _ = closing.wait_for(|closing| *closing) => return,
+                () = shift.over() => return,
                 next = async { (connections.admit().await, self.listener.accept().await) } => next,
             };
             match accepted {
-                Ok(mut stream) => {
-                    if stream.set_nodelay().is_err() {
-                        continue;
-                    }
-                    let (app, told, acceptor) = (Arc::clone(app), told.clone(), self.acceptor.clone());
-                    tokio::spawn(async move {
-                        if let Some(stream) = greet(stream, acceptor).await {
-                            Service::<A>::handle_event(stream, app, told).await;
-                        }
-                        drop(permit);
-                    });
-                }
+                Ok(stream) => let_in(stream, app, self.acceptor.clone(), told.clone(), permit),
                 Err(error) => {
                     tracing::warn!(%error, address = %self.address, "a connection could not be accepted");
                     tokio::time::sleep(PAUSE).await;
@@ -134,6 +132,28 @@ impl Door {
             }
         }
     }
+}
+
+/// Serves a connection for as long as it lasts.
+fn let_in<A>(
+    mut stream: L4Stream,
+    app: &Arc<A>,
+    acceptor: Option<Arc<Acceptor>>,
+    told: watch::Receiver<bool>,
+    permit: Option<OwnedSemaphorePermit>,
+) where
+    A: ServerApp + Send + Sync + 'static,
+{
+    if stream.set_nodelay().is_err() {
+        return;
+    }
+    let app = Arc::clone(app);
+    tokio::spawn(async move {
+        if let Some(stream) = greet(stream, acceptor).await {
+            Service::<A>::handle_event(stream, app, told).await;
+        }
+        drop(permit);
+    });
 }
 
 /// The connection as HTTP sees it; `None` for a client that does not manage to shake hands.
@@ -152,7 +172,40 @@ async fn greet(stream: L4Stream, acceptor: Option<Arc<Acceptor>>) -> Option<Stre
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
     use super::*;
+    use crate::server::Hours;
+    use crate::server::hours::Farewell;
+    use crate::status::{Readiness, Status};
+    use crate::telemetry::Metrics;
+
+    #[tokio::test]
+    async fn whoever_waits_outside_when_a_door_closes_is_served_however_little_room_there_is() {
+        let door = Door::open("127.0.0.1:0".parse().expect("an address"), None).await.expect("a free port");
+        let (address, hours) = (door.address(), Hours::default());
+        let mut waiting = Vec::new();
+        for _ in 0..8 {
+            let mut client = TcpStream::connect(address).await.expect("the system connects");
+            client.write_all(b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n").await.expect("it is connected");
+            waiting.push(client);
+        }
+        let shift = hours.shift();
+        hours.close(Farewell { linger: LONG });
+        let status = Status::new(Arc::new(Metrics::new()), Arc::new(Readiness::default()));
+        let serving = tokio::spawn(door.serve(Arc::new(status), Connections::most(2), shift));
+        for mut client in waiting {
+            let mut answer = String::new();
+            // Ends because the door lets nobody ask twice.
+            client.read_to_string(&mut answer).await.expect("nobody is reset");
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+        serving.await.expect("it does not wait for those who have left");
+        assert!(TcpStream::connect(address).await.is_err(), "the door is closed");
+    }
+
+    const LONG: Duration = Duration::from_secs(3600);
 
     #[test]
     fn s56_clients_leave_descriptors_for_everything_else() {

@@ -2,9 +2,11 @@
 
 mod backends;
 mod background;
+mod backlog;
 mod certificates;
 mod dust;
 mod facilitators;
+mod hours;
 mod listener;
 mod lists;
 mod notes;
@@ -27,7 +29,6 @@ use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::Acceptor;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
-use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
 use crate::config;
@@ -48,6 +49,8 @@ use crate::telemetry::{Metrics, Pseudonyms, Telemetry};
 
 use background::Background;
 use facilitators::Facilitators;
+use hours::Farewell;
+pub(crate) use hours::Hours;
 pub(crate) use listener::{Connections, Door};
 use reorg::Lookout;
 use side_door::{MOST_VISITS, SideDoor};
@@ -61,6 +64,8 @@ pub use serving::Serving;
 const MOST_TRIES: usize = 16;
 /// How long the ledger may take to write what is left to write at the end. One that fails would try for ever.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// For how long whoever is connected when the doors close may still ask. Long enough for a request that is under way.
+const LINGER: Duration = Duration::from_secs(1);
 /// How many requests a connection of HTTP/1.1 carries before it is closed; clients open another one. So what a
 /// connection has gathered in memory is let go, and load balancers get to spread clients anew.
 const MOST_REQUESTS: u32 = 100_000;
@@ -96,9 +101,9 @@ pub struct Server {
     shutdown: config::Shutdown,
     /// Set when the end has been announced.
     ending: Arc<AtomicBool>,
-    closing: watch::Sender<bool>,
-    /// Closes the status listener: last of all, because probes must see the end.
-    ended: watch::Sender<bool>,
+    hours: Hours,
+    /// Those of the status listener, which closes last of all, because probes must see the end.
+    late_hours: Hours,
 }
 
 /// Why a gateway does not start.
@@ -167,12 +172,12 @@ impl Server {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config::Config { boot, live } = config;
         let (metrics, readiness) = (Arc::new(Metrics::new()), Arc::new(Readiness::default()));
-        let (mut background, ended) = (Background::default(), watch::Sender::new(false));
+        let (mut background, late_hours) = (Background::default(), Hours::default());
         // Before all that takes time: whoever asks hears that we live and are not ready yet.
         let status = match boot.status {
             Some(address) => {
                 let status = Status::new(Arc::clone(&metrics), Arc::clone(&readiness));
-                Some(open_status(address, status, &mut background, &ended).await?)
+                Some(open_status(address, status, &mut background, &late_hours).await?)
             }
             None => None,
         };
@@ -230,8 +235,8 @@ impl Server {
             background,
             shutdown: live.shutdown,
             ending: Arc::default(),
-            closing: watch::Sender::new(false),
-            ended,
+            hours: Hours::default(),
+            late_hours,
         };
         server.gate.cap(live.caps);
         server.gate.wallets().replace(server.facilitators.accepted(&live.wallets));
@@ -303,8 +308,8 @@ impl Server {
         let door = SideDoor::open(config).await?;
         self.admin = Some(door.place().clone());
         let admin = Admin::new(Arc::clone(&self.gate), config);
-        let (visits, closing) = (self.visits.clone(), self.closing.subscribe());
-        self.background.spawn("the admin listener", door.serve(admin, visits, closing));
+        let (visits, shift) = (self.visits.clone(), self.hours.shift());
+        self.background.spawn("the admin listener", door.serve(admin, visits, shift));
         Ok(())
     }
 
@@ -320,8 +325,8 @@ impl Server {
             let proxy = Proxy::new(Arc::clone(&self.gate), Arc::clone(&self.live), Arc::clone(&self.ending));
             let mut app = http_proxy(&conf, proxy);
             app.server_options = Some(connection_options(listener.h2c));
-            let (connections, closing) = (self.connections.clone(), self.closing.subscribe());
-            self.background.spawn("a listener", door.serve(Arc::new(app), connections, closing));
+            let (connections, shift) = (self.connections.clone(), self.hours.shift());
+            self.background.spawn("a listener", door.serve(Arc::new(app), connections, shift));
         }
         Ok(())
     }
@@ -360,13 +365,14 @@ impl Server {
         self.drain(tokio::time::sleep(grace)).await
     }
 
-    /// Stops: no new connections, the ones that are open may finish, settlements end, and what was held is let go.
+    /// Stops: no new connections but those that wait to be accepted, the ones that are open may finish, settlements end, and what was held is let go.
     /// Returns whether everything ended before `patience` did; what did not is in the ledger and goes on after a
     /// restart.
     pub async fn drain(mut self, patience: impl Future<Output = ()>) -> bool {
         self.announce_end();
-        self.closing.send_replace(true);
+        self.hours.close(Farewell { linger: LINGER });
         let quiet = async {
+            self.hours.all_shut().await;
             self.connections.all_closed().await;
             self.visits.all_closed().await;
             while self.gate.settling() > 0 {
@@ -381,24 +387,24 @@ impl Server {
         let written = tokio::time::timeout(LAST_WORDS, self.ledger.flush()).await.is_ok();
         // Best effort: a lease that is not let go lapses by itself.
         let _ = tokio::time::timeout(LAST_WORDS, self.facilitators.close()).await;
-        self.ended.send_replace(true);
+        self.late_hours.close(Farewell::default());
         self.background.shut_down().await;
         ended && written
     }
 }
 
-/// Answers at the status address from now on, until `ended` says so. Returns the address, with the port that was given
+/// Answers at the status address from now on, until its hours are over. Returns the address, with the port that was given
 /// for port 0.
 async fn open_status(
     address: SocketAddr,
     status: Status,
     background: &mut Background,
-    ended: &watch::Sender<bool>,
+    hours: &Hours,
 ) -> Result<SocketAddr, StartError> {
     let door = Door::open(address, None).await?;
     let address = door.address();
     // Not counted: a scrape does not hold up the end.
-    background.spawn("the status listener", door.serve(Arc::new(status), Connections::default(), ended.subscribe()));
+    background.spawn("the status listener", door.serve(Arc::new(status), Connections::default(), hours.shift()));
     Ok(address)
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::admin::{Admin, Config, LAST_ORDER, LONGEST_VISIT, Peer, Place, Visit};
 
 use super::StartError;
+use super::hours::Shift;
 use super::listener::Connections;
 use super::socket_file::SocketFile;
 
@@ -54,12 +55,12 @@ impl SideDoor {
     }
 
     /// Lets operators in until told to close.
-    pub(super) async fn serve(self, admin: Arc<Admin>, connections: Connections, closing: watch::Receiver<bool>) {
-        let (told, mut closed) = (closing.clone(), closing);
+    pub(super) async fn serve(self, admin: Arc<Admin>, connections: Connections, mut shift: Shift) {
+        let told = shift.closing();
         loop {
             let (permit, accepted) = tokio::select! {
                 biased;
-                _ = closed.wait_for(|closing| *closing) => return,
+                () = shift.over() => return,
                 next = async { (connections.admit().await, self.listener.accept().await) } => next,
             };
             match accepted {

@@ -17,7 +17,7 @@ fn silent() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-fn signal(process: &Child, signal: Signal) {
+pub fn signal(process: &Child, signal: Signal) {
     kill_process(Pid::from_child(process), signal).expect("the process is ours");
 }
 

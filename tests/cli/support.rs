@@ -91,20 +91,25 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn start() -> Self {
-        Self::running(&[], None)
+        Self::running(&[], None, "")
+    }
+
+    /// With this line in its file.
+    pub fn with(line: &str) -> Self {
+        Self::running(&[], None, line)
     }
 
     /// With this much in its log.
     pub fn logging(directives: &str) -> Self {
-        Self::running(&["--log", directives], None)
+        Self::running(&["--log", directives], None, "")
     }
 
     /// In front of something else.
     pub fn before(backend: SocketAddr) -> Self {
-        Self::running(&[], Some(backend))
+        Self::running(&[], Some(backend), "")
     }
 
-    fn running(arguments: &[&str], backend: Option<SocketAddr>) -> Self {
+    fn running(arguments: &[&str], backend: Option<SocketAddr>, line: &str) -> Self {
         let api = Api::open();
         let backend = backend.unwrap_or(api.address);
         let text = format!(
@@ -118,6 +123,7 @@ pay_to: sandbox
 ledger: sqlite:ledger.db
 admin: {{address: unix:admin.sock}}
 log: {{format: json}}
+{line}
 routes:
   GET /v1/weather: $0.01
   POST /v1/reports: {{price: $2, settle: before_forward}}
@@ -184,8 +190,20 @@ routes:
 
     /// The payments in its ledger, newest first.
     pub fn payments(&self) -> Vec<Value> {
-        let listed = run(self.ledger_command(&["list", "--format", "json"])).exits(0);
+        let listed = run(self.ledger_command(&["list", "--format", "json", "--limit", "100000"])).exits(0);
         listed.stdout.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect()
+    }
+
+    /// The transactions of what was paid and delivered; nothing else may be in its ledger.
+    pub fn sold(&self) -> Vec<String> {
+        self.until_delivered();
+        let payments = self.payments();
+        let undelivered: Vec<_> = payments.iter().filter(|payment| payment["state"] != "delivered").collect();
+        assert!(undelivered.is_empty(), "{undelivered:?}");
+        let transaction = |payment: &Value| payment["transaction"].as_str().expect("it settled").to_owned();
+        let mut sold: Vec<_> = payments.iter().map(transaction).collect();
+        sold.sort();
+        sold
     }
 
     /// Waits until nothing is on its way: that an answer was written is put down after its last byte.
