@@ -5,7 +5,8 @@
 //! with settlements under way; here all of that is ours to decide.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pingora::apps::ServerApp;
@@ -38,6 +39,8 @@ pub(crate) struct Door {
     address: SocketAddr,
     /// Shakes hands with clients that come here, where they speak TLS.
     acceptor: Option<Arc<Acceptor>>,
+    /// The same socket once more, for a process that takes over.
+    spare: Arc<OwnedFd>,
 }
 
 /// The connections that are open.
@@ -84,8 +87,30 @@ impl Door {
     pub(crate) async fn open(address: SocketAddr, acceptor: Option<Arc<Acceptor>>) -> Result<Self, StartError> {
         let failed = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener: listener.into(), address, acceptor })
+        Self::at(listener, acceptor).map_err(failed)
+    }
+
+    /// A door whose socket another process has bound.
+    pub(super) fn inherited(
+        socket: OwnedFd,
+        address: SocketAddr,
+        acceptor: Option<Arc<Acceptor>>,
+    ) -> Result<Self, StartError> {
+        let failed = |source| StartError::Listen { address, source };
+        // It never blocks: that is a property of the socket and came with it.
+        let listener = TcpListener::from_std(socket.into()).map_err(failed)?;
+        Self::at(listener, acceptor).map_err(failed)
+    }
+
+    fn at(listener: TcpListener, acceptor: Option<Arc<Acceptor>>) -> std::io::Result<Self> {
+        let address = listener.local_addr()?;
+        let spare = Arc::new(listener.as_fd().try_clone_to_owned()?);
+        Ok(Self { listener: listener.into(), address, acceptor, spare })
+    }
+
+    /// Its socket, for as long as the door is open.
+    pub(super) fn socket(&self) -> Weak<OwnedFd> {
+        Arc::downgrade(&self.spare)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -99,16 +124,16 @@ impl Door {
         A: ServerApp + Send + Sync + 'static,
     {
         self.accept(&app, &connections, &mut shift).await;
-        let waiting = backlog::waiting(&self.listener);
-        let Self { listener, acceptor, .. } = self;
+        let waiting = if shift.is_inherited() { Vec::new() } else { backlog::waiting(&self.listener) };
+        let Self { listener, acceptor, spare, .. } = self;
         // Before anybody is waited for: whoever connects now is refused rather than left waiting.
-        drop(listener);
+        drop((listener, spare));
         for stream in waiting {
             let permit = connections.admit().await;
             let_in(stream, &app, acceptor.clone(), shift.closing(), permit);
         }
-        let farewell = shift.end().await;
-        let _ = timeout(farewell.linger, connections.all_closed()).await;
+        let linger = shift.end().await;
+        let _ = timeout(linger, connections.all_closed()).await;
         app.cleanup().await;
     }
 
@@ -191,8 +216,8 @@ mod tests {
             client.write_all(b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n").await.expect("it is connected");
             waiting.push(client);
         }
-        let shift = hours.shift();
-        hours.close(Farewell { linger: LONG });
+        let shift = hours.shift("door");
+        hours.close(Farewell { linger: LONG, ..Farewell::default() });
         let status = Status::new(Arc::new(Metrics::new()), Arc::new(Readiness::default()));
         let serving = tokio::spawn(door.serve(Arc::new(status), Connections::most(2), shift));
         for mut client in waiting {

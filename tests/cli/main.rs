@@ -16,3 +16,4 @@ mod purchases;
 mod seller;
 mod signals;
 mod support;
+mod upgrade;

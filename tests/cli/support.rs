@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -99,6 +100,11 @@ impl Gateway {
         Self::running(&[], None, line)
     }
 
+    /// With a ledger that ends with it.
+    pub fn forgetful() -> Self {
+        Self::keeping("memory", &[], None, "")
+    }
+
     /// With this much in its log.
     pub fn logging(directives: &str) -> Self {
         Self::running(&["--log", directives], None, "")
@@ -110,6 +116,10 @@ impl Gateway {
     }
 
     fn running(arguments: &[&str], backend: Option<SocketAddr>, line: &str) -> Self {
+        Self::keeping("sqlite:ledger.db", arguments, backend, line)
+    }
+
+    fn keeping(ledger: &str, arguments: &[&str], backend: Option<SocketAddr>, line: &str) -> Self {
         let api = Api::open();
         let backend = backend.unwrap_or(api.address);
         let text = format!(
@@ -120,7 +130,7 @@ listen: 127.0.0.1:0
 status: none
 upstream: http://{backend}
 pay_to: sandbox
-ledger: sqlite:ledger.db
+ledger: {ledger}
 admin: {{address: unix:admin.sock}}
 log: {{format: json}}
 {line}
@@ -178,6 +188,14 @@ routes:
         (status, serde_json::from_str(body).expect("it answers in JSON"))
     }
 
+    /// The processes that have taken over from it, as its log numbers them.
+    pub fn heirs(&self) -> Vec<u32> {
+        let log = self.log();
+        let told = log.lines().filter(|line| line.contains("another process has taken over"));
+        let told = told.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        told.filter_map(|line| u32::try_from(number(&line, "process")?).ok()).collect()
+    }
+
     /// Where operators reach it.
     pub fn admin_socket(&self) -> PathBuf {
         self.ledger.with_file_name("admin.sock")
@@ -226,7 +244,16 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        for heir in self.heirs() {
+            let heir = i32::try_from(heir).ok().and_then(Pid::from_raw);
+            let _ = heir.map(|heir| kill_process(heir, Signal::KILL));
+        }
     }
+}
+
+/// A number in a line of the log, wherever it stands.
+fn number(line: &Value, name: &str) -> Option<u64> {
+    line.get(name).or_else(|| line.get("fields")?.get(name))?.as_u64()
 }
 
 /// What a process says on standard error, read as it comes: a log that nobody reads would stop it when the pipe is full.

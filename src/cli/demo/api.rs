@@ -32,7 +32,7 @@ impl SampleApi {
         let weather = Arc::new(Weather::default());
         let hours = Hours::default();
         let mut serving = JoinSet::new();
-        serving.spawn(door.serve(Arc::clone(&weather), Connections::default(), hours.shift()));
+        serving.spawn(door.serve(Arc::clone(&weather), Connections::default(), hours.shift("the sample API")));
         Ok(Self { weather, address, _hours: hours, _serving: serving })
     }
 
