@@ -167,6 +167,11 @@ routes:
         self.log.text()
     }
 
+    /// Whether no process is left that could say something.
+    pub fn log_has_ended(&self) -> bool {
+        self.log.has_ended()
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

@@ -104,6 +104,35 @@ async fn s68_a_file_that_is_wrong_at_an_upgrade_leaves_the_old_process_serving()
 }
 
 #[test]
+fn s68_one_process_at_a_time_is_about_to_take_over() {
+    let mut gateway = Gateway::start();
+    // Whoever opens the ledger waits for this.
+    let ledger = rusqlite::Connection::open(&gateway.ledger).expect("a ledger");
+    ledger.execute_batch("BEGIN IMMEDIATE").expect("nobody writes");
+    signal(gateway.process(), Signal::USR2);
+    soon("the first attempt", || gateway.log().contains("starting a process to take over"));
+    signal(gateway.process(), Signal::USR2);
+    soon("the second is refused", || gateway.log().contains("nothing more is started"));
+    ledger.execute_batch("ROLLBACK").expect("it is ours");
+    assert_eq!(gone(&mut gateway), Some(0), "{}", gateway.log());
+    assert_eq!(gateway.heirs().len(), 1);
+}
+
+#[test]
+fn s68_whoever_is_told_to_stop_takes_back_what_it_was_about_to_hand_over() {
+    let mut gateway = Gateway::start();
+    let ledger = rusqlite::Connection::open(&gateway.ledger).expect("a ledger");
+    ledger.execute_batch("BEGIN IMMEDIATE").expect("nobody writes");
+    signal(gateway.process(), Signal::USR2);
+    soon("the attempt", || gateway.log().contains("starting a process to take over"));
+    signal(gateway.process(), Signal::TERM);
+    assert_eq!(gone(&mut gateway), Some(0), "{}", gateway.log());
+    assert!(gateway.heirs().is_empty());
+    // Both processes write to it, so its end is the end of both.
+    soon("the end of the log", || gateway.log_has_ended());
+}
+
+#[test]
 fn s68_what_would_be_forgotten_is_not_handed_over() {
     let mut gateway = Gateway::forgetful();
     signal(gateway.process(), Signal::USR2);
