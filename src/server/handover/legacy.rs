@@ -84,16 +84,17 @@ impl Legacy {
             mail.send(READY, None).await?;
             mail.receive().await
         };
-        match agreed.await {
-            Ok(Some(Letter { text, .. })) if text == SERVE => Ok(()),
-            Ok(Some(Letter { text, .. })) => Err(io::Error::new(io::ErrorKind::InvalidData, text)),
+        let word = match agreed.await {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
+            word => word?,
+        };
+        match word {
+            Some(Letter { text, .. }) if text == SERVE => {}
+            Some(Letter { text, .. }) => return Err(io::Error::new(io::ErrorKind::InvalidData, text)),
             // The old process ends us before it hangs up, if it has changed its mind. So it is dead, and somebody has to
             // serve.
-            Ok(None) => Ok(tracing::warn!("the process that hands over has vanished")),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                Ok(tracing::warn!("the process that hands over has vanished"))
-            }
-            Err(error) => Err(error),
+            None => tracing::warn!("the process that hands over has vanished"),
         }
+        Ok(())
     }
 }
