@@ -5,22 +5,23 @@
 //! with settlements under way; here all of that is ours to decide.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
+use pingora::protocols::Stream;
 use pingora::protocols::l4::listener::Listener;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{ALPN, Peek as _, Ssl as _, Stream};
 use pingora::services::listening::Service;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
-use super::StartError;
-use super::http2::{Expected, PREFACE};
+use super::hours::Shift;
+use super::{StartError, backlog};
 
 /// How many client connections may be open at once (S56, I7).
 const MOST_CONNECTIONS: usize = 16_384;
@@ -29,7 +30,7 @@ const RESERVED_DESCRIPTORS: usize = 64;
 /// How long accepting pauses when the process is out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a client may take over shaking hands, and then over its first word where that may be one of HTTP/2.
+/// How long a client may take over shaking hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A bound socket.
@@ -38,8 +39,8 @@ pub(crate) struct Door {
     address: SocketAddr,
     /// Shakes hands with clients that come here, where they speak TLS.
     acceptor: Option<Arc<Acceptor>>,
-    /// Whether HTTP/2 is spoken without TLS.
-    h2c: bool,
+    /// The same socket once more, for a process that takes over.
+    spare: Arc<OwnedFd>,
 }
 
 /// The connections that are open.
@@ -83,57 +84,72 @@ impl Connections {
 }
 
 impl Door {
-    pub(crate) async fn open(
-        address: SocketAddr,
-        acceptor: Option<Arc<Acceptor>>,
-        h2c: bool,
-    ) -> Result<Self, StartError> {
+    pub(crate) async fn open(address: SocketAddr, acceptor: Option<Arc<Acceptor>>) -> Result<Self, StartError> {
         let failed = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener: listener.into(), address, acceptor, h2c })
+        Self::at(listener, acceptor).map_err(failed)
+    }
+
+    /// A door whose socket another process has bound.
+    pub(super) fn inherited(
+        socket: OwnedFd,
+        address: SocketAddr,
+        acceptor: Option<Arc<Acceptor>>,
+    ) -> Result<Self, StartError> {
+        let failed = |source| StartError::Listen { address, source };
+        // It never blocks: that is a property of the socket and came with it.
+        let listener = TcpListener::from_std(socket.into()).map_err(failed)?;
+        Self::at(listener, acceptor).map_err(failed)
+    }
+
+    fn at(listener: TcpListener, acceptor: Option<Arc<Acceptor>>) -> std::io::Result<Self> {
+        let address = listener.local_addr()?;
+        let spare = Arc::new(listener.as_fd().try_clone_to_owned()?);
+        Ok(Self { listener: listener.into(), address, acceptor, spare })
+    }
+
+    /// Its socket, for as long as the door is open.
+    pub(super) fn socket(&self) -> Weak<OwnedFd> {
+        Arc::downgrade(&self.spare)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Accepts connections until told to close, then closes those that wait for a next request.
-    pub(crate) async fn serve<A>(self, app: Arc<A>, connections: Connections, closing: watch::Receiver<bool>)
+    /// Accepts connections until told to close, and those that wait outside by then. Closes those that ask nothing once
+    /// they had time to.
+    pub(crate) async fn serve<A>(self, app: Arc<A>, connections: Connections, mut shift: Shift)
     where
         A: ServerApp + Send + Sync + 'static,
     {
-        self.accept(&app, connections, closing).await;
-        // Drops the listener first: whoever connects now is refused rather than left waiting.
-        drop(self);
+        self.accept(&app, &connections, &mut shift).await;
+        let waiting = if shift.is_inherited() { Vec::new() } else { backlog::waiting(&self.listener) };
+        let Self { listener, acceptor, spare, .. } = self;
+        // Before anybody is waited for: whoever connects now is refused rather than left waiting.
+        drop((listener, spare));
+        for stream in waiting {
+            let permit = connections.admit().await;
+            let_in(stream, &app, acceptor.clone(), shift.closing(), permit);
+        }
+        let linger = shift.end().await;
+        let _ = timeout(linger, connections.all_closed()).await;
         app.cleanup().await;
     }
 
-    async fn accept<A>(&self, app: &Arc<A>, connections: Connections, mut closing: watch::Receiver<bool>)
+    async fn accept<A>(&self, app: &Arc<A>, connections: &Connections, shift: &mut Shift)
     where
         A: ServerApp + Send + Sync + 'static,
     {
-        let told = closing.clone();
+        let told = shift.closing();
         loop {
-            // Waiting for room ends with the rest: at the end all the room is asked for at once, before us.
             let (permit, accepted) = tokio::select! {
                 biased;
-                _ = closing.wait_for(|closing| *closing) => return,
+                () = shift.over() => return,
                 next = async { (connections.admit().await, self.listener.accept().await) } => next,
             };
             match accepted {
-                Ok(mut stream) => {
-                    if stream.set_nodelay().is_err() {
-                        continue;
-                    }
-                    let (app, told, acceptor, h2c) = (Arc::clone(app), told.clone(), self.acceptor.clone(), self.h2c);
-                    tokio::spawn(async move {
-                        if let Some(stream) = greet(stream, acceptor, h2c).await {
-                            Service::<A>::handle_event(stream, app, told).await;
-                        }
-                        drop(permit);
-                    });
-                }
+                Ok(stream) => let_in(stream, app, self.acceptor.clone(), told.clone(), permit),
                 Err(error) => {
                     tracing::warn!(%error, address = %self.address, "a connection could not be accepted");
                     tokio::time::sleep(PAUSE).await;
@@ -143,13 +159,32 @@ impl Door {
     }
 }
 
-/// The connection as HTTP sees it; `None` for a client that does not manage to shake hands.
-async fn greet(stream: L4Stream, acceptor: Option<Arc<Acceptor>>, h2c: bool) -> Option<Stream> {
-    let Some(acceptor) = acceptor else { return listen_for(stream, h2c).await };
-    match timeout(HANDSHAKE, acceptor.tls_handshake(stream)).await {
-        Ok(Ok(stream)) if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) => {
-            Some(Box::new(Expected::within(HANDSHAKE, stream)))
+/// Serves a connection for as long as it lasts.
+fn let_in<A>(
+    mut stream: L4Stream,
+    app: &Arc<A>,
+    acceptor: Option<Arc<Acceptor>>,
+    told: watch::Receiver<bool>,
+    permit: Option<OwnedSemaphorePermit>,
+) where
+    A: ServerApp + Send + Sync + 'static,
+{
+    if stream.set_nodelay().is_err() {
+        return;
+    }
+    let app = Arc::clone(app);
+    tokio::spawn(async move {
+        if let Some(stream) = greet(stream, acceptor).await {
+            Service::<A>::handle_event(stream, app, told).await;
         }
+        drop(permit);
+    });
+}
+
+/// The connection as HTTP sees it; `None` for a client that does not manage to shake hands.
+async fn greet(stream: L4Stream, acceptor: Option<Arc<Acceptor>>) -> Option<Stream> {
+    let Some(acceptor) = acceptor else { return Some(Box::new(stream)) };
+    match timeout(HANDSHAKE, acceptor.tls_handshake(stream)).await {
         Ok(Ok(stream)) => Some(Box::new(stream)),
         Ok(Err(error)) => {
             // Scanners and clients that distrust us fail by the minute.
@@ -160,18 +195,42 @@ async fn greet(stream: L4Stream, acceptor: Option<Arc<Acceptor>>, h2c: bool) -> 
     }
 }
 
-/// Where HTTP/2 may be spoken without TLS, the first bytes say whether it is. Pingora looks at them too, and would wait
-/// for them for ever (S56).
-async fn listen_for(mut stream: L4Stream, h2c: bool) -> Option<Stream> {
-    if h2c {
-        timeout(HANDSHAKE, stream.try_peek(&mut [0; PREFACE])).await.ok()?.ok()?;
-    }
-    Some(Box::new(stream))
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
     use super::*;
+    use crate::server::Hours;
+    use crate::server::hours::Farewell;
+    use crate::status::{Readiness, Status};
+    use crate::telemetry::Metrics;
+
+    #[tokio::test]
+    async fn whoever_waits_outside_when_a_door_closes_is_served_however_little_room_there_is() {
+        let door = Door::open("127.0.0.1:0".parse().expect("an address"), None).await.expect("a free port");
+        let (address, hours) = (door.address(), Hours::default());
+        let mut waiting = Vec::new();
+        for _ in 0..8 {
+            let mut client = TcpStream::connect(address).await.expect("the system connects");
+            client.write_all(b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n").await.expect("it is connected");
+            waiting.push(client);
+        }
+        let shift = hours.shift("door");
+        hours.close(Farewell { linger: LONG, ..Farewell::default() });
+        let status = Status::new(Arc::new(Metrics::new()), Arc::new(Readiness::default()));
+        let serving = tokio::spawn(door.serve(Arc::new(status), Connections::most(2), shift));
+        for mut client in waiting {
+            let mut answer = String::new();
+            // Ends because the door lets nobody ask twice.
+            client.read_to_string(&mut answer).await.expect("nobody is reset");
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+        serving.await.expect("it does not wait for those who have left");
+        assert!(TcpStream::connect(address).await.is_err(), "the door is closed");
+    }
+
+    const LONG: Duration = Duration::from_secs(3600);
 
     #[test]
     fn s56_clients_leave_descriptors_for_everything_else() {

@@ -2,9 +2,12 @@
 
 mod backends;
 mod background;
+mod backlog;
 mod certificates;
 mod dust;
 mod facilitators;
+mod handover;
+mod hours;
 mod http2;
 mod listener;
 mod lists;
@@ -19,17 +22,17 @@ mod socket_file;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::Acceptor;
-use pingora::proxy::http_proxy;
+use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
-use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
 use crate::config;
@@ -50,11 +53,15 @@ use crate::telemetry::{Metrics, Pseudonyms, Telemetry};
 
 use background::Background;
 use facilitators::Facilitators;
+use handover::Heir;
+use hours::Farewell;
+pub(crate) use hours::Hours;
 pub(crate) use listener::{Connections, Door};
 use reorg::Lookout;
 use side_door::{MOST_VISITS, SideDoor};
 
 pub use background::Lost;
+pub use handover::{HandoverError, Legacy};
 pub use notes::Cells;
 pub use run::{RunError, Stop, run};
 pub use serving::Serving;
@@ -63,6 +70,8 @@ pub use serving::Serving;
 const MOST_TRIES: usize = 16;
 /// How long the ledger may take to write what is left to write at the end. One that fails would try for ever.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// For how long whoever is connected when the doors close may still ask. Long enough for a request that is under way.
+const LINGER: Duration = Duration::from_secs(1);
 /// How many requests a connection of HTTP/1.1 carries before it is closed; clients open another one. So what a
 /// connection has gathered in memory is let go, and load balancers get to spread clients anew.
 const MOST_REQUESTS: u32 = 100_000;
@@ -98,9 +107,11 @@ pub struct Server {
     shutdown: config::Shutdown,
     /// Set when the end has been announced.
     ending: Arc<AtomicBool>,
-    closing: watch::Sender<bool>,
-    /// Closes the status listener: last of all, because probes must see the end.
-    ended: watch::Sender<bool>,
+    hours: Hours,
+    /// Those of the status listener, which closes last of all, because probes must see the end.
+    late_hours: Hours,
+    /// What is listened at, by name.
+    sockets: Vec<(String, Weak<OwnedFd>)>,
 }
 
 /// Why a gateway does not start.
@@ -139,6 +150,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The process that this one takes over from cannot be understood.
+    #[error("the process that hands over cannot be understood")]
+    Legacy(#[source] std::io::Error),
     /// A chain or a token on it is not what the file says (S9).
     #[error("network {network} is not what the file says")]
     Chain {
@@ -165,19 +179,36 @@ impl Server {
     /// # Errors
     /// When the ledger cannot be opened, an address cannot be listened on, or a facilitator cannot be set up.
     pub async fn start(config: config::Config, hash: &str, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        Self::succeed(Legacy::default(), config, hash, clock).await
+    }
+
+    /// The same in the place of another process, which serves until all is ready here.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and when the two do not understand each other.
+    pub async fn succeed(
+        mut legacy: Legacy,
+        config: config::Config,
+        hash: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
         // Pingora, the facilitators and the nodes share one provider; with none installed rustls cannot choose.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config::Config { boot, live } = config;
         let (metrics, readiness) = (Arc::new(Metrics::new()), Arc::new(Readiness::default()));
-        let (mut background, ended) = (Background::default(), watch::Sender::new(false));
-        // Before all that takes time: whoever asks hears that we live and are not ready yet.
-        let status = match boot.status {
-            Some(address) => {
-                let status = Status::new(Arc::clone(&metrics), Arc::clone(&readiness));
-                Some(open_status(address, status, &mut background, &ended).await?)
-            }
+        let (mut background, late_hours) = (Background::default(), Hours::default());
+        let mut sockets = Vec::new();
+        let mut status = match boot.status {
+            Some(address) => Some(StatusDoor::open(address, &mut legacy, &mut sockets).await?),
             None => None,
         };
+        let status_address = status.as_ref().map(|status| status.door.address());
+        // Before all that takes time: whoever asks hears that we live and are not ready yet. Where another process serves
+        // meanwhile, it answers.
+        if let Some(status) = status.take_if(|_| !legacy.has_predecessor()) {
+            let answers = Status::new(Arc::clone(&metrics), Arc::clone(&readiness));
+            status.serve(answers, &mut background, &late_hours);
+        }
         facilitators::check_chains(&live, &clock).await?;
         let store = open(&boot.ledger, live.sandbox).await?;
         let secret = |name: &'static str| {
@@ -222,7 +253,7 @@ impl Server {
             readiness,
             connections: Connections::default(),
             doors: Vec::new(),
-            status,
+            status: status_address,
             admin: None,
             visits: Connections::most(MOST_VISITS),
             boot,
@@ -232,8 +263,9 @@ impl Server {
             background,
             shutdown: live.shutdown,
             ending: Arc::default(),
-            closing: watch::Sender::new(false),
-            ended,
+            hours: Hours::default(),
+            late_hours,
+            sockets,
         };
         server.gate.cap(live.caps);
         server.gate.wallets().replace(server.facilitators.accepted(&live.wallets));
@@ -242,9 +274,15 @@ impl Server {
         server.tend();
         let watch = reorg::watch(lookout, Arc::clone(&server.gate), server.facilitators.chains());
         server.background.spawn("the watch for reorganisations", watch);
-        server.open_side_door().await?;
-        server.open_doors().await?;
+        let side_door = server.open_side_door(&mut legacy).await?;
+        let doors = server.open_doors(&mut legacy).await?;
+        legacy.turn().await.map_err(StartError::Legacy)?;
+        server.let_in(side_door, doors);
         server.readiness.set(true);
+        if let Some(status) = status {
+            let answers = Status::new(Arc::clone(&server.metrics), Arc::clone(&server.readiness));
+            status.serve(answers, &mut server.background, &server.late_hours);
+        }
         Ok(server)
     }
 
@@ -300,33 +338,50 @@ impl Server {
         self.background.spawn("the look at backends", watch);
     }
 
-    async fn open_side_door(&mut self) -> Result<(), StartError> {
-        let Some(config) = &self.boot.admin else { return Ok(()) };
-        let door = SideDoor::open(config).await?;
+    async fn open_side_door(&mut self, legacy: &mut Legacy) -> Result<Option<SideDoor>, StartError> {
+        let Some(config) = &self.boot.admin else { return Ok(None) };
+        let name = handover::admin(&config.place());
+        let door = SideDoor::open(config, legacy.take(&name)).await?;
+        self.sockets.push((name, door.socket()));
         self.admin = Some(door.place().clone());
-        let admin = Admin::new(Arc::clone(&self.gate), config);
-        let (visits, closing) = (self.visits.clone(), self.closing.subscribe());
-        self.background.spawn("the admin listener", door.serve(admin, visits, closing));
-        Ok(())
+        Ok(Some(door))
     }
 
-    async fn open_doors(&mut self) -> Result<(), StartError> {
+    async fn open_doors(&mut self, legacy: &mut Legacy) -> Result<Vec<OpenDoor>, StartError> {
         let conf = Arc::new(ServerConf { max_retries: MOST_TRIES, ..ServerConf::default() });
+        let mut doors = Vec::new();
         for listener in self.boot.listen.clone() {
             let acceptor = match &listener.tls {
                 Some(tls) => Some(self.show_certificates(listener.address, tls)?),
                 None => None,
             };
-            let door = Door::open(listener.address, acceptor, listener.h2c).await?;
+            let name = handover::door(listener.address);
+            let door = match legacy.take(&name) {
+                Some(socket) => Door::inherited(socket, listener.address, acceptor)?,
+                None => Door::open(listener.address, acceptor).await?,
+            };
+            self.sockets.push((name.clone(), door.socket()));
             self.doors.push(door.address());
             let proxy = Proxy::new(Arc::clone(&self.gate), Arc::clone(&self.live), Arc::clone(&self.ending));
             let mut app = http_proxy(&conf, proxy);
             app.server_options = Some(connection_options(listener.h2c));
             app.h2_options = Some(http2::bounds());
-            let (connections, closing) = (self.connections.clone(), self.closing.subscribe());
-            self.background.spawn("a listener", door.serve(Arc::new(app), connections, closing));
+            doors.push(OpenDoor { name, door, app });
         }
-        Ok(())
+        Ok(doors)
+    }
+
+    /// From now on connections are accepted.
+    fn let_in(&mut self, side_door: Option<SideDoor>, doors: Vec<OpenDoor>) {
+        if let (Some(door), Some(config)) = (side_door, &self.boot.admin) {
+            let admin = Admin::new(Arc::clone(&self.gate), config);
+            let (visits, shift) = (self.visits.clone(), self.hours.shift(handover::admin(&config.place())));
+            self.background.spawn("the admin listener", door.serve(admin, visits, shift));
+        }
+        for OpenDoor { name, door, app } in doors {
+            let (connections, shift) = (self.connections.clone(), self.hours.shift(name));
+            self.background.spawn("a listener", door.serve(Arc::new(app), connections, shift));
+        }
     }
 
     /// Whoever shows these certificates to clients, and those that take their place.
@@ -363,13 +418,28 @@ impl Server {
         self.drain(tokio::time::sleep(grace)).await
     }
 
-    /// Stops: no new connections, the ones that are open may finish, settlements end, and what was held is let go.
+    /// Stops: no new connections but those that wait to be accepted, the ones that are open may finish, settlements end, and what was held is let go.
     /// Returns whether everything ended before `patience` did; what did not is in the ledger and goes on after a
     /// restart.
-    pub async fn drain(mut self, patience: impl Future<Output = ()>) -> bool {
+    pub async fn drain(self, patience: impl Future<Output = ()>) -> bool {
         self.announce_end();
-        self.closing.send_replace(true);
+        self.close(Farewell { linger: LINGER, ..Farewell::default() }, patience).await
+    }
+
+    /// Stops in the same way, while `heir` serves. Nobody is in a hurry, so connections that ask nothing may stay for
+    /// half of the grace: most ask once more meanwhile, and hear that they have to come anew.
+    async fn leave_to(self, heir: Heir, patience: impl Future<Output = ()>) -> bool {
+        // Not `announce_end`: whoever asks for readiness on a connection of old asks about the service.
+        self.ending.store(true, Ordering::Relaxed);
+        self.late_hours.close(Farewell { linger: Duration::ZERO, inherited: heir.inherits.clone() });
+        let linger = (self.shutdown.grace / 2).max(LINGER);
+        self.close(Farewell { linger, inherited: heir.inherits }, patience).await
+    }
+
+    async fn close(mut self, farewell: Farewell, patience: impl Future<Output = ()>) -> bool {
+        self.hours.close(farewell);
         let quiet = async {
+            self.hours.all_shut().await;
             self.connections.all_closed().await;
             self.visits.all_closed().await;
             while self.gate.settling() > 0 {
@@ -384,25 +454,55 @@ impl Server {
         let written = tokio::time::timeout(LAST_WORDS, self.ledger.flush()).await.is_ok();
         // Best effort: a lease that is not let go lapses by itself.
         let _ = tokio::time::timeout(LAST_WORDS, self.facilitators.close()).await;
-        self.ended.send_replace(true);
+        self.late_hours.close(Farewell::default());
         self.background.shut_down().await;
         ended && written
     }
+
+    /// What is listened at, by the names that a process which takes over knows it by.
+    fn sockets(&self) -> Vec<(String, Weak<OwnedFd>)> {
+        self.sockets.clone()
+    }
+
+    /// Whether what is remembered of payments ends with this process.
+    fn forgets(&self) -> bool {
+        matches!(self.boot.ledger, ledger::Config::Memory)
+    }
 }
 
-/// Answers at the status address from now on, until `ended` says so. Returns the address, with the port that was given
-/// for port 0.
-async fn open_status(
-    address: SocketAddr,
-    status: Status,
-    background: &mut Background,
-    ended: &watch::Sender<bool>,
-) -> Result<SocketAddr, StartError> {
-    let door = Door::open(address, None, false).await?;
-    let address = door.address();
-    // Not counted: a scrape does not hold up the end.
-    background.spawn("the status listener", door.serve(Arc::new(status), Connections::default(), ended.subscribe()));
-    Ok(address)
+/// A door for clients that nobody has come through yet.
+struct OpenDoor {
+    name: String,
+    door: Door,
+    app: HttpProxy<Proxy>,
+}
+
+/// The door for probes and scrapers.
+struct StatusDoor {
+    name: String,
+    door: Door,
+}
+
+impl StatusDoor {
+    async fn open(
+        address: SocketAddr,
+        legacy: &mut Legacy,
+        sockets: &mut Vec<(String, Weak<OwnedFd>)>,
+    ) -> Result<Self, StartError> {
+        let name = handover::status(address);
+        let door = match legacy.take(&name) {
+            Some(socket) => Door::inherited(socket, address, None)?,
+            None => Door::open(address, None).await?,
+        };
+        sockets.push((name.clone(), door.socket()));
+        Ok(Self { name, door })
+    }
+
+    /// Not counted: a scrape does not hold up the end.
+    fn serve(self, status: Status, background: &mut Background, hours: &Hours) {
+        let shift = hours.shift(self.name);
+        background.spawn("the status listener", self.door.serve(Arc::new(status), Connections::default(), shift));
+    }
 }
 
 /// Opens the ledger that the file names. A sandbox and real money never share one.

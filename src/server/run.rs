@@ -1,15 +1,18 @@
 //! The life of the process: start, follow the file, stop when told.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{self, Format, Shutdown};
+use crate::primitives::explain;
 use crate::tariff::Charge;
 use crate::telemetry::Directives;
 
-use super::{Lost, Server, Serving, StartError};
+use super::handover::{Estate, Heir, Origin};
+use super::{Legacy, Lost, Server, Serving, StartError};
 
 /// Why the process ends otherwise than by being told to.
 #[derive(Debug, thiserror::Error)]
@@ -31,16 +34,26 @@ pub enum RunError {
     /// The process cannot be told anything.
     #[error("signals cannot be listened for")]
     Signals(#[source] std::io::Error),
+    /// The process that this one was to take over from cannot be understood. It serves on.
+    #[error("the process that hands over cannot be understood")]
+    Legacy(#[source] std::io::Error),
+    /// The process cannot find out how it was started, so nothing could take over from it.
+    #[error("the running binary cannot be found")]
+    Origin(#[source] std::io::Error),
 }
 
 /// Serves what the file describes until SIGTERM or SIGINT, reloading it when it changes or on SIGHUP. `directives`
 /// set how much is logged, before the file does. SIGTERM lets clients go elsewhere first; each further signal ends a wait.
+/// On SIGUSR2 another process takes over, of the binary that stands there by then.
 ///
 /// # Errors
 /// When the file is wrong, the gateway does not start, or a part of it ends. A file that becomes wrong later changes
 /// nothing.
 pub async fn run(path: &Path, directives: Option<&Directives>) -> Result<(), RunError> {
     let mut stop = Stop::listen().map_err(RunError::Signals)?;
+    // Taken over at once: by itself it would end a process that is not ready for it.
+    let mut upgrade = signal(SignalKind::user_defined2()).map_err(RunError::Signals)?;
+    let origin = Origin::of_this_process().map_err(RunError::Origin)?;
     keep_memory_private();
     take_descriptors();
     let loaded = config::load(path);
@@ -51,8 +64,12 @@ pub async fn run(path: &Path, directives: Option<&Directives>) -> Result<(), Run
         }
     }
     let summary = loaded.config.as_ref().map(Summary::of);
+    let start = async {
+        let legacy = Legacy::receive().await.map_err(RunError::Legacy)?;
+        Serving::succeed(legacy, path, loaded).await
+    };
     let mut serving = tokio::select! {
-        started = Serving::start(path, loaded) => started?,
+        started = start => started?,
         signal = stop.told() => {
             tracing::info!(signal, "stopped before it served");
             return Ok(());
@@ -61,13 +78,63 @@ pub async fn run(path: &Path, directives: Option<&Directives>) -> Result<(), Run
     if let Some(summary) = summary {
         summary.tell(serving.server());
     }
-    let ended = serving.until(stop.told()).await;
-    match &ended {
-        Ok(signal) => tracing::info!(signal, "stopping"),
-        Err(lost) => tracing::error!(lost = lost.0, "stopping: a part of the gateway has ended unexpectedly"),
+    let estate = Estate::new(origin, serving.server().sockets(), serving.server().forgets());
+    match serving.until(end(&mut stop, &mut upgrade, &estate)).await {
+        Ok(End::Told(signal)) => {
+            tracing::info!(signal, "stopping");
+            depart(serving, &mut stop, signal == "SIGTERM").await;
+            Ok(())
+        }
+        Ok(End::Succeeded(heir)) => {
+            tracing::info!(process = heir.process, "another process has taken over; stopping");
+            let Shutdown { grace, .. } = serving.server().shutdown();
+            tell(serving.leave_to(heir, patience(&mut stop, grace)).await);
+            Ok(())
+        }
+        Err(lost) => {
+            tracing::error!(lost = lost.0, "stopping: a part of the gateway has ended unexpectedly");
+            depart(serving, &mut stop, false).await;
+            Err(lost.into())
+        }
     }
+}
+
+/// Why a gateway that serves comes to its end.
+enum End {
+    /// By this signal.
+    Told(&'static str),
+    /// Another process serves in its place.
+    Succeeded(Heir),
+}
+
+/// Waits for the end. An upgrade that fails is none.
+async fn end(stop: &mut Stop, upgrade: &mut Signal, estate: &Estate) -> End {
+    loop {
+        tokio::select! {
+            signal = stop.told() => return End::Told(signal),
+            _ = upgrade.recv() => tracing::info!("starting a process to take over"),
+        }
+        let handover = estate.hand_over();
+        tokio::pin!(handover);
+        let handed = loop {
+            tokio::select! {
+                handed = &mut handover => break handed,
+                // The new process is ended with the attempt.
+                signal = stop.told() => return End::Told(signal),
+                _ = upgrade.recv() => tracing::warn!("a process is about to take over already; nothing more is started"),
+            }
+        };
+        match handed {
+            Ok(heir) => return End::Succeeded(heir),
+            Err(error) => tracing::error!("nobody takes over, this process serves on: {}", explain(&error)),
+        }
+    }
+}
+
+/// Lets clients go elsewhere, if there is time for it, and what is under way end.
+async fn depart(serving: Serving, stop: &mut Stop, unhurried: bool) {
     let Shutdown { delay, grace } = serving.server().shutdown();
-    if matches!(ended, Ok("SIGTERM")) && !delay.is_zero() {
+    if unhurried && !delay.is_zero() {
         serving.server().announce_end();
         tracing::info!(?delay, "not ready any more, and still serving");
         tokio::select! {
@@ -75,18 +142,23 @@ pub async fn run(path: &Path, directives: Option<&Directives>) -> Result<(), Run
             signal = stop.told() => tracing::info!(signal, "not waiting for clients to go elsewhere"),
         }
     }
-    let patience = async {
-        tokio::select! {
-            () = tokio::time::sleep(grace) => {}
-            signal = stop.told() => tracing::info!(signal, "not waiting for what is under way"),
-        }
-    };
-    if serving.drain(patience).await {
+    tell(serving.drain(patience(stop, grace)).await);
+}
+
+/// For how long what is under way is waited for.
+async fn patience(stop: &mut Stop, grace: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(grace) => {}
+        signal = stop.told() => tracing::info!(signal, "not waiting for what is under way"),
+    }
+}
+
+fn tell(ended: bool) {
+    if ended {
         tracing::info!("stopped");
     } else {
         tracing::warn!("stopped before everything had ended; what is open is in the ledger");
     }
-    ended.map(drop).map_err(RunError::Lost)
 }
 
 /// Takes all the file descriptors that the system allows us: each request may need two.
@@ -148,8 +220,8 @@ impl Summary {
 /// The signals that end the process.
 #[derive(Debug)]
 pub struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl Stop {

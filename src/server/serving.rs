@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::config::{self, Format, Loaded, Watcher};
 use crate::primitives::explain;
 
+use super::handover::Heir;
 use super::reload::Reloaded;
-use super::{Lost, RunError, Server, system_clock};
+use super::{Legacy, Lost, RunError, Server, system_clock};
 
 /// A gateway and the file it was started from. A change of the file takes effect once it has been read; a file that
 /// has become wrong changes nothing (S64).
@@ -23,6 +24,14 @@ impl Serving {
     /// # Errors
     /// When the file is wrong or the gateway does not start.
     pub async fn start(path: &Path, loaded: Loaded) -> Result<Self, RunError> {
+        Self::succeed(Legacy::default(), path, loaded).await
+    }
+
+    /// The same in the place of another process.
+    ///
+    /// # Errors
+    /// When the file is wrong or the gateway does not start.
+    pub async fn succeed(legacy: Legacy, path: &Path, loaded: Loaded) -> Result<Self, RunError> {
         let was_read = loaded.was_read();
         let Loaded { config, report, hash, lists } = loaded;
         let Some(config) = config else {
@@ -31,7 +40,7 @@ impl Serving {
         // Watching before serving: an edit between the two would otherwise wait for the slow poll.
         let mut watcher = Watcher::new(path, &hash);
         watcher.follow(&lists);
-        let server = Server::start(config, &hash, system_clock()).await?;
+        let server = Server::succeed(legacy, config, &hash, system_clock()).await?;
         Ok(Self { server, watcher, path: path.to_owned() })
     }
 
@@ -105,6 +114,11 @@ impl Serving {
     /// Stops as [`Server::shut_down`] does.
     pub async fn shut_down(self, grace: Duration) -> bool {
         self.server.shut_down(grace).await
+    }
+
+    /// Stops as [`Server::leave_to`] does.
+    pub(super) async fn leave_to(self, heir: Heir, patience: impl Future<Output = ()>) -> bool {
+        self.server.leave_to(heir, patience).await
     }
 
     /// Stops as [`Server::drain`] does.

@@ -1,7 +1,9 @@
 //! The side door: where operators reach the admin API. Beside the doors for clients, because it must open when those are
 //! overrun, and because it has to know who comes in.
 
-use std::sync::Arc;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pingora::protocols::l4::stream::Stream;
@@ -12,6 +14,7 @@ use tokio::sync::watch;
 use crate::admin::{Admin, Config, LAST_ORDER, LONGEST_VISIT, Peer, Place, Visit};
 
 use super::StartError;
+use super::hours::Shift;
 use super::listener::Connections;
 use super::socket_file::SocketFile;
 
@@ -24,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct SideDoor {
     listener: Listener,
     place: Place,
+    /// The same socket once more, for a process that takes over.
+    spare: Arc<OwnedFd>,
 }
 
 enum Listener {
@@ -32,20 +37,36 @@ enum Listener {
 }
 
 impl SideDoor {
-    /// Opens the place that the file names.
-    pub(super) async fn open(config: &Config) -> Result<Self, StartError> {
-        let failed = |source| StartError::Admin { place: config.place(), source };
-        match config {
+    /// Opens the place that the file names; goes on at a socket there that another process has bound.
+    pub(super) async fn open(config: &Config, inherited: Option<OwnedFd>) -> Result<Self, StartError> {
+        Self::try_open(config, inherited).await.map_err(|source| StartError::Admin { place: config.place(), source })
+    }
+
+    async fn try_open(config: &Config, inherited: Option<OwnedFd>) -> io::Result<Self> {
+        let (listener, place, spare) = match config {
             Config::Port { address, .. } => {
-                let listener = TcpListener::bind(address).await.map_err(failed)?;
-                let place = Place::Port(listener.local_addr().map_err(failed)?);
-                Ok(Self { listener: Listener::Port(listener), place })
+                let listener = match inherited {
+                    Some(socket) => TcpListener::from_std(socket.into())?,
+                    None => TcpListener::bind(address).await?,
+                };
+                let (place, spare) = (Place::Port(listener.local_addr()?), listener.as_fd().try_clone_to_owned()?);
+                (Listener::Port(listener), place, spare)
             }
             Config::Socket { path, .. } => {
-                let listener = Listener::Socket(SocketFile::bind(path).await.map_err(failed)?);
-                Ok(Self { listener, place: Place::Socket(path.clone()) })
+                let socket = match inherited {
+                    Some(socket) => SocketFile::inherited(socket, path)?,
+                    None => SocketFile::bind(path).await?,
+                };
+                let spare = socket.listener().as_fd().try_clone_to_owned()?;
+                (Listener::Socket(socket), Place::Socket(path.clone()), spare)
             }
-        }
+        };
+        Ok(Self { listener, place, spare: Arc::new(spare) })
+    }
+
+    /// Its socket, for as long as it is open.
+    pub(super) fn socket(&self) -> Weak<OwnedFd> {
+        Arc::downgrade(&self.spare)
     }
 
     /// Where it is, with the port that was given for port 0.
@@ -54,12 +75,12 @@ impl SideDoor {
     }
 
     /// Lets operators in until told to close.
-    pub(super) async fn serve(self, admin: Arc<Admin>, connections: Connections, closing: watch::Receiver<bool>) {
-        let (told, mut closed) = (closing.clone(), closing);
+    pub(super) async fn serve(mut self, admin: Arc<Admin>, connections: Connections, mut shift: Shift) {
+        let told = shift.closing();
         loop {
             let (permit, accepted) = tokio::select! {
                 biased;
-                _ = closed.wait_for(|closing| *closing) => return,
+                () = shift.over() => break,
                 next = async { (connections.admit().await, self.listener.accept().await) } => next,
             };
             match accepted {
@@ -82,6 +103,9 @@ impl SideDoor {
                 }
             }
         }
+        if let (true, Listener::Socket(socket)) = (shift.is_inherited(), &mut self.listener) {
+            socket.bequeath();
+        }
     }
 }
 
@@ -94,7 +118,7 @@ async fn last_orders(mut closing: watch::Receiver<bool>) {
 
 impl Listener {
     /// The next connection, and who makes it. Of a Unix socket the system says which user that is.
-    async fn accept(&self) -> std::io::Result<(Stream, Peer)> {
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
             Self::Port(listener) => {
                 let (stream, address) = listener.accept().await?;

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub(super) struct SocketFile {
     path: PathBuf,
     /// Device and inode of the file that was made. Another one in its place is somebody else's.
     made: (u64, u64),
+    /// Whether the file goes with this process.
+    ours: bool,
 }
 
 impl SocketFile {
@@ -38,7 +41,22 @@ impl SocketFile {
         fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
         socket.bind(path)?;
         let made = identity(&fs::symlink_metadata(path)?);
-        Ok(Self { listener: socket.listen(BACKLOG)?, path: path.to_owned(), made })
+        Ok(Self { listener: socket.listen(BACKLOG)?, path: path.to_owned(), made, ours: true })
+    }
+
+    /// Goes on at a socket that another process has bound to this file.
+    ///
+    /// # Errors
+    /// When the file is gone.
+    pub(super) fn inherited(socket: OwnedFd, path: &Path) -> io::Result<Self> {
+        let made = identity(&fs::symlink_metadata(path)?);
+        let listener = UnixListener::from_std(socket.into())?;
+        Ok(Self { listener, path: path.to_owned(), made, ours: true })
+    }
+
+    /// Leaves the file to another process, which listens there now.
+    pub(super) fn bequeath(&mut self) {
+        self.ours = false;
     }
 
     pub(super) fn listener(&self) -> &UnixListener {
@@ -49,7 +67,8 @@ impl SocketFile {
 impl Drop for SocketFile {
     /// The listener is closed after this, so until the file is gone nobody takes it for a dead one's.
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| identity(&found) == self.made)
+        if self.ours
+            && fs::symlink_metadata(&self.path).is_ok_and(|found| identity(&found) == self.made)
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(%error, path = %self.path.display(), "the admin socket could not be removed");
@@ -97,6 +116,7 @@ fn identity(found: &fs::Metadata) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -131,6 +151,19 @@ mod tests {
         assert!(path.exists());
         let _next = SocketFile::bind(&path).await.expect("nobody listens");
         UnixStream::connect(&path).await.expect("somebody does now");
+    }
+
+    #[tokio::test]
+    async fn s68_the_file_of_a_socket_that_was_handed_over_goes_with_the_last_process() {
+        let (_folder, path) = place();
+        let mut old = SocketFile::bind(&path).await.expect("nothing is in the way");
+        let handed = old.listener.as_fd().try_clone_to_owned().expect("a descriptor");
+        let new = SocketFile::inherited(handed, &path).expect("the file is there");
+        old.bequeath();
+        drop(old);
+        UnixStream::connect(&path).await.expect("the new one listens");
+        drop(new);
+        assert!(!path.exists());
     }
 
     #[tokio::test]

@@ -4,7 +4,9 @@
 
 mod book;
 mod chain;
+mod crowd;
 mod demo;
+mod departure;
 mod files;
 mod ledger;
 mod log;
@@ -14,3 +16,4 @@ mod purchases;
 mod seller;
 mod signals;
 mod support;
+mod upgrade;

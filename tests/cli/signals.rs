@@ -17,8 +17,14 @@ fn silent() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-fn signal(process: &Child, signal: Signal) {
+pub fn signal(process: &Child, signal: Signal) {
     kill_process(Pid::from_child(process), signal).expect("the process is ours");
+}
+
+/// To a process that is no child of ours.
+pub fn signal_to(process: u32, signal: Signal) {
+    let process = i32::try_from(process).ok().and_then(Pid::from_raw).expect("a process has a number");
+    kill_process(process, signal).expect("the process lives");
 }
 
 /// The answer to a GET, or nothing.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -91,20 +92,34 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn start() -> Self {
-        Self::running(&[], None)
+        Self::running(&[], None, "")
+    }
+
+    /// With this line in its file.
+    pub fn with(line: &str) -> Self {
+        Self::running(&[], None, line)
+    }
+
+    /// With a ledger that ends with it.
+    pub fn forgetful() -> Self {
+        Self::keeping("memory", &[], None, "")
     }
 
     /// With this much in its log.
     pub fn logging(directives: &str) -> Self {
-        Self::running(&["--log", directives], None)
+        Self::running(&["--log", directives], None, "")
     }
 
     /// In front of something else.
     pub fn before(backend: SocketAddr) -> Self {
-        Self::running(&[], Some(backend))
+        Self::running(&[], Some(backend), "")
     }
 
-    fn running(arguments: &[&str], backend: Option<SocketAddr>) -> Self {
+    fn running(arguments: &[&str], backend: Option<SocketAddr>, line: &str) -> Self {
+        Self::keeping("sqlite:ledger.db", arguments, backend, line)
+    }
+
+    fn keeping(ledger: &str, arguments: &[&str], backend: Option<SocketAddr>, line: &str) -> Self {
         let api = Api::open();
         let backend = backend.unwrap_or(api.address);
         let text = format!(
@@ -115,9 +130,10 @@ listen: 127.0.0.1:0
 status: none
 upstream: http://{backend}
 pay_to: sandbox
-ledger: sqlite:ledger.db
+ledger: {ledger}
 admin: {{address: unix:admin.sock}}
 log: {{format: json}}
+{line}
 routes:
   GET /v1/weather: $0.01
   POST /v1/reports: {{price: $2, settle: before_forward}}
@@ -151,6 +167,11 @@ routes:
         self.log.text()
     }
 
+    /// Whether no process is left that could say something.
+    pub fn log_has_ended(&self) -> bool {
+        self.log.has_ended()
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -172,6 +193,14 @@ routes:
         (status, serde_json::from_str(body).expect("it answers in JSON"))
     }
 
+    /// The processes that have taken over from it, as its log numbers them.
+    pub fn heirs(&self) -> Vec<u32> {
+        let log = self.log();
+        let told = log.lines().filter(|line| line.contains("another process has taken over"));
+        let told = told.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        told.filter_map(|line| u32::try_from(number(&line, "process")?).ok()).collect()
+    }
+
     /// Where operators reach it.
     pub fn admin_socket(&self) -> PathBuf {
         self.ledger.with_file_name("admin.sock")
@@ -184,8 +213,20 @@ routes:
 
     /// The payments in its ledger, newest first.
     pub fn payments(&self) -> Vec<Value> {
-        let listed = run(self.ledger_command(&["list", "--format", "json"])).exits(0);
+        let listed = run(self.ledger_command(&["list", "--format", "json", "--limit", "100000"])).exits(0);
         listed.stdout.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect()
+    }
+
+    /// The transactions of what was paid and delivered; nothing else may be in its ledger.
+    pub fn sold(&self) -> Vec<String> {
+        self.until_delivered();
+        let payments = self.payments();
+        let undelivered: Vec<_> = payments.iter().filter(|payment| payment["state"] != "delivered").collect();
+        assert!(undelivered.is_empty(), "{undelivered:?}");
+        let transaction = |payment: &Value| payment["transaction"].as_str().expect("it settled").to_owned();
+        let mut sold: Vec<_> = payments.iter().map(transaction).collect();
+        sold.sort();
+        sold
     }
 
     /// Waits until nothing is on its way: that an answer was written is put down after its last byte.
@@ -208,7 +249,16 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        for heir in self.heirs() {
+            let heir = i32::try_from(heir).ok().and_then(Pid::from_raw);
+            let _ = heir.map(|heir| kill_process(heir, Signal::KILL));
+        }
     }
+}
+
+/// A number in a line of the log, wherever it stands.
+fn number(line: &Value, name: &str) -> Option<u64> {
+    line.get(name).or_else(|| line.get("fields")?.get(name))?.as_u64()
 }
 
 /// What a process says on standard error, read as it comes: a log that nobody reads would stop it when the pipe is full.

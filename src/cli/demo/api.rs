@@ -9,10 +9,9 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::server::{Connections, Door, StartError};
+use crate::server::{Connections, Door, Hours, StartError};
 
 /// What the weather is, whoever asks.
 pub(super) const WEATHER: &str = r#"{"city":"Berlin","celsius":21,"sky":"clear"}"#;
@@ -21,20 +20,20 @@ pub(super) const WEATHER: &str = r#"{"city":"Berlin","celsius":21,"sky":"clear"}
 pub(super) struct SampleApi {
     weather: Arc<Weather>,
     address: SocketAddr,
-    _closing: watch::Sender<bool>,
+    _hours: Hours,
     _serving: JoinSet<()>,
 }
 
 impl SampleApi {
     /// Answers on a free port of this machine.
     pub(super) async fn open() -> Result<Self, StartError> {
-        let door = Door::open((Ipv4Addr::LOCALHOST, 0).into(), None, false).await?;
+        let door = Door::open((Ipv4Addr::LOCALHOST, 0).into(), None).await?;
         let address = door.address();
         let weather = Arc::new(Weather::default());
-        let closing = watch::Sender::new(false);
+        let hours = Hours::default();
         let mut serving = JoinSet::new();
-        serving.spawn(door.serve(Arc::clone(&weather), Connections::default(), closing.subscribe()));
-        Ok(Self { weather, address, _closing: closing, _serving: serving })
+        serving.spawn(door.serve(Arc::clone(&weather), Connections::default(), hours.shift("the sample API")));
+        Ok(Self { weather, address, _hours: hours, _serving: serving })
     }
 
     pub(super) fn address(&self) -> SocketAddr {
