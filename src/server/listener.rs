@@ -4,15 +4,18 @@
 //! listeners at the first signal, cannot say which port it was given, and runs one runtime a service, which would end
 //! with settlements under way; here all of that is ours to decide.
 
-use std::net::SocketAddr;
+pub(crate) mod crowd;
+
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::Stream;
 use pingora::protocols::l4::listener::Listener;
 use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::{GetSocketDigest, IO, Stream};
 use pingora::services::listening::Service;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpListener;
@@ -20,6 +23,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::StartError;
+use crate::proxy::Live;
+use crate::proxy::patience::{Patient, Progress, Timeouts};
+use crate::telemetry::Metrics;
+use crowd::{Crowd, Place};
 
 /// How many client connections may be open at once (S56, I7).
 const MOST_CONNECTIONS: usize = 16_384;
@@ -35,8 +42,22 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 pub(crate) struct Door {
     listener: Listener,
     address: SocketAddr,
-    /// Shakes hands with clients that come here, where they speak TLS.
-    acceptor: Option<Arc<Acceptor>>,
+    /// Who looks after the clients that come here; nobody where only neighbours do.
+    keeper: Option<Arc<Keeper>>,
+}
+
+/// Looks after the clients that come through a door.
+pub(crate) struct Keeper {
+    /// Shakes hands with them, where they speak TLS.
+    pub acceptor: Option<Acceptor>,
+    /// How long they are waited for.
+    pub timeouts: Timeouts,
+    /// All who are inside, through whichever door.
+    pub crowd: Arc<Crowd>,
+    /// Whoever stands between clients and us is not held back as one of them.
+    pub live: Arc<ArcSwap<Live>>,
+    /// Counts who was sent away.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The connections that are open.
@@ -48,7 +69,7 @@ pub(crate) struct Connections {
 
 impl Default for Connections {
     fn default() -> Self {
-        Self::most(most_connections(getrlimit(Resource::Nofile).current))
+        Self::of_clients(None)
     }
 }
 
@@ -57,16 +78,21 @@ impl Connections {
     pub(super) fn most(most: usize) -> Self {
         Self { open: Arc::new(Semaphore::new(most)), most }
     }
-}
 
-/// A client connection and the one to the backend take two file descriptors. Some are kept for the ledger, the
-/// facilitators and the status listener, which must answer when nothing else does.
-fn most_connections(descriptors: Option<u64>) -> usize {
-    let free = descriptors.map_or(usize::MAX, |all| usize::try_from(all).unwrap_or(usize::MAX));
-    (free.saturating_sub(RESERVED_DESCRIPTORS) / 2).clamp(1, MOST_CONNECTIONS)
-}
+    /// None yet, and never more than the file says, or than there are file descriptors for.
+    pub(crate) fn of_clients(wanted: Option<usize>) -> Self {
+        let most = most_connections(wanted, getrlimit(Resource::Nofile).current);
+        if let Some(wanted) = wanted.filter(|wanted| *wanted > most) {
+            tracing::warn!(wanted, most, "the system does not let this process open files for so many connections");
+        }
+        Self::most(most)
+    }
 
-impl Connections {
+    /// How many there may be.
+    pub(crate) fn room(&self) -> usize {
+        self.most
+    }
+
     pub(super) async fn admit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.open).acquire_owned().await.ok()
     }
@@ -79,12 +105,20 @@ impl Connections {
     }
 }
 
+/// A client connection and the one to the backend take two file descriptors. Some are kept for the ledger, the
+/// facilitators and the status listener, which must answer when nothing else does.
+fn most_connections(wanted: Option<usize>, descriptors: Option<u64>) -> usize {
+    let free = descriptors.map_or(usize::MAX, |all| usize::try_from(all).unwrap_or(usize::MAX));
+    (free.saturating_sub(RESERVED_DESCRIPTORS) / 2).clamp(1, wanted.unwrap_or(MOST_CONNECTIONS))
+}
+
 impl Door {
-    pub(crate) async fn open(address: SocketAddr, acceptor: Option<Arc<Acceptor>>) -> Result<Self, StartError> {
+    /// Listens at an address. Clients that come there are looked after by `keeper`.
+    pub(crate) async fn open(address: SocketAddr, keeper: Option<Arc<Keeper>>) -> Result<Self, StartError> {
         let failed = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener: listener.into(), address, acceptor })
+        Ok(Self { listener: listener.into(), address, keeper })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -119,13 +153,22 @@ impl Door {
                     if stream.set_nodelay().is_err() {
                         continue;
                     }
-                    let (app, told, acceptor) = (Arc::clone(app), told.clone(), self.acceptor.clone());
-                    tokio::spawn(async move {
-                        if let Some(stream) = greet(stream, acceptor).await {
-                            Service::<A>::handle_event(stream, app, told).await;
+                    let (app, told) = (Arc::clone(app), told.clone());
+                    match &self.keeper {
+                        None => drop(tokio::spawn(async move {
+                            Service::<A>::handle_event(Box::new(stream), app, told).await;
+                            drop(permit);
+                        })),
+                        Some(keeper) => {
+                            // Before anything is done for it: whoever has enough connections costs next to nothing.
+                            let Ok(place) = keeper.admit(&stream) else { continue };
+                            let keeper = Arc::clone(keeper);
+                            tokio::spawn(async move {
+                                keeper.serve(stream, app, told).await;
+                                drop((place, permit));
+                            });
                         }
-                        drop(permit);
-                    });
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, address = %self.address, "a connection could not be accepted");
@@ -136,18 +179,60 @@ impl Door {
     }
 }
 
-/// The connection as HTTP sees it; `None` for a client that does not manage to shake hands.
-async fn greet(stream: L4Stream, acceptor: Option<Arc<Acceptor>>) -> Option<Stream> {
-    let Some(acceptor) = acceptor else { return Some(Box::new(stream)) };
-    match timeout(HANDSHAKE, acceptor.tls_handshake(stream)).await {
-        Ok(Ok(stream)) => Some(Box::new(stream)),
-        Ok(Err(error)) => {
-            // Scanners and clients that distrust us fail by the minute.
-            tracing::debug!(%error, "a client did not shake hands");
-            None
+/// A client has enough connections.
+struct Enough;
+
+impl Keeper {
+    /// Counts a client; one of whom nobody knows where it comes from is not counted.
+    fn admit(&self, stream: &L4Stream) -> Result<Option<Place>, Enough> {
+        let Some(peer) = peer_of(stream) else { return Ok(None) };
+        if self.live.load().trusted.contains(peer) {
+            return Ok(None);
         }
-        Err(_) => None,
+        match self.crowd.enter(peer) {
+            Some(place) => Ok(Some(place)),
+            None => {
+                self.metrics.connection_closed("too_many");
+                Err(Enough)
+            }
+        }
     }
+
+    /// Serves a connection to its end.
+    async fn serve<A>(&self, stream: L4Stream, app: Arc<A>, told: watch::Receiver<bool>)
+    where
+        A: ServerApp + Send + Sync + 'static,
+    {
+        let Some((stream, progress)) = self.greet(stream).await else { return };
+        Arc::clone(&progress).follow(Service::<A>::handle_event(stream, app, told)).await;
+        if progress.was_late() {
+            self.metrics.connection_closed("slow");
+        }
+    }
+
+    /// The connection as HTTP sees it; `None` for a client that does not manage to shake hands.
+    async fn greet(&self, stream: L4Stream) -> Option<(Stream, Arc<Progress>)> {
+        let Some(acceptor) = &self.acceptor else { return Some(self.watch(stream)) };
+        match timeout(HANDSHAKE, acceptor.tls_handshake(stream)).await {
+            Ok(Ok(stream)) => return Some(self.watch(stream)),
+            // Scanners and clients that distrust us fail by the minute.
+            Ok(Err(error)) => tracing::debug!(%error, "a client did not shake hands"),
+            Err(_) => {}
+        }
+        self.metrics.connection_closed("handshake");
+        None
+    }
+
+    fn watch(&self, stream: impl IO + 'static) -> (Stream, Arc<Progress>) {
+        let stream = Patient::new(stream, self.timeouts);
+        let progress = stream.progress();
+        (Box::new(stream), progress)
+    }
+}
+
+/// The other end of a connection; a Unix socket has no address.
+fn peer_of(stream: &L4Stream) -> Option<IpAddr> {
+    stream.get_socket_digest()?.peer_addr()?.as_inet().map(SocketAddr::ip)
 }
 
 #[cfg(test)]
@@ -156,9 +241,12 @@ mod tests {
 
     #[test]
     fn s56_clients_leave_descriptors_for_everything_else() {
-        assert_eq!(most_connections(None), MOST_CONNECTIONS);
-        assert_eq!(most_connections(Some(1_000_000)), MOST_CONNECTIONS);
-        assert_eq!(most_connections(Some(1024)), 480);
-        assert_eq!(most_connections(Some(10)), 1);
+        assert_eq!(most_connections(None, None), MOST_CONNECTIONS);
+        assert_eq!(most_connections(None, Some(1_000_000)), MOST_CONNECTIONS);
+        assert_eq!(most_connections(None, Some(1024)), 480);
+        assert_eq!(most_connections(None, Some(10)), 1);
+        assert_eq!(most_connections(Some(50_000), Some(1_000_000)), 50_000);
+        assert_eq!(most_connections(Some(50_000), Some(1024)), 480);
+        assert_eq!(most_connections(Some(100), Some(1024)), 100);
     }
 }

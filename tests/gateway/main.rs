@@ -5,6 +5,7 @@ mod backends;
 mod bodies;
 mod challenge;
 mod crowds;
+mod doors;
 mod dust;
 mod failure;
 mod fields;

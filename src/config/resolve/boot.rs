@@ -23,6 +23,7 @@ const LEDGER_FILE: &str = "tollhouse.db";
 pub(super) fn resolve(
     file: &raw::File,
     payees: &Payees,
+    connections: Option<usize>,
     around: &Surroundings<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Boot> {
@@ -31,7 +32,7 @@ pub(super) fn resolve(
     let status = status(file.status.as_ref(), &mut seen, mistakes);
     let admin = admin::resolve(file.admin.as_ref(), &mut seen, around, mistakes);
     let ledger = ledger(file.ledger.as_ref(), payees, around, mistakes);
-    Some(Boot { listen: listen?, status: status?, admin: admin?, ledger: ledger? })
+    Some(Boot { listen: listen?, status: status?, admin: admin?, ledger: ledger?, connections })
 }
 
 /// `Some(None)` when there is to be none.

@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::boot::address;
-use super::scalar::{flag, shown, word};
+use super::scalar::{duration, flag, shown, word};
 use super::{Surroundings, reference};
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw::{self, Reference};
 use crate::config::source::Span;
 use crate::config::tree::Text;
 use crate::config::{Listener, codes};
+use crate::proxy::patience::Timeouts;
 use crate::proxy::tls::{Config, Files, TlsError};
 
 const LISTEN: &str = "0.0.0.0:8402";
@@ -23,7 +25,7 @@ pub(super) fn resolve(
 ) -> Option<Vec<Listener>> {
     let Some(raw) = raw else {
         let address = LISTEN.parse().expect("the constant is an address");
-        return Some(vec![Listener { address, tls: None, h2c: false }]);
+        return Some(vec![Listener { address, tls: None, h2c: false, timeouts: Timeouts::default() }]);
     };
     let listeners: Vec<_> = raw.iter().filter_map(|raw| listener(raw, seen, around, mistakes)).collect();
     (!listeners.is_empty() && listeners.len() == raw.len()).then_some(listeners)
@@ -48,7 +50,17 @@ fn listener(
                 .help("remove h2c; over TLS clients choose between HTTP/2 and HTTP/1.1 anyway"),
         );
     }
-    Some(Listener { address: address?, tls, h2c })
+    let timeouts = timeouts(&raw.timeouts, mistakes);
+    Some(Listener { address: address?, tls, h2c, timeouts: timeouts? })
+}
+
+/// A client connection that may be idle for less than a second is not worth keeping.
+fn timeouts(raw: &raw::Timeouts, mistakes: &mut Mistakes) -> Option<Timeouts> {
+    let default = Timeouts::default();
+    let (longest, shortest) = (Duration::from_secs(3600), Duration::from_millis(100));
+    let head = duration(raw.head.as_ref(), default.head, shortest..=longest, mistakes);
+    let idle = duration(raw.idle.as_ref(), default.idle, Duration::from_secs(1)..=longest, mistakes);
+    Some(Timeouts { head: head?, idle: idle? })
 }
 
 fn tls(raw: &raw::Tls, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Option<Config> {
