@@ -71,8 +71,21 @@ pub struct Listener {
     pub tls: Option<proxy::tls::Config>,
     /// Whether clients may speak HTTP/2 without TLS.
     pub h2c: bool,
+    /// Which versions of the PROXY protocol proxies speak there; none where clients connect themselves.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How long they are waited for.
     pub timeouts: proxy::patience::Timeouts,
+}
+
+/// How a proxy that passes bytes on says who its client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// In binary.
+    V2,
+    /// As it likes.
+    Any,
 }
 
 /// How many connections one client may have open.

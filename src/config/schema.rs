@@ -193,6 +193,10 @@ fn listen() -> Value {
             "address": {"$ref": "#/$defs/socket"},
             "tls": tls,
             "h2c": {"type": "boolean", "description": "Whether HTTP/2 is spoken without TLS."},
+            "proxy_protocol": {
+                "enum": ["v1", "v2", "any"],
+                "description": "How trusted_proxies say whose connection it is, before TLS.",
+            },
             "timeouts": timeouts,
         }),
     );

@@ -5,6 +5,7 @@
 //! with settlements under way; here all of that is ours to decide.
 
 pub(crate) mod crowd;
+mod proxy_protocol;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::StartError;
+use crate::config::ProxyProtocol;
 use crate::proxy::Live;
 use crate::proxy::patience::{Patient, Progress, Timeouts};
 use crate::telemetry::Metrics;
@@ -50,6 +52,8 @@ pub(crate) struct Door {
 pub(crate) struct Keeper {
     /// Shakes hands with them, where they speak TLS.
     pub acceptor: Option<Acceptor>,
+    /// Which versions of the PROXY protocol their proxies speak, if they do.
+    pub announced: Option<ProxyProtocol>,
     /// How long they are waited for.
     pub timeouts: Timeouts,
     /// All who are inside, through whichever door.
@@ -164,8 +168,8 @@ impl Door {
                             let Ok(place) = keeper.admit(&stream) else { continue };
                             let keeper = Arc::clone(keeper);
                             tokio::spawn(async move {
-                                keeper.serve(stream, app, told).await;
-                                drop((place, permit));
+                                keeper.serve(stream, place, app, told).await;
+                                drop(permit);
                             });
                         }
                     }
@@ -179,34 +183,55 @@ impl Door {
     }
 }
 
-/// A client has enough connections.
-struct Enough;
+/// A connection is closed, and has been counted.
+struct TurnedAway;
 
 impl Keeper {
-    /// Counts a client; one of whom nobody knows where it comes from is not counted.
-    fn admit(&self, stream: &L4Stream) -> Result<Option<Place>, Enough> {
-        let Some(peer) = peer_of(stream) else { return Ok(None) };
-        if self.live.load().trusted.contains(peer) {
-            return Ok(None);
+    /// Lets a connection in. On a door where proxies announce their clients nobody else may speak, or anybody could claim
+    /// to be anybody.
+    fn admit(&self, stream: &L4Stream) -> Result<Option<Place>, TurnedAway> {
+        let peer = peer_of(stream);
+        if self.announced.is_some() && !peer.is_some_and(|peer| self.live.load().trusted.contains(peer)) {
+            return Err(self.turn_away("proxy_header"));
         }
-        match self.crowd.enter(peer) {
-            Some(place) => Ok(Some(place)),
-            None => {
-                self.metrics.connection_closed("too_many");
-                Err(Enough)
-            }
-        }
+        self.count(peer)
     }
 
-    /// Serves a connection to its end.
-    async fn serve<A>(&self, stream: L4Stream, app: Arc<A>, told: watch::Receiver<bool>)
+    /// Counts a client's connection. Proxies that we trust bring many clients, and a Unix socket has no address.
+    fn count(&self, client: Option<IpAddr>) -> Result<Option<Place>, TurnedAway> {
+        let Some(client) = client.filter(|client| !self.live.load().trusted.contains(*client)) else { return Ok(None) };
+        self.crowd.enter(client).map(Some).ok_or_else(|| self.turn_away("too_many"))
+    }
+
+    fn turn_away(&self, reason: &'static str) -> TurnedAway {
+        self.metrics.connection_closed(reason);
+        TurnedAway
+    }
+
+    /// Serves a connection to its end. It keeps its place among its client's until then.
+    async fn serve<A>(&self, mut stream: L4Stream, place: Option<Place>, app: Arc<A>, told: watch::Receiver<bool>)
     where
         A: ServerApp + Send + Sync + 'static,
     {
+        let Ok(announced) = self.hear(&mut stream).await else { return };
         let Some((stream, progress)) = self.greet(stream).await else { return };
         Arc::clone(&progress).follow(Service::<A>::handle_event(stream, app, told)).await;
         if progress.was_late() {
             self.metrics.connection_closed("slow");
+        }
+        drop((place, announced));
+    }
+
+    /// Hears from its proxy whose connection it is, where proxies say so, and counts it as that client's.
+    async fn hear(&self, stream: &mut L4Stream) -> Result<Option<Place>, TurnedAway> {
+        let Some(accepted) = self.announced else { return Ok(None) };
+        match timeout(self.timeouts.head, proxy_protocol::read(stream, accepted)).await {
+            Ok(Ok(client)) => self.count(client.map(|client| client.ip())),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a proxy did not say who its client is");
+                Err(self.turn_away("proxy_header"))
+            }
+            Err(_) => Err(self.turn_away("proxy_header")),
         }
     }
 

@@ -320,7 +320,8 @@ impl Server {
             };
             let (timeouts, live) = (listener.timeouts, Arc::clone(&self.live));
             let (crowd, metrics) = (Arc::clone(&self.crowd), Arc::clone(&self.metrics));
-            let keeper = Keeper { acceptor, timeouts, crowd, live, metrics };
+            let announced = listener.proxy_protocol;
+            let keeper = Keeper { acceptor, announced, timeouts, crowd, live, metrics };
             let door = Door::open(listener.address, Some(Arc::new(keeper))).await?;
             self.doors.push(door.address());
             let (gate, live, ending) = (Arc::clone(&self.gate), Arc::clone(&self.live), Arc::clone(&self.ending));

@@ -320,7 +320,7 @@ impl Metrics {
             drop(self.reloads.get_or_create(&ByResult { result }));
             drop(self.certificates.get_or_create(&ByResult { result }));
         }
-        for reason in ["too_many", "handshake", "slow"] {
+        for reason in ["too_many", "handshake", "proxy_header", "slow"] {
             drop(self.closed.get_or_create(&ByCause { reason }));
         }
         to.register("connections_closed", "Client connections that were closed on, by reason", self.closed.clone());
@@ -531,8 +531,8 @@ impl Metrics {
         self.live.set(i64::from(live));
     }
 
-    /// Notes a connection that its client did not close: it had `too_many`, did not manage the `handshake`, or was
-    /// `slow` in saying what it wants.
+    /// Notes a connection that its client did not close: it had `too_many`, did not manage the `handshake`, came
+    /// without the `proxy_header` that had to be there, or was `slow` in saying what it wants.
     pub fn connection_closed(&self, reason: &'static str) {
         self.closed.get_or_create(&ByCause { reason }).inc();
     }

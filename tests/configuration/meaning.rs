@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use alloy::primitives::{U256, address};
 use tollhouse::admin::{self, Place};
-use tollhouse::config::{Config, Listener, PerClient, Shutdown};
+use tollhouse::config::{Config, Listener, PerClient, ProxyProtocol, Shutdown};
 use tollhouse::facilitator::chain::Confirmations;
 use tollhouse::facilitator::{self, Auth, Kind, Trust};
 use tollhouse::gate::rails::Caps;
@@ -115,7 +115,7 @@ fn ten_lines_are_enough() {
     let Config { boot, live } = &config;
     let timeouts = Timeouts { head: Duration::from_secs(10), idle: Duration::from_secs(75) };
     let address = "0.0.0.0:8402".parse().expect("an address");
-    assert_eq!(boot.listen, [Listener { address, tls: None, h2c: false, timeouts }]);
+    assert_eq!(boot.listen, [Listener { address, tls: None, h2c: false, proxy_protocol: None, timeouts }]);
     assert_eq!((boot.connections, live.per_client), (None, PerClient::BuiltIn));
     assert_eq!(boot.status, Some("0.0.0.0:9402".parse().unwrap()));
     assert!(matches!(&boot.ledger, ledger::Config::Sqlite { path, .. } if path.ends_with("tollhouse.db")));
@@ -142,11 +142,13 @@ fn ten_lines_are_enough() {
 }
 
 #[test]
-fn a_listener_says_how_long_it_waits() {
+fn a_listener_says_how_long_it_waits_and_who_announces_clients() {
     let Config { boot, live } = everything();
     let heads: Vec<_> = boot.listen.iter().map(|listener| listener.timeouts.head.as_secs()).collect();
     assert_eq!(heads, [5, 10, 10]);
     assert_eq!(boot.listen[0].timeouts.idle, Duration::from_secs(120));
+    let announced: Vec<_> = boot.listen.iter().map(|listener| listener.proxy_protocol).collect();
+    assert_eq!(announced, [None, None, Some(ProxyProtocol::V2)]);
     assert_eq!(boot.connections, Some(20_000));
     assert_eq!(live.per_client, PerClient::Most(NonZeroU32::new(500).expect("not zero")));
     let any = with("caps: {connections_per_client: none}\nroutes: {GET /a: $10}\n");

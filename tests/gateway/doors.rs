@@ -15,17 +15,18 @@ use crate::world::{File, eventually};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Shorter than any deadline here.
 const MOMENT: Duration = Duration::from_millis(20);
-const GET: &[u8] = b"GET /open HTTP/1.1\r\nHost: api.test\r\n\r\n";
+pub const GET: &[u8] = b"GET /open HTTP/1.1\r\nHost: api.test\r\n\r\n";
 
-struct House {
-    gateway: Gateway,
-    backend: Backend,
+/// A gateway with one listener.
+pub struct House {
+    pub gateway: Gateway,
+    pub backend: Backend,
     _facilitator: ScriptedFacilitator,
 }
 
 impl House {
     /// With these keys of its listener, and these lines of the file.
-    async fn with(listener: &str, more: &str) -> Self {
+    pub async fn with(listener: &str, more: &str) -> Self {
         let (facilitator, backend) = (ScriptedFacilitator::start().await, Backend::start().await);
         let mut file = File::selling("GET /open: free\nPOST /open: free");
         file.more = more.to_owned();
@@ -36,11 +37,11 @@ impl House {
         Self { gateway, backend, _facilitator: facilitator }
     }
 
-    async fn client(&self) -> TcpStream {
+    pub async fn client(&self) -> TcpStream {
         TcpStream::connect(self.gateway.address()).await.expect("the door is open")
     }
 
-    fn closed(&self, reason: &str) -> u64 {
+    pub fn closed(&self, reason: &str) -> u64 {
         let line = format!("tollhouse_connections_closed_total{{reason=\"{reason}\"}} ");
         let metrics = self.gateway.metrics();
         let count = metrics.lines().find_map(|found| found.strip_prefix(&line));
@@ -49,7 +50,7 @@ impl House {
 }
 
 /// Everything until the gateway closes the connection.
-async fn rest(client: &mut TcpStream) -> String {
+pub async fn rest(client: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     // A reset is an end, too.
     let _ = timeout(PATIENCE, client.read_to_end(&mut bytes)).await.expect("it is closed");
@@ -57,7 +58,7 @@ async fn rest(client: &mut TcpStream) -> String {
 }
 
 /// The head of one answer; its body is not waited for.
-async fn head(client: &mut TcpStream) -> String {
+pub async fn head(client: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     while !bytes.windows(4).any(|end| end == b"\r\n\r\n") {
         let read = timeout(PATIENCE, client.read_buf(&mut bytes)).await.expect("it is answered").expect("it goes on");
