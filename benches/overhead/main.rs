@@ -6,6 +6,7 @@
 
 mod bare;
 mod rivals;
+mod strain;
 mod yard;
 
 use std::fmt::Write as _;
@@ -13,8 +14,6 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tollhouse::config;
 use tollhouse::payment::{Authorization, Dialect, Offer};
 use tollhouse::primitives::{Clock as _, SystemClock};
@@ -38,13 +37,14 @@ const ROUNDS: usize = 41;
 const REQUESTS: usize = 1_000;
 const PAID_REQUESTS: usize = 400;
 const WARM_UP: usize = 500;
-/// Idle connections at once.
-const CROWD: usize = 10_000;
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("backend") => in_role(backend()),
-        Some("bare") => in_role(bare::serve(argument(2), Does::Nothing)),
+        Some("bare") => {
+            take_descriptors();
+            in_role(bare::serve(argument(2), Does::Nothing));
+        }
         Some("timed") => in_role(bare::serve(argument(2), Does::Limits)),
         Some("checking") => in_role(bare::serve(argument(2), Does::Recovery(signed()))),
         Some("forgetful") => in_role(bare::serve(argument(2), Does::Forgetful(signed()))),
@@ -71,7 +71,7 @@ fn price_list(upstream: &str, ledger: &str, access: bool) -> String {
     file.push_str("caps: {unpaid_per_client: none}\n");
     let level = if access { "info" } else { "error" };
     let _ = writeln!(file, "log: {{access: {access}, level: {level}, format: json}}");
-    file.push_str("routes:\n  GET /free: free\n  GET /paid: $0.01\n");
+    file.push_str("routes:\n  GET /free: free\n  GET /large: free\n  GET /paid: $0.01\n");
     file
 }
 
@@ -217,7 +217,16 @@ async fn measure() {
     report(&rows, &recoveries, idle);
     let others: Vec<Series> = others.into_iter().map(|(series, ..)| series).collect();
     compare(&rows, &others);
-    println!("resident memory, {CROWD} idle connections: {:.1} MiB (goal ≤ 250 MiB)", crowd(&gateway).await);
+    drop((timed, checking, forgetful, durable, logging, nginx, haproxy, express));
+    strain::at_half_load(&gateway, &bare).await;
+    take_descriptors();
+    // Fresh ones: what a process once took it does not give back.
+    let contenders = || {
+        let bare = Role::start(&["bare", &backend.address]);
+        [("tollhouse", Role::start(&["gateway", &backend.address, "memory"])), ("bare Pingora", bare)]
+    };
+    strain::downloads(&contenders()).await;
+    strain::crowds(&contenders()).await;
 }
 
 /// What is asked of somebody else.
@@ -226,20 +235,6 @@ enum Asked {
     Free,
     Price,
     Paid,
-}
-
-/// What this many clients take that have each had one answer and stay connected.
-async fn crowd(gateway: &Role) -> f64 {
-    take_descriptors();
-    let mut crowd = Vec::with_capacity(CROWD);
-    for _ in 0..CROWD {
-        let mut stream = TcpStream::connect(&gateway.address).await.expect("a connection");
-        stream.write_all(&get("/free", "")).await.expect("a request goes out");
-        let read = stream.read(&mut [0; 4096]).await.expect("an answer");
-        assert!(read > 0, "the connection ended");
-        crowd.push(stream);
-    }
-    gateway.resident()
 }
 
 /// The others beside us, and how often we would answer while they answer once.

@@ -10,6 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 pub const CONNECTIONS: usize = 16;
+/// Bytes of the one large answer.
+pub const LARGE: u64 = 1 << 30;
 pub const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 64\r\n\r\n{\"city\":\"Oslo\",\"temperature\":-3,\"wind\":4.2,\"unit\":\"C\",\"ok\":true}";
 
 pub fn runtime(threads: usize) -> tokio::runtime::Runtime {
@@ -41,8 +43,10 @@ pub async fn backend() {
                 while let Ok(read @ 1..) = stream.read(&mut buffer).await {
                     seen.extend_from_slice(&buffer[..read]);
                     while let Some(end) = seen.windows(4).position(|window| window == b"\r\n\r\n") {
+                        let is_large = seen.starts_with(b"GET /large ");
                         seen.drain(..end + 4);
-                        if stream.write_all(ANSWER).await.is_err() {
+                        let told = if is_large { fill(&mut stream).await } else { stream.write_all(ANSWER).await };
+                        if told.is_err() {
                             return;
                         }
                     }
@@ -51,6 +55,15 @@ pub async fn backend() {
         }
     });
     until_orphaned().await;
+}
+
+async fn fill(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n").as_bytes()).await?;
+    let piece = vec![b'x'; 1 << 16];
+    for _ in 0..LARGE / piece.len() as u64 {
+        stream.write_all(&piece).await?;
+    }
+    Ok(())
 }
 
 /// A process in a role.
@@ -137,7 +150,7 @@ async fn client(address: String, requests: Vec<Vec<u8>>, status: &'static str) {
 }
 
 /// Where a whole answer ends.
-fn whole(buffer: &[u8]) -> Option<usize> {
+pub fn whole(buffer: &[u8]) -> Option<usize> {
     let head = buffer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&buffer[..head]).to_ascii_lowercase();
     let length = text.split("content-length:").nth(1)?.split_whitespace().next()?.parse::<usize>().ok()?;

@@ -2,25 +2,26 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
+use tokio::time::timeout;
 
 use crate::gate::event::Paid;
 use crate::gate::{Admission, Refusal, Repeat, Settled, Visit};
 use crate::ledger::{self, Delivered};
 use crate::payment::{Dialect, Replay, Resource, SettleMode};
 use crate::protocol::Answer;
-use crate::tariff::{Charge, Found, Route, Toll};
+use crate::tariff::{Charge, Found, Toll};
 
 use super::answer::{problem, problem_with, with_receipt};
 use super::asker::Asker;
 use super::keep::{BodyDigest, Keeper};
 use super::passage::{Passage, Stage};
-use super::presence::{connection, has_left};
+use super::presence::{connection, has_left, watching};
 use super::target::{Ambiguous, canonical_host};
 use super::tunnel::asks_for_websocket;
 use super::upstream::Upstream;
@@ -85,11 +86,11 @@ impl Proxy {
                 return Some(self.gate.protocol.preflight(&[method], asked));
             }
             Ok(Way::Free) => passage.stage = Stage::Free,
-            Ok(Way::Priced { route, toll, through_get }) => {
+            Ok(Way::Priced { toll, through_get }) => {
                 // Until it is settled nothing of the answer may leave, interim answers included (S76).
                 session.as_downstream_mut().set_ignore_info_resp(true);
                 // Boxed: free routes have no need of the room that paying takes.
-                if let Some(answer) = Box::pin(self.admit(session, passage, &route, &toll, through_get)).await {
+                if let Some(answer) = Box::pin(self.admit(session, passage, &toll, through_get)).await {
                     passage.outcome.get_or_insert(if passage.paid.is_some() { "failed" } else { "turned_away" });
                     return Some(answer);
                 }
@@ -146,7 +147,7 @@ impl Proxy {
         }
         passage.upstream = live.upstreams.get(&route.upstream).map(Arc::clone);
         match route.charge.clone() {
-            Charge::Toll(toll) => Ok(Way::Priced { route, toll, through_get }),
+            Charge::Toll(toll) => Ok(Way::Priced { toll, through_get }),
             Charge::Free | Charge::Deny => Ok(Way::Free),
         }
     }
@@ -173,7 +174,6 @@ impl Proxy {
         &self,
         session: &mut Session,
         passage: &mut Passage,
-        route: &Route,
         toll: &Toll,
         through_get: bool,
     ) -> Option<Answer> {
@@ -181,31 +181,17 @@ impl Proxy {
             // One payment buys one answer; a tunnel has no end to charge for, unless the route gives it one (S43, S51).
             return Some(problem(StatusCode::FORBIDDEN, "this route does not sell such connections"));
         }
-        let target = passage.target.as_ref()?;
-        let live = Arc::clone(&passage.live);
-        let connection = connection(session);
-        let asker = passage.asker;
-        let request = session.req_header();
-        let visit = Visit {
-            route,
-            toll,
-            fields: &request.headers,
-            method: &request.method,
-            host: &passage.host,
-            path: target.path(),
-            query: target.query(),
-            connection: connection.as_ref(),
-            client: asker.client,
-            peer: asker.peer,
-            screening: &live.screening,
-            turnstile: passage.turnstile.as_deref().map(|turnstile| (turnstile, &passage.slot)),
-        };
+        let (connection, stream) = connection(session);
+        passage.stream.clone_from(&stream);
+        let of_any_length =
+            content_length(session.req_header()).is_none() && !session.as_downstream_mut().is_body_empty();
+        let visit = passage.visit(session.req_header(), connection.as_ref())?;
         if through_get && self.carries_payment(&visit) {
             // What is sold is the GET. Nothing is reserved, and the authorization is still good for it (S39).
             let detail = "this route is sold for GET; the payment has not been taken";
             return Some(problem_with(StatusCode::METHOD_NOT_ALLOWED, detail, header::ALLOW, "GET"));
         }
-        if toll.settle == SettleMode::BeforeForward && request.headers.contains_key(header::TRANSFER_ENCODING) {
+        if toll.settle == SettleMode::BeforeForward && of_any_length {
             // It would be paid for before its size is known, and might then be too large to forward.
             return Some(problem(StatusCode::LENGTH_REQUIRED, "this route needs a Content-Length; nobody was charged"));
         }
@@ -215,7 +201,16 @@ impl Proxy {
             // Nobody is charged for a backend that is known to be out of reach (S77).
             return Some(answer);
         }
-        match self.gate.admit(&visit).await {
+        let admitted = match stream {
+            None => self.ask(&visit).await,
+            Some(stream) => {
+                // Beside a stream that is watched its head cannot be borrowed.
+                let head = session.req_header().clone();
+                let visit = passage.visit(&head, connection.as_ref())?;
+                watching(session, Some(&stream), self.ask(&visit)).await
+            }
+        };
+        match admitted {
             Ok(Admission::Confirmed(confirmed)) => {
                 passage.stage = Stage::Admitted(Box::new(confirmed));
             }
@@ -225,17 +220,26 @@ impl Proxy {
                     return Some(self.put_by(settled));
                 }
                 passage.stage = Stage::Settled(Box::new(settled));
+                passage.waiting = Instant::now();
             }
             Ok(Admission::Repeat(repeat)) => return Some(Box::pin(self.repeat(session, passage, repeat)).await),
-            Err(refusal) => {
-                passage.outcome = Some(if refusal == Refusal::PaymentRequired { "offered" } else { "refused" });
-                return Some(self.gate.refuse(&visit, &refusal));
+            Err((outcome, answer)) => {
+                passage.outcome = Some(outcome);
+                return Some(answer);
             }
         }
         if toll.replay == Replay::SameAnswer {
             passage.keeper = Some(Box::new(Keeper::new()));
         }
         None
+    }
+
+    /// Asks the gate, and has a refusal told.
+    async fn ask(&self, visit: &Visit<'_>) -> Result<Admission, (&'static str, Answer)> {
+        self.gate.admit(visit).await.map_err(|refusal| {
+            let outcome = if refusal == Refusal::PaymentRequired { "offered" } else { "refused" };
+            (outcome, self.gate.refuse(visit, &refusal))
+        })
     }
 
     fn carries_payment(&self, visit: &Visit<'_>) -> bool {
@@ -258,7 +262,12 @@ impl Proxy {
     async fn repeat(&self, session: &mut Session, passage: &mut Passage, repeat: Repeat) -> Answer {
         let limit = passage.largest_body();
         let Repeat { answer, receipt, dialect } = repeat;
-        if !same_body(session, limit, &answer).await {
+        // It holds a place, so it may not arrive for ever.
+        let Ok(same) = timeout(passage.timeout(), same_body(session, limit, &answer)).await else {
+            passage.outcome = Some("failed");
+            return problem(StatusCode::REQUEST_TIMEOUT, "the request took too long to arrive");
+        };
+        if !same {
             passage.outcome = Some("refused");
             let spent = Refusal::Spent { dialect, receipt: Some(receipt) };
             return self.gate.protocol.refuse(&spent.problem(self.gate.clock.now()), &Resource::default(), &[]);
@@ -274,7 +283,6 @@ enum Way {
     /// It only asks whether a page may send this method.
     Preflight(Method),
     Priced {
-        route: Arc<Route>,
         toll: Arc<Toll>,
         /// It is a HEAD, and the route sells the GET.
         through_get: bool,

@@ -14,7 +14,7 @@ use super::fields;
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// What else would tell a backend who asks. Of a client's own word nothing is left.
+/// What else would tell a backend who asks, for what, or where. Nothing of it is left, whoever said it.
 const CLAIMS: [&str; 4] = ["x-forwarded-", "x-real-ip", "x-client-ip", "true-client-ip"];
 
 /// Who asks.
@@ -40,30 +40,26 @@ impl Asker {
         Self { peer, client: named.or(peer), trusted: is_trusted, secure }
     }
 
-    /// Tells the backend, in the fields that backends read. What a client said there is not passed on, what a proxy we trust
-    /// said is, with its own address behind it.
+    /// Tells the backend, in the fields that backends read. What a client said there is not passed on. Of a proxy we trust,
+    /// who asked it and how is, with its own address behind it. Under which host it was asked is not: many a proxy passes on
+    /// there what its client said, and what the backend hears is the host that was priced (I9).
     pub(super) fn tell(&self, request: &mut RequestHeader) {
-        if !self.trusted {
-            forget(request);
-        }
         let before = self.trusted.then(|| listed(&request.headers)).filter(|before| !before.is_empty());
-        let peer = self.peer.map(|peer| peer.to_canonical().to_string());
-        let chain = match (before, peer) {
-            (Some(before), Some(peer)) => Some([before.as_str(), ", ", peer.as_str()].concat()),
-            (one, other) => one.or(other),
-        };
-        if let Some(chain) = chain.and_then(|chain| HeaderValue::try_from(chain).ok()) {
+        let proto = request.headers.get(PROTO).filter(|_| self.trusted).cloned();
+        forget(request);
+        let peer = self.peer.map(|peer| peer.to_canonical().to_string().into_bytes());
+        let chain: Vec<Vec<u8>> = before.into_iter().chain(peer).collect();
+        if let Ok(chain) = HeaderValue::from_bytes(&chain.join(&b", "[..]))
+            && !chain.is_empty()
+        {
             set(request, FOR, chain);
         }
-        if !(self.trusted && request.headers.contains_key(PROTO)) {
-            set(request, PROTO, HeaderValue::from_static(if self.secure { "https" } else { "http" }));
-        }
-        if !(self.trusted && request.headers.contains_key(FORWARDED_HOST)) {
-            let host = request.headers.get(HOST).cloned();
-            let authority = || request.uri.authority().and_then(|named| HeaderValue::try_from(named.as_str()).ok());
-            if let Some(host) = host.or_else(authority) {
-                set(request, FORWARDED_HOST, host);
-            }
+        let own = HeaderValue::from_static(if self.secure { "https" } else { "http" });
+        set(request, PROTO, proto.unwrap_or(own));
+        let host = request.headers.get(HOST).cloned();
+        let authority = || request.uri.authority().and_then(|named| HeaderValue::try_from(named.as_str()).ok());
+        if let Some(host) = host.or_else(authority) {
+            set(request, FORWARDED_HOST, host);
         }
     }
 }
@@ -82,18 +78,18 @@ fn forget(request: &mut RequestHeader) {
     }
 }
 
-/// The whole list, over however many lines it was spread.
-fn listed(headers: &HeaderMap) -> String {
-    let lines = headers.get_all(FOR).iter().filter_map(|line| line.to_str().ok());
-    lines.collect::<Vec<_>>().join(", ")
+/// The whole list, over however many lines it was spread. What a client put in front of it need not be text.
+fn listed(headers: &HeaderMap) -> Vec<u8> {
+    let lines = headers.get_all(FOR).iter().map(HeaderValue::as_bytes);
+    lines.collect::<Vec<_>>().join(&b", "[..])
 }
 
 /// The last address of the list that is not one of the proxies': what stands before it is a stranger's word.
 fn named(headers: &HeaderMap, trusted: &Ranges) -> Option<IpAddr> {
     let list = listed(headers);
     let mut last = None;
-    for entry in list.rsplit(',').map(str::trim).filter(|entry| !entry.is_empty()) {
-        let Some(address) = address(entry) else { return last };
+    for entry in list.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty()) {
+        let Some(address) = std::str::from_utf8(entry).ok().and_then(address) else { return last };
         last = Some(address);
         if !trusted.contains(address) {
             break;
@@ -120,7 +116,7 @@ mod tests {
     fn named_in(lines: &[&str]) -> Option<String> {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(FOR, HeaderValue::from_str(line).expect("a plain value"));
+            headers.append(FOR, HeaderValue::from_bytes(line.as_bytes()).expect("a value"));
         }
         named(&headers, &trusted()).map(|address| address.to_string())
     }
@@ -135,6 +131,7 @@ mod tests {
         assert_eq!(named_in(&["203.0.113.9:4711"]), client);
         assert_eq!(named_in(&["10.9.9.9"]).as_deref(), Some("10.9.9.9"), "nobody but proxies: the farthest");
         assert_eq!(named_in(&["::ffff:203.0.113.9"]), client);
+        assert_eq!(named_in(&["\u{ff}, 203.0.113.9"]), client, "what need not be text either");
     }
 
     #[test]

@@ -10,12 +10,13 @@ use pingora::protocols::Digest;
 use pingora::proxy::Session;
 
 use super::fields;
+use super::home::is_final;
 use super::passage::{Passage, Stage};
 use super::upstream::{Balance, Deadline, Retry, Seat};
 
 /// Where the request goes; called again when that place could not be connected to, so it never touches money.
 pub(super) fn peer(session: &Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
-    let timeout = passage.route.as_ref().map(|route| route.limits.timeout).unwrap_or_default();
+    let timeout = passage.timeout();
     // Freed before the next is taken: a place that failed is not busy with this request any more.
     passage.seat = None;
     let peer = passage.upstream.as_ref().and_then(|upstream| {
@@ -29,12 +30,12 @@ pub(super) fn peer(session: &Session, passage: &mut Passage) -> Result<Box<HttpP
     })
 }
 
-/// A connection to the backend is there: `digest` says which. The time for an answer runs from the start of the request.
+/// A connection to the backend is there: `digest` says which.
 pub(super) fn connected(passage: &mut Passage, digest: Option<&Digest>) {
-    let (Some(upstream), Some(route), Some(digest)) = (&passage.upstream, &passage.route, digest) else { return };
-    let (config, timeout) = (upstream.config(), route.limits.timeout);
+    let (Some(upstream), Some(digest)) = (&passage.upstream, digest) else { return };
+    let (config, timeout) = (upstream.config(), passage.timeout());
     if config.hasty && config.head(timeout) < config.idle {
-        let left = timeout.saturating_sub(passage.started.elapsed());
+        let left = timeout.saturating_sub(passage.waiting.elapsed());
         passage.deadline = Deadline::start(digest, left, config.first_byte);
     }
 }
@@ -103,6 +104,11 @@ pub(super) fn body(session: &Session, piece: Option<&Bytes>, passage: &mut Passa
     if session.was_upgraded() {
         // No body any more, but a free connection, which may become as large as it likes.
         return Ok(());
+    }
+    if passage.waiting.elapsed() > passage.timeout() && !session.response_written().is_some_and(is_final) {
+        // Each piece starts Pingora's clock anew, so that one that drips would never be late.
+        let status = ErrorType::HTTPStatus(StatusCode::REQUEST_TIMEOUT.as_u16());
+        return Err(Error::explain(status, "the request took too long to arrive"));
     }
     passage.request_bytes += piece.len() as u64;
     passage.sent();

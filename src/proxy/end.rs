@@ -6,8 +6,8 @@ use http::StatusCode;
 use pingora::prelude::{Error, ErrorSource, ErrorType};
 use pingora::proxy::{FailToProxy, Session};
 
+use crate::gate::Refusal;
 use crate::gate::event::{Answered, Event};
-use crate::gate::{Refusal, Visit};
 use crate::ledger::{Delivered, Response};
 use crate::protocol::Answer;
 
@@ -71,22 +71,7 @@ impl Proxy {
 
     /// A refusal that became clear only on the way home.
     fn refused(&self, session: &Session, passage: &Passage, refusal: &Refusal) -> Option<Answer> {
-        let (route, toll, target) = (passage.route.as_deref()?, passage.toll()?, passage.target.as_ref()?);
-        let request = session.req_header();
-        let visit = Visit {
-            route,
-            toll,
-            fields: &request.headers,
-            method: &request.method,
-            host: &passage.host,
-            path: target.path(),
-            query: target.query(),
-            connection: None,
-            client: passage.asker.client,
-            peer: passage.asker.peer,
-            screening: &passage.live.screening,
-            turnstile: None,
-        };
+        let visit = passage.visit(session.req_header(), None)?;
         Some(self.gate.refuse(&visit, refusal))
     }
 

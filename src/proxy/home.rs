@@ -1,7 +1,5 @@
 //! The answer comes home: settle on its head, before any byte of it reaches the client (I2).
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use pingora::http::ResponseHeader;
@@ -15,7 +13,7 @@ use crate::payment::SettleMode;
 
 use super::grpc::GRPC_STATUS;
 use super::passage::{Passage, Stage};
-use super::presence::has_left;
+use super::presence::{has_left, watching};
 use super::tunnel::Tunnel;
 use super::{Proxy, fields};
 
@@ -32,14 +30,23 @@ impl Proxy {
             // Pingora calls for every interim head too; only the final one settles.
             return Ok(());
         }
-        passage.deadline = None;
         let took = passage.lap("upstream");
+        let (late, given_up) = (passage.was_late(), passage.was_given_up());
+        passage.deadline = None;
         match passage.take_stage() {
-            Stage::Admitted(confirmed) => Box::pin(self.charge(session, head, passage, *confirmed, took)).await,
+            Stage::Admitted(confirmed) => {
+                let late = late || took > passage.timeout();
+                Box::pin(self.charge(session, head, passage, *confirmed, late)).await
+            }
+            Stage::Settled(settled) if given_up => {
+                // Of this answer only the head came. What was paid for stays owed.
+                passage.stage = Stage::Settled(settled);
+                fail(StatusCode::GATEWAY_TIMEOUT, "the backend took too long")
+            }
             Stage::Settled(settled) => self.already_paid(session, head, passage, *settled),
             free => {
                 passage.stage = free;
-                if passage.was_late() {
+                if late {
                     return fail(StatusCode::GATEWAY_TIMEOUT, "the backend took too long");
                 }
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -57,9 +64,8 @@ impl Proxy {
         head: &mut ResponseHeader,
         passage: &mut Passage,
         confirmed: Confirmed,
-        took: Duration,
+        late: bool,
     ) -> Result<()> {
-        let limit = passage.route.as_ref().map(|route| route.limits.timeout).unwrap_or_default();
         if head.status == StatusCode::PAYMENT_REQUIRED {
             confirmed.release().await;
             return fail(StatusCode::BAD_GATEWAY, "the backend asked for a payment of its own");
@@ -68,7 +74,7 @@ impl Proxy {
             confirmed.release().await;
             return fail(StatusCode::BAD_GATEWAY, "the backend changed the protocol unasked");
         }
-        if took > limit || passage.was_late() {
+        if late {
             // After the route's own limit the hold is no longer long enough to settle under.
             confirmed.release().await;
             return fail(StatusCode::GATEWAY_TIMEOUT, "the backend took too long");
@@ -84,7 +90,8 @@ impl Proxy {
             confirmed.release().await;
             return fail(StatusCode::BAD_REQUEST, "the client closed its side before the answer");
         }
-        match self.gate.settle(confirmed).await {
+        let stream = passage.stream.clone();
+        match watching(session, stream.as_deref(), self.gate.settle(confirmed)).await {
             Ok(settled) => {
                 passage.lap("settle");
                 passage.paid = Some(Paid::by(&settled));

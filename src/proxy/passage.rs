@@ -3,14 +3,17 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use pingora::http::RequestHeader;
+
 use crate::gate::event::Paid;
 use crate::gate::rails::{Slot, Turnstile};
-use crate::gate::{Confirmed, Refusal, Settled};
+use crate::gate::{Confirmed, Connection, Refusal, Settled, Visit};
 use crate::tariff::{Charge, Route, Toll};
 
 use super::asker::Asker;
 use super::keep::Keeper;
 use super::live::Live;
+use super::presence::Stream;
 use super::target::Target;
 use super::tunnel::Tunnel;
 use super::upstream::{Deadline, Seat, Tried, Upstream};
@@ -42,6 +45,8 @@ pub struct Passage {
     last_sent: Option<Instant>,
     /// What cuts the connection to the backend when the head of the answer is late; while it is waited for.
     pub(super) deadline: Option<Deadline>,
+    /// The stream of HTTP/2 it came on, if it is paid for and did.
+    pub(super) stream: Option<Arc<Stream>>,
     /// Bytes of request body so far.
     pub(super) request_bytes: u64,
     /// Whether a byte of the request may have reached the backend (S25).
@@ -57,6 +62,8 @@ pub struct Passage {
     /// What was paid, for the log.
     pub(super) paid: Option<Paid>,
     pub(super) started: Instant,
+    /// Since when its time for an answer runs: since it arrived, or, where it was paid for in advance, since then.
+    pub(super) waiting: Instant,
     pub(super) phases: Vec<(&'static str, Duration)>,
     lap: Instant,
 }
@@ -94,6 +101,7 @@ impl Passage {
             tried: Vec::new(),
             last_sent: None,
             deadline: None,
+            stream: None,
             request_bytes: 0,
             backend_touched: false,
             keeper: None,
@@ -102,6 +110,7 @@ impl Passage {
             outcome: None,
             paid: None,
             started: now,
+            waiting: now,
             phases: Vec::with_capacity(4),
             lap: now,
         }
@@ -113,6 +122,34 @@ impl Passage {
             Charge::Toll(ref toll) => Some(toll),
             Charge::Free | Charge::Deny => None,
         }
+    }
+
+    /// How long the head of its answer may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.route.as_ref().map(|route| route.limits.timeout).unwrap_or_default()
+    }
+
+    /// What the gate is shown of it; `None` where it matched no priced route.
+    pub(super) fn visit<'a>(
+        &'a self,
+        request: &'a RequestHeader,
+        connection: Option<&'a Arc<dyn Connection>>,
+    ) -> Option<Visit<'a>> {
+        let target = self.target.as_ref()?;
+        Some(Visit {
+            route: self.route.as_deref()?,
+            toll: self.toll()?,
+            fields: &request.headers,
+            method: &request.method,
+            host: &self.host,
+            path: target.path(),
+            query: target.query(),
+            connection,
+            client: self.asker.client,
+            peer: self.asker.peer,
+            screening: &self.live.screening,
+            turnstile: self.turnstile.as_deref().map(|turnstile| (turnstile, &self.slot)),
+        })
     }
 
     /// How many bytes of request body its route takes.
@@ -137,6 +174,9 @@ impl Passage {
 
     /// Whether the head of the answer took longer than its upstream may take for it.
     pub(super) fn was_late(&self) -> bool {
+        if self.was_given_up() {
+            return true;
+        }
         let limit = self.upstream.as_ref().and_then(|upstream| upstream.config().first_byte);
         limit.zip(self.last_sent).is_some_and(|(limit, sent)| sent.elapsed() > limit)
     }

@@ -1,6 +1,8 @@
 //! Whether the client is still there.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt as _;
 use pingora::protocols::SocketDigest;
@@ -19,27 +21,45 @@ impl Connection for SocketDigest {
     }
 }
 
-/// A connection of HTTP/2: it goes on when a request on it is given up, and Pingora does not tell while we wait for money.
+/// A request of HTTP/2: its connection goes on when it is given up.
 #[derive(Debug)]
-struct Shared(Arc<SocketDigest>);
+pub(super) struct Stream {
+    connection: Arc<SocketDigest>,
+    given_up: AtomicBool,
+}
 
-impl Connection for Shared {
+impl Connection for Stream {
     fn has_left(&self) -> bool {
-        self.0.has_left()
+        self.given_up.load(Ordering::Acquire) || self.connection.has_left()
     }
 
     fn shared_as(&self) -> Option<usize> {
-        Some(Arc::as_ptr(&self.0) as usize)
+        Some(Arc::as_ptr(&self.connection) as usize)
     }
 }
 
-/// The connection, for as long as the request lasts.
-pub(super) fn connection(session: &Session) -> Option<Arc<dyn Connection>> {
-    let socket = Arc::clone(session.digest()?.socket_digest.as_ref()?);
-    Some(match session.as_downstream().as_http2() {
-        Some(_) => Arc::new(Shared(socket)),
-        None => socket,
-    })
+/// The connection, for as long as the request lasts; and the stream, where it is one of several on it.
+pub(super) fn connection(session: &Session) -> (Option<Arc<dyn Connection>>, Option<Arc<Stream>>) {
+    let digest = session.digest().and_then(|digest| digest.socket_digest.as_ref());
+    let Some(connection) = digest.map(Arc::clone) else { return (None, None) };
+    if session.as_downstream().as_http2().is_none() {
+        return (Some(connection), None);
+    }
+    let stream = Arc::new(Stream { connection, given_up: AtomicBool::new(false) });
+    (Some(Arc::<Stream>::clone(&stream)), Some(stream))
+}
+
+/// Waits for money, and notices when the client gives its stream up meanwhile: Pingora does not look while we wait. From
+/// then on the payment is one that nobody waits for, also for whoever signs again on another connection (I4).
+pub(super) async fn watching<T>(session: &mut Session, stream: Option<&Stream>, asked: impl Future<Output = T>) -> T {
+    let (ServerSession::H2(session), Some(stream)) = (session.as_downstream_mut(), stream) else { return asked.await };
+    let mut asked = pin!(asked);
+    tokio::select! {
+        biased;
+        answer = &mut asked => return answer,
+        _ = session.idle() => stream.given_up.store(true, Ordering::Release),
+    }
+    asked.await
 }
 
 /// Whether the client has closed its side of the connection, or given up the stream of HTTP/2 that it asked on. A system

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::index::Index;
 use super::lanes::Lanes;
 use super::methods::MethodSet;
+use super::overlap::Overlaps;
 use super::{Charge, Pattern, Relation, Rewrite, Route, Segment};
 
 /// A cheaper or more open route reaches paths at the backend that a dearer or stricter one is asked for.
@@ -45,9 +46,14 @@ pub(super) fn detours(index: &Index) -> Vec<Detour> {
     if entries.iter().all(|entry| entry.route.rewrite.is_none()) {
         return found;
     }
+    let mut behind: HashMap<&str, Overlaps> = HashMap::new();
+    for (number, entry) in entries.iter().enumerate() {
+        behind.entry(&entry.route.upstream).or_default().add(&entry.behind, number);
+    }
     let mut places: HashMap<*const Route, usize> = HashMap::new();
     for cheaper in &entries {
-        for dearer in &entries {
+        let meeting = behind.get(&*cheaper.route.upstream).map(|all| all.of(&cheaper.behind)).unwrap_or_default();
+        for dearer in meeting.into_iter().map(|number| &entries[number]) {
             let Some(way) = cheaper.way_around(dearer, index) else { continue };
             match places.get(&Arc::as_ptr(cheaper.route)) {
                 Some(place) => found[*place].more += 1,
@@ -83,7 +89,7 @@ impl<'t> Entry<'t> {
 
     /// What is asked for to have through this route what the other one sells.
     fn way_around(&self, dearer: &Self, index: &Index) -> Option<Pattern> {
-        let apart = self.prefixes() != dearer.prefixes() && self.route.upstream == dearer.route.upstream;
+        let apart = self.prefixes() != dearer.prefixes();
         let closed = dearer.route.charge == Charge::Deny && dearer.route.pattern.is_everything();
         if !apart || closed || !dearer.route.charge.is_stricter_than(&self.route.charge) {
             return None;

@@ -15,6 +15,7 @@ mod key;
 mod lanes;
 mod lint;
 mod methods;
+mod overlap;
 mod pattern;
 mod reading;
 mod rewrite;

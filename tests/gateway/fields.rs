@@ -265,15 +265,25 @@ async fn a_trusted_proxy_says_who_asks() {
     let routes = "GET /weather: $0.01\nGET /free: {price: free, limits: {rate: 1 per 1h}}";
     let world = World::of(File { more, ..File::selling(routes) }).await;
     let by = |path: &str, client: &str| Request::get(path).with("x-forwarded-for", client);
-    let secure = by("/free", "192.0.2.1").with("x-forwarded-proto", "https").with("x-forwarded-host", "shop.test");
+    let secure = by("/free", "192.0.2.1")
+        .with("x-forwarded-proto", "https")
+        .with("x-forwarded-host", "shop.test")
+        .with("x-forwarded-prefix", "/admin")
+        .with("forwarded", "host=shop.test");
     assert_eq!(world.ask(&secure).await.status, 200);
     let hit = world.backend.last();
     assert_eq!(hit.field("x-forwarded-for"), Some("192.0.2.1, 127.0.0.1"));
     assert_eq!(hit.field("x-forwarded-proto"), Some("https"));
-    assert_eq!(hit.field("x-forwarded-host"), Some("shop.test"));
+    assert_eq!(hit.field("x-forwarded-host"), Some("api.test"), "what was priced");
+    assert!(hit.field("x-forwarded-prefix").is_none() && hit.field("forwarded").is_none());
     assert_eq!(world.ask(&by("/free", "192.0.2.1")).await.status, 429, "a client is who the proxy says");
     assert_eq!(world.ask(&by("/free", "192.0.2.2")).await.status, 200);
     assert_eq!(world.ask(&by("/weather", "192.0.2.1")).await.status, 402);
     assert_eq!(world.ask(&by("/weather", "203.0.113.7")).await.status, 403);
     assert_eq!(world.ask(&by("/weather", "203.0.113.7, 192.0.2.1")).await.status, 402, "the word of a stranger");
+    // What a client says need not be text, and does not hide it.
+    for (path, client, status) in [("/weather", "203.0.113.7", 403), ("/free", "192.0.2.1", 429)] {
+        let list = [b"\xff, ", client.as_bytes()].concat();
+        assert_eq!(world.ask(&Request::get(path).with("x-forwarded-for", list)).await.status, status, "{path}");
+    }
 }

@@ -15,7 +15,8 @@ use tollhouse::testing::{Backend, Gateway, Latch, ScriptedFacilitator, Wallet};
 
 use crate::world::{File, Payment, eventually};
 
-const ROUTES: &str = "GET /weather: $0.01\nGET /free: free\nPOST /free: free";
+const ROUTES: &str = "GET /weather: $0.01\nGET /free: free\nPOST /free: free\n\
+                      POST /job: {price: $0.01, settle: before_forward}";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct House {
@@ -157,8 +158,16 @@ async fn a_payment_over_http2_is_a_payment() {
 
 #[tokio::test]
 async fn i4_whoever_gives_a_stream_up_and_signs_again_is_not_charged_again() {
+    for elsewhere in [false, true] {
+        gives_up_and_signs_again(elsewhere).await;
+    }
+}
+
+/// On the same connection, or on another one.
+async fn gives_up_and_signs_again(elsewhere: bool) {
     let house = House::with(ONE).await;
     let client = house.client("one").build().expect("a client");
+    let other = if elsewhere { house.client("one").build().expect("a client") } else { client.clone() };
     let url = house.url("one.test", "/weather");
     let (wallet, settling) = (Wallet::random(), Latch::closed());
     house.facilitator.on_settle([Behaviour::HonestWhen(settling.clone())]);
@@ -166,12 +175,14 @@ async fn i4_whoever_gives_a_stream_up_and_signs_again_is_not_charged_again() {
     let (fields, body) = (challenge.headers().clone(), challenge.bytes().await.expect("a whole body"));
     let sign = || wallet.pay(&fields, &body, SystemClock.now()).expect("the offer can be paid");
     let (first, second): (Payment, Payment) = (sign(), sign());
-    let pay = |payment: &Payment| client.get(&url).header(&payment.0, &payment.1).send();
+    let pay = |payment: &Payment| other.get(&url).header(&payment.0, &payment.1).send();
 
-    let waiting = tokio::spawn(pay(&first));
+    let waiting = tokio::spawn(client.get(&url).header(&first.0, &first.1).send());
     eventually("settlement was asked for", || house.facilitator.count("/settle") == 1).await;
     // Resets the stream; the connection stays.
     waiting.abort();
+    // Nobody can say when the gateway hears of it.
+    tokio::time::sleep(Duration::from_millis(if elsewhere { 300 } else { 0 })).await;
     let told = pay(&second).await.expect("it answers");
     assert_eq!(told.status().as_u16(), 503, "the first may still be charged");
     settling.open();
@@ -216,6 +227,32 @@ async fn stream(house: &House, request: http::request::Builder) -> u16 {
     let status = answer.await.expect("it answers").status().as_u16();
     connection.abort();
     status
+}
+
+/// Nobody knows how large it is before it has come, and HTTP/2 has no field that says so.
+#[tokio::test]
+async fn nobody_pays_in_advance_for_a_stream_of_unknown_length() {
+    let house = House::with("h2c: true").await;
+    let url = format!("http://{}/job", house.address());
+    let client = Client::builder().http2_prior_knowledge().build().expect("a client");
+    let challenge = client.post(&url).body("x").send().await.expect("it answers");
+    assert_eq!(challenge.status().as_u16(), 402);
+    let fields = challenge.headers().clone();
+    let body = challenge.bytes().await.expect("a whole body");
+    let payment: Payment = Wallet::random().pay(&fields, &body, SystemClock.now()).expect("the offer can be paid");
+
+    let socket = TcpStream::connect(house.address()).await.expect("it listens");
+    let (mut tongue, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
+    let connection = tokio::spawn(connection);
+    let request = http::Request::post(&url).header(&payment.0, &payment.1).body(()).expect("a request");
+    let (answer, mut sending) = tongue.send_request(request, false).expect("it is sent");
+    sending.send_data("x".into(), true).expect("it is sent");
+    assert_eq!(answer.await.expect("it answers").status().as_u16(), 411);
+    connection.abort();
+    assert_eq!((house.facilitator.settlements(), house.backend.hits()), (0, 0));
+
+    let paid = client.post(&url).header(&payment.0, &payment.1).body("x").send().await.expect("it answers");
+    assert_eq!(paid.status().as_u16(), 200, "the payment is as good as before");
 }
 
 #[tokio::test]

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UnixListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixListener};
 use tokio::task::JoinHandle;
+use tollhouse::payment::Dialect;
 use tollhouse::testing::backend::{Behaviour, Step};
 use tollhouse::testing::client::Request;
-use tollhouse::testing::{Backend, Gateway, Latch};
+use tollhouse::testing::{Backend, Gateway, Latch, facilitator};
 
 use super::{NOBODY, free, gateway, hits, up};
 use crate::world::{File, World, assert_no_invitation, assert_paid, eventually};
@@ -233,6 +235,50 @@ async fn s77_a_backend_that_never_answers_is_given_up_when_its_head_is_due() {
     }
     assert_eq!(world.facilitator.settlements(), 0);
     pipes.abort();
+}
+
+/// The time that paying takes is not the backend's.
+#[tokio::test]
+async fn what_was_paid_for_in_advance_has_its_whole_time_left() {
+    let routes = "POST /reports: {price: $0.01, settle: before_forward, limits: {timeout: 1s}}";
+    let world = World::of(File { timeouts: "{idle: 1h}".into(), ..File::selling(routes) }).await;
+    let settling = Latch::closed();
+    world.facilitator.on_settle([facilitator::Behaviour::HonestWhen(settling.clone())]);
+    let request = Request::post("/reports", "x");
+    let payment = world.payment_for(&request, Dialect::V2).await;
+    let mut client = world.send(&request.paying(&payment)).await;
+    eventually("settlement was asked for", || world.facilitator.count("/settle") == 1).await;
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    settling.open();
+    assert_paid(&client.reply().await);
+    world.assert_counts(1, 1);
+}
+
+/// Each piece is a sign of life to whoever waits for the next.
+#[tokio::test]
+async fn s56_a_body_that_drips_has_as_long_as_the_route_says() {
+    let routes = "POST /notes: {price: free, limits: {timeout: 500ms}}\n\
+                  POST /reports: {price: $0.01, limits: {timeout: 500ms}}";
+    let world = World::of(File { timeouts: "{idle: 1h}".into(), ..File::selling(routes) }).await;
+    let payment = world.payment_for(&Request::post("/reports", "x"), Dialect::V2).await;
+    let (name, value) = (payment.0.as_str(), payment.1.to_str().expect("base64"));
+    for (path, field) in [("/notes", String::new()), ("/reports", format!("{name}: {value}\r\n"))] {
+        let client = TcpStream::connect(world.gateway.address()).await.expect("it listens");
+        let (mut reading, mut writing) = client.into_split();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: api.test\r\n{field}content-length: 1000000\r\n\r\n");
+        writing.write_all(head.as_bytes()).await.expect("it listens");
+        let dripping = tokio::spawn(async move {
+            while writing.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let mut told = [0; 12];
+        let answer = tokio::time::timeout(Duration::from_secs(20), reading.read_exact(&mut told)).await;
+        answer.expect("it is cut").expect("with an answer");
+        assert!([&b"HTTP/1.1 408"[..], b"HTTP/1.1 504"].contains(&&told[..]), "{path}: {:?}", told.escape_ascii());
+        dripping.abort();
+    }
+    assert_eq!(world.facilitator.settlements(), 0);
 }
 
 #[tokio::test]
