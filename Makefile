@@ -13,7 +13,7 @@ TOOLS := $(STAMPS)/tools/bin
 E2E := tests/e2e
 MANIFESTS := $(wildcard deploy/kubernetes/*.yaml)
 
-.PHONY: help demo test lint unit replicas e2e deploy-check bench simulate soak fuzz build native postgres nginx programs
+.PHONY: help demo test lint unit replicas e2e deploy-check bench simulate soak fuzz build native postgres neighbours
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -28,7 +28,7 @@ lint: native $(STAMPS)/tools.stamp ## Format, clippy, licences and sources of de
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	tests/setup/deny.sh $(TOOLS)/cargo-deny
 
-unit: native postgres nginx programs $(STAMPS)/npm.stamp ## All Rust tests, doc tests included
+unit: native postgres neighbours $(STAMPS)/npm.stamp ## All Rust tests, doc tests included
 	$(CARGO) test --locked
 
 ROUNDS ?= 1000
@@ -86,12 +86,9 @@ rivals:
 $(RIVALS)/node_modules/.package-lock.json: $(RIVALS)/package.json $(RIVALS)/package-lock.json $(RIVALS)/.npmrc
 	cd $(@D)/.. && npm ci --ignore-scripts --no-progress
 
-nginx:
-	@PATH="$$PATH:/usr/sbin" tests/setup/debian.sh nginx:nginx-light
-
-# What stands around the gateway in tests: clients and a proxy that others wrote.
-programs:
-	@tests/setup/debian.sh caddy:caddy nghttp:nghttp2-client h2load:nghttp2-client
+# Software of others that stands before the gateway or behind it, and clients.
+neighbours:
+	@PATH="$$PATH:/usr/sbin" tests/setup/debian.sh nginx:nginx-light haproxy:haproxy caddy:caddy nghttp:nghttp2-client h2load:nghttp2-client
 
 # libFuzzer is C++.
 $(STAMPS)/cargo-fuzz.stamp:

@@ -87,6 +87,7 @@ codes! {
     WEBSOCKET "TH2024" "An upgraded connection is sold as one answer that is never repeated, for a time and a number of bytes."
     BACKEND "TH2026" "What is said of an upstream contradicts itself, or the files for its TLS do not hold what they should."
     UNVERIFIED "TH2027" "Without a look at its certificate anybody on the way can be the backend: read what was paid for, and the gateway's credential."
+    NO_PROXIES "TH2028" "Only proxies that are trusted may say whose connection it is, so without any nobody could connect."
     CROSSING "TH2101" "Two routes match a common request and neither is more specific, so the price would be a matter of taste."
     DUPLICATE_ROUTE "TH2102" "Two lines name the same route."
     SAME_METHOD "TH2103" "Two routes on the same path name the same method, and neither is more specific."

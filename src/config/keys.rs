@@ -41,7 +41,9 @@ pub(super) static FILE: Section = section(
     ],
     &["mode", "include", "effective_at", "retention", "traces", "metrics"],
 );
-pub(super) static LISTENER: Section = section("a listener", &["address", "tls", "h2c"], &["proxy_protocol"]);
+pub(super) static LISTENER: Section =
+    section("a listener", &["address", "tls", "h2c", "proxy_protocol", "timeouts"], &[]);
+pub(super) static LISTENER_TIMEOUTS: Section = section("`timeouts`", &["head", "idle"], &[]);
 pub(super) static TLS: Section = section("`tls`", &["cert", "key", "certificates", "min_version"], &["client_ca"]);
 pub(super) static CERTIFICATE: Section = section("a certificate", &["cert", "key"], &[]);
 pub(super) static ADMIN: Section = section("`admin`", &["address", "token"], &[]);
@@ -77,7 +79,15 @@ pub(super) static KEYSTORE: Section = section("`signer`", &["keystore", "passwor
 pub(super) static BREAKER: Section = section("`breaker`", &["open_after", "half_open_after"], &[]);
 pub(super) static CAPS: Section = section(
     "`caps`",
-    &["max_price", "unsettled_total", "unsettled_per_payer", "per_payer_per_day", "unpaid_per_client"],
+    &[
+        "max_price",
+        "unsettled_total",
+        "unsettled_per_payer",
+        "per_payer_per_day",
+        "unpaid_per_client",
+        "connections",
+        "connections_per_client",
+    ],
     &[],
 );
 pub(super) static SCREENING: Section = section("`screening`", &["payers", "countries", "clients"], &[]);
@@ -135,9 +145,10 @@ pub(super) static COMPUTED_PRICE: [&str; 4] = ["cel", "up_to", "min", "max"];
 
 /// All of them, for the tests that keep reader and schema together.
 #[cfg(test)]
-pub(super) static ALL: [&Section; 37] = [
+pub(super) static ALL: [&Section; 38] = [
     &FILE,
     &LISTENER,
+    &LISTENER_TIMEOUTS,
     &TLS,
     &CERTIFICATE,
     &ADMIN,

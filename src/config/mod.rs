@@ -19,6 +19,7 @@ mod watch;
 
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub struct Boot {
     pub admin: Option<admin::Config>,
     /// Where payments are remembered.
     pub ledger: ledger::Config,
+    /// How many client connections may be open, if the file says so.
+    pub connections: Option<usize>,
 }
 
 /// Where clients connect.
@@ -68,6 +71,32 @@ pub struct Listener {
     pub tls: Option<proxy::tls::Config>,
     /// Whether clients may speak HTTP/2 without TLS.
     pub h2c: bool,
+    /// Which versions of the PROXY protocol proxies speak there; none where clients connect themselves.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// How long they are waited for.
+    pub timeouts: proxy::patience::Timeouts,
+}
+
+/// How a proxy that passes bytes on says who its client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// In binary.
+    V2,
+    /// As it likes.
+    Any,
+}
+
+/// How many connections one client may have open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PerClient {
+    /// The file does not say: a share of the room, and any number from this machine itself.
+    BuiltIn,
+    /// As many, wherever it is.
+    Most(NonZeroU32),
+    /// Any number.
+    Any,
 }
 
 /// What takes effect on reload.
@@ -83,6 +112,8 @@ pub struct Live {
     pub breaker: facilitator::BreakerConfig,
     /// How much may be unsettled at a time.
     pub caps: gate::rails::Caps,
+    /// How many connections one client may have open.
+    pub per_client: PerClient,
     /// Who is not sold to.
     pub screening: Arc<gate::rails::Screening>,
     /// Proxies whose word about clients counts.

@@ -51,6 +51,13 @@ pub fn schema() -> Value {
                     "unsettled_per_payer": described("#/$defs/dollars", "The same for each payer."),
                     "per_payer_per_day": described("#/$defs/dollars", "What one payer may spend from midnight to midnight, UTC."),
                     "unpaid_per_client": described("#/$defs/rate", "How many prices a client may ask for and not pay."),
+                    "connections": {
+                        "type": "integer",
+                        "minimum": 1,
+                        "maximum": 1_000_000,
+                        "description": "How many connections clients may have open, all together.",
+                    },
+                    "connections_per_client": at_once("How many connections one client may have open; more are closed."),
                 }),
             ),
             "trusted_proxies": {
@@ -171,6 +178,14 @@ fn listen() -> Value {
             "min_version": {"enum": ["1.2", "1.3"]},
         }),
     );
+    let timeouts = object(
+        &keys::LISTENER_TIMEOUTS,
+        &[],
+        json!({
+            "head": described("#/$defs/duration", "How long the head of a request may take, from its beginning."),
+            "idle": described("#/$defs/duration", "How long a connection may wait for its next request."),
+        }),
+    );
     let one = object(
         &keys::LISTENER,
         &["address"],
@@ -178,6 +193,11 @@ fn listen() -> Value {
             "address": {"$ref": "#/$defs/socket"},
             "tls": tls,
             "h2c": {"type": "boolean", "description": "Whether HTTP/2 is spoken without TLS."},
+            "proxy_protocol": {
+                "enum": ["v1", "v2", "any"],
+                "description": "How trusted_proxies say whose connection it is, before TLS.",
+            },
+            "timeouts": timeouts,
         }),
     );
     let any = || either([json!({"$ref": "#/$defs/socket"}), one.clone()]);
@@ -390,13 +410,17 @@ fn limits() -> Value {
             "timeout": {"$ref": "#/$defs/duration"},
             "rate": described("#/$defs/rate", "How many requests may come in a time; above it 429."),
             "rate_by": whose("Whose requests count together for the rate."),
-            "concurrency": {
-                "anyOf": [{"type": "integer", "minimum": 1, "maximum": 1_000_000}, {"const": "none"}],
-                "description": "How many requests may be under way at once; above it 429.",
-            },
+            "concurrency": at_once("How many requests may be under way at once; above it 429."),
             "concurrency_by": whose("Whose requests count together for the concurrency."),
         }),
     )
+}
+
+fn at_once(description: &str) -> Value {
+    json!({
+        "anyOf": [{"type": "integer", "minimum": 1, "maximum": 1_000_000}, {"const": "none"}],
+        "description": description,
+    })
 }
 
 fn defaults() -> Value {

@@ -32,8 +32,6 @@ use super::{Proxy, fields, lookup};
 const MOST_FIELDS: usize = 100;
 /// More bytes of header than any client sends: Node refuses at 16 KiB, we take what a payment header may add.
 const MOST_FIELD_BYTES: usize = 64 * 1024;
-/// How long an idle client connection is kept (S56).
-const KEEP_ALIVE_SECONDS: u64 = 75;
 /// How long a request body may pause that goes nowhere; one that is forwarded obeys its upstream (S56).
 const BODY_PAUSE: Duration = Duration::from_secs(60);
 /// How long a client may take to accept a piece of its answer.
@@ -46,10 +44,11 @@ const MOST_NAMED: usize = 9;
 
 const ACCESS_CONTROL_REQUEST_METHOD: HeaderName = header::ACCESS_CONTROL_REQUEST_METHOD;
 
-/// Bounds what one connection may take. Pingora's own keep-alive has no end.
-pub(super) fn bound(session: &mut Session, ending: bool) {
+/// Bounds what one connection may take: it may be `idle` for so long, or not go on at all. Pingora's own keep-alive has no
+/// end, and counts in seconds.
+pub(super) fn bound(session: &mut Session, idle: Option<Duration>) {
     if session.get_keepalive().is_some() {
-        session.set_keepalive((!ending).then_some(KEEP_ALIVE_SECONDS));
+        session.set_keepalive(idle.map(|idle| idle.as_secs().max(1)));
     }
     session.set_read_timeout(Some(BODY_PAUSE));
     session.set_write_timeout(Some(WRITE_PAUSE));

@@ -33,7 +33,9 @@ impl Asker {
     pub(super) fn of(session: &Session, trusted: &Ranges) -> Self {
         let peer = session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip);
         let secure = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-        let is_trusted = !trusted.is_empty() && peer.is_some_and(|peer| trusted.contains(peer));
+        // A proxy that could not say whose connection it is has only passed this on: nobody knows whose word it is.
+        let speaks = session.digest().is_none_or(|digest| digest.proxy_digest.is_none());
+        let is_trusted = speaks && !trusted.is_empty() && peer.is_some_and(|peer| trusted.contains(peer));
         let named = is_trusted.then(|| named(&session.req_header().headers, trusted)).flatten();
         Self { peer, client: named.or(peer), trusted: is_trusted, secure }
     }

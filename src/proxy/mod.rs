@@ -17,6 +17,7 @@ mod keep;
 pub mod live;
 pub mod lookup;
 mod passage;
+pub mod patience;
 mod presence;
 pub mod target;
 pub mod tls;
@@ -49,13 +50,15 @@ pub struct Proxy {
     live: Arc<ArcSwap<Live>>,
     /// Whether the process is about to end: clients should look for another one.
     ending: Arc<AtomicBool>,
+    /// How long a connection may wait for its next request.
+    idle: Duration,
 }
 
 impl Proxy {
     /// A proxy that lets requests through this gate, under whatever is posted in `live`. Once it is `ending`, each answer
-    /// is the last on its connection.
-    pub fn new(gate: Arc<Gate>, live: Arc<ArcSwap<Live>>, ending: Arc<AtomicBool>) -> Self {
-        Self { gate, live, ending }
+    /// is the last on its connection; before, one may be `idle` for so long.
+    pub fn new(gate: Arc<Gate>, live: Arc<ArcSwap<Live>>, ending: Arc<AtomicBool>, idle: Duration) -> Self {
+        Self { gate, live, ending, idle }
     }
 }
 
@@ -72,7 +75,8 @@ impl ProxyHttp for Proxy {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut Box<Passage>) -> Result<()> {
-        arrive::bound(session, self.ending.load(Ordering::Relaxed));
+        patience::head_is_read();
+        arrive::bound(session, (!self.ending.load(Ordering::Relaxed)).then_some(self.idle));
         Ok(())
     }
 
@@ -184,6 +188,7 @@ impl ProxyHttp for Proxy {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, passage: &mut Box<Passage>) {
         self.end(session, error, passage);
+        patience::request_is_over();
     }
 
     /// Pingora's own error line would repeat the access log's and quote the request target (S63).

@@ -4,14 +4,16 @@
 //! listeners at the first signal, cannot say which port it was given, and runs one runtime a service, which would end
 //! with settlements under way; here all of that is ours to decide.
 
+pub(crate) mod crowd;
+mod keeper;
+mod proxy_protocol;
+
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pingora::apps::ServerApp;
-use pingora::listeners::tls::Acceptor;
-use pingora::protocols::Stream;
 use pingora::protocols::l4::listener::Listener;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::services::listening::Service;
@@ -22,6 +24,7 @@ use tokio::time::timeout;
 
 use super::hours::Shift;
 use super::{StartError, backlog};
+pub(crate) use keeper::Keeper;
 
 /// How many client connections may be open at once (S56, I7).
 const MOST_CONNECTIONS: usize = 16_384;
@@ -30,15 +33,12 @@ const RESERVED_DESCRIPTORS: usize = 64;
 /// How long accepting pauses when the process is out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a client may take over shaking hands.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-
 /// A bound socket.
 pub(crate) struct Door {
     listener: Listener,
     address: SocketAddr,
-    /// Shakes hands with clients that come here, where they speak TLS.
-    acceptor: Option<Arc<Acceptor>>,
+    /// Who looks after the clients that come here; nobody where only neighbours do.
+    keeper: Option<Arc<Keeper>>,
     /// The same socket once more, for a process that takes over.
     spare: Arc<OwnedFd>,
 }
@@ -52,7 +52,7 @@ pub(crate) struct Connections {
 
 impl Default for Connections {
     fn default() -> Self {
-        Self::most(most_connections(getrlimit(Resource::Nofile).current))
+        Self::of_clients(None)
     }
 }
 
@@ -61,16 +61,21 @@ impl Connections {
     pub(super) fn most(most: usize) -> Self {
         Self { open: Arc::new(Semaphore::new(most)), most }
     }
-}
 
-/// A client connection and the one to the backend take two file descriptors. Some are kept for the ledger, the
-/// facilitators and the status listener, which must answer when nothing else does.
-fn most_connections(descriptors: Option<u64>) -> usize {
-    let free = descriptors.map_or(usize::MAX, |all| usize::try_from(all).unwrap_or(usize::MAX));
-    (free.saturating_sub(RESERVED_DESCRIPTORS) / 2).clamp(1, MOST_CONNECTIONS)
-}
+    /// None yet, and never more than the file says, or than there are file descriptors for.
+    pub(crate) fn of_clients(wanted: Option<usize>) -> Self {
+        let most = most_connections(wanted, getrlimit(Resource::Nofile).current);
+        if let Some(wanted) = wanted.filter(|wanted| *wanted > most) {
+            tracing::warn!(wanted, most, "the system does not let this process open files for so many connections");
+        }
+        Self::most(most)
+    }
 
-impl Connections {
+    /// How many there may be.
+    pub(crate) fn room(&self) -> usize {
+        self.most
+    }
+
     pub(super) async fn admit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.open).acquire_owned().await.ok()
     }
@@ -83,29 +88,37 @@ impl Connections {
     }
 }
 
+/// A client connection takes one file descriptor, and the one to the backend two where it may have to be cut. Some are kept for the ledger, the
+/// facilitators and the status listener, which must answer when nothing else does.
+fn most_connections(wanted: Option<usize>, descriptors: Option<u64>) -> usize {
+    let free = descriptors.map_or(usize::MAX, |all| usize::try_from(all).unwrap_or(usize::MAX));
+    (free.saturating_sub(RESERVED_DESCRIPTORS) / 3).clamp(1, wanted.unwrap_or(MOST_CONNECTIONS))
+}
+
 impl Door {
-    pub(crate) async fn open(address: SocketAddr, acceptor: Option<Arc<Acceptor>>) -> Result<Self, StartError> {
+    /// Listens at an address. Clients that come there are looked after by `keeper`.
+    pub(crate) async fn open(address: SocketAddr, keeper: Option<Arc<Keeper>>) -> Result<Self, StartError> {
         let failed = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
-        Self::at(listener, acceptor).map_err(failed)
+        Self::at(listener, keeper).map_err(failed)
     }
 
     /// A door whose socket another process has bound.
     pub(super) fn inherited(
         socket: OwnedFd,
         address: SocketAddr,
-        acceptor: Option<Arc<Acceptor>>,
+        keeper: Option<Arc<Keeper>>,
     ) -> Result<Self, StartError> {
         let failed = |source| StartError::Listen { address, source };
         // It never blocks: that is a property of the socket and came with it.
         let listener = TcpListener::from_std(socket.into()).map_err(failed)?;
-        Self::at(listener, acceptor).map_err(failed)
+        Self::at(listener, keeper).map_err(failed)
     }
 
-    fn at(listener: TcpListener, acceptor: Option<Arc<Acceptor>>) -> std::io::Result<Self> {
+    fn at(listener: TcpListener, keeper: Option<Arc<Keeper>>) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         let spare = Arc::new(listener.as_fd().try_clone_to_owned()?);
-        Ok(Self { listener: listener.into(), address, acceptor, spare })
+        Ok(Self { listener: listener.into(), address, keeper, spare })
     }
 
     /// Its socket, for as long as the door is open.
@@ -125,12 +138,12 @@ impl Door {
     {
         self.accept(&app, &connections, &mut shift).await;
         let waiting = if shift.is_inherited() { Vec::new() } else { backlog::waiting(&self.listener) };
-        let Self { listener, acceptor, spare, .. } = self;
+        let Self { listener, keeper, spare, .. } = self;
         // Before anybody is waited for: whoever connects now is refused rather than left waiting.
         drop((listener, spare));
         for stream in waiting {
             let permit = connections.admit().await;
-            let_in(stream, &app, acceptor.clone(), shift.closing(), permit);
+            let_in(stream, &app, keeper.as_ref(), shift.closing(), permit);
         }
         let linger = shift.end().await;
         let _ = timeout(linger, connections.all_closed()).await;
@@ -149,7 +162,7 @@ impl Door {
                 next = async { (connections.admit().await, self.listener.accept().await) } => next,
             };
             match accepted {
-                Ok(stream) => let_in(stream, app, self.acceptor.clone(), told.clone(), permit),
+                Ok(stream) => let_in(stream, app, self.keeper.as_ref(), told.clone(), permit),
                 Err(error) => {
                     tracing::warn!(%error, address = %self.address, "a connection could not be accepted");
                     tokio::time::sleep(PAUSE).await;
@@ -163,7 +176,7 @@ impl Door {
 fn let_in<A>(
     mut stream: L4Stream,
     app: &Arc<A>,
-    acceptor: Option<Arc<Acceptor>>,
+    keeper: Option<&Arc<Keeper>>,
     told: watch::Receiver<bool>,
     permit: Option<OwnedSemaphorePermit>,
 ) where
@@ -173,26 +186,19 @@ fn let_in<A>(
         return;
     }
     let app = Arc::clone(app);
+    let Some(keeper) = keeper.map(Arc::clone) else {
+        tokio::spawn(async move {
+            Service::<A>::handle_event(Box::new(stream), app, told).await;
+            drop(permit);
+        });
+        return;
+    };
+    // Before anything is done for it: whoever has enough connections costs next to nothing.
+    let Ok(place) = keeper.admit(&stream) else { return };
     tokio::spawn(async move {
-        if let Some(stream) = greet(stream, acceptor).await {
-            Service::<A>::handle_event(stream, app, told).await;
-        }
+        keeper.serve(stream, place, app, told).await;
         drop(permit);
     });
-}
-
-/// The connection as HTTP sees it; `None` for a client that does not manage to shake hands.
-async fn greet(stream: L4Stream, acceptor: Option<Arc<Acceptor>>) -> Option<Stream> {
-    let Some(acceptor) = acceptor else { return Some(Box::new(stream)) };
-    match timeout(HANDSHAKE, acceptor.tls_handshake(stream)).await {
-        Ok(Ok(stream)) => Some(Box::new(stream)),
-        Ok(Err(error)) => {
-            // Scanners and clients that distrust us fail by the minute.
-            tracing::debug!(%error, "a client did not shake hands");
-            None
-        }
-        Err(_) => None,
-    }
 }
 
 #[cfg(test)]
@@ -234,9 +240,12 @@ mod tests {
 
     #[test]
     fn s56_clients_leave_descriptors_for_everything_else() {
-        assert_eq!(most_connections(None), MOST_CONNECTIONS);
-        assert_eq!(most_connections(Some(1_000_000)), MOST_CONNECTIONS);
-        assert_eq!(most_connections(Some(1024)), 480);
-        assert_eq!(most_connections(Some(10)), 1);
+        assert_eq!(most_connections(None, None), MOST_CONNECTIONS);
+        assert_eq!(most_connections(None, Some(1_000_000)), MOST_CONNECTIONS);
+        assert_eq!(most_connections(None, Some(1024)), 320);
+        assert_eq!(most_connections(None, Some(10)), 1);
+        assert_eq!(most_connections(Some(50_000), Some(1_000_000)), 50_000);
+        assert_eq!(most_connections(Some(50_000), Some(1024)), 320);
+        assert_eq!(most_connections(Some(100), Some(1024)), 100);
     }
 }

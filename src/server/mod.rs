@@ -56,6 +56,8 @@ use facilitators::Facilitators;
 use handover::Heir;
 use hours::Farewell;
 pub(crate) use hours::Hours;
+use listener::Keeper;
+use listener::crowd::Crowd;
 pub(crate) use listener::{Connections, Door};
 use reorg::Lookout;
 use side_door::{MOST_VISITS, SideDoor};
@@ -75,8 +77,6 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How many requests a connection of HTTP/1.1 carries before it is closed; clients open another one. So what a
 /// connection has gathered in memory is let go, and load balancers get to spread clients anew.
 const MOST_REQUESTS: u32 = 100_000;
-/// How long a connection of HTTP/2 may have no stream (S56).
-const H2_IDLE: Duration = Duration::from_secs(75);
 /// How often turnstiles forget who has not come for long.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -92,6 +92,7 @@ pub struct Server {
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
     connections: Connections,
+    crowd: Arc<Crowd>,
     doors: Vec<SocketAddr>,
     status: Option<SocketAddr>,
     admin: Option<admin::Place>,
@@ -241,6 +242,7 @@ impl Server {
         let live_picture = Arc::new(ArcSwap::from_pointee(picture));
         metrics.configured(hash, !live.live_networks.is_empty(), &live.tariff);
 
+        let connections = Connections::of_clients(boot.connections);
         let mut server = Self {
             gate,
             ledger,
@@ -251,7 +253,8 @@ impl Server {
             metrics,
             telemetry,
             readiness,
-            connections: Connections::default(),
+            crowd: Arc::new(Crowd::within(connections.room(), live.per_client)),
+            connections,
             doors: Vec::new(),
             status: status_address,
             admin: None,
@@ -355,16 +358,20 @@ impl Server {
                 Some(tls) => Some(self.show_certificates(listener.address, tls)?),
                 None => None,
             };
+            let (timeouts, live) = (listener.timeouts, Arc::clone(&self.live));
+            let (crowd, metrics) = (Arc::clone(&self.crowd), Arc::clone(&self.metrics));
+            let announced = listener.proxy_protocol;
+            let keeper = Arc::new(Keeper { acceptor, announced, timeouts, crowd, live, metrics });
             let name = handover::door(listener.address);
             let door = match legacy.take(&name) {
-                Some(socket) => Door::inherited(socket, listener.address, acceptor)?,
-                None => Door::open(listener.address, acceptor).await?,
+                Some(socket) => Door::inherited(socket, listener.address, Some(keeper))?,
+                None => Door::open(listener.address, Some(keeper)).await?,
             };
             self.sockets.push((name.clone(), door.socket()));
             self.doors.push(door.address());
-            let proxy = Proxy::new(Arc::clone(&self.gate), Arc::clone(&self.live), Arc::clone(&self.ending));
-            let mut app = http_proxy(&conf, proxy);
-            app.server_options = Some(connection_options(listener.h2c));
+            let (gate, live, ending) = (Arc::clone(&self.gate), Arc::clone(&self.live), Arc::clone(&self.ending));
+            let mut app = http_proxy(&conf, Proxy::new(gate, live, ending, timeouts.idle));
+            app.server_options = Some(connection_options(&listener));
             app.h2_options = Some(http2::bounds());
             doors.push(OpenDoor { name, door, app });
         }
@@ -385,14 +392,14 @@ impl Server {
     }
 
     /// Whoever shows these certificates to clients, and those that take their place.
-    fn show_certificates(&mut self, address: SocketAddr, tls: &tls::Config) -> Result<Arc<Acceptor>, StartError> {
+    fn show_certificates(&mut self, address: SocketAddr, tls: &tls::Config) -> Result<Acceptor, StartError> {
         let wrong = |source: BoxError| StartError::Tls { address, source };
         let certificates = Certificates::read(&tls.certificates).map_err(|error| wrong(error.into()))?;
         let certificates = Arc::new(certificates);
         let acceptor = certificates.acceptor(tls.tls12).map_err(|error| wrong(error.into()))?;
         let renewal = certificates::renew(address, certificates, Arc::clone(&self.metrics));
         self.background.spawn("the look at certificates", renewal);
-        Ok(Arc::new(acceptor))
+        Ok(acceptor)
     }
 
     /// Returns when a part of the gateway has ended that should not: it must be stopped. May be dropped and called
@@ -524,11 +531,11 @@ async fn open(config: &ledger::Config, sandbox: bool) -> Result<Arc<dyn Store>, 
 }
 
 /// What holds for every request of a connection.
-fn connection_options(h2c: bool) -> HttpServerOptions {
+fn connection_options(listener: &config::Listener) -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
-    options.h2c = h2c;
+    options.h2c = listener.h2c;
     options.keepalive_request_limit = Some(MOST_REQUESTS);
-    options.h2_idle_timeout = Some(H2_IDLE);
+    options.h2_idle_timeout = Some(listener.timeouts.idle);
     options
 }
 

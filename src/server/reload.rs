@@ -37,6 +37,7 @@ impl Server {
         self.board.post(Arc::clone(&live.tariff), self.clock.now());
         self.pool.replace(facilitators);
         self.gate.cap(live.caps);
+        self.crowd.cap(live.per_client);
         self.gate.wallets().replace(self.facilitators.accepted(&live.wallets));
         lists::tell_shrunken(&before.screening, &live.screening);
         self.live.store(Arc::new(next));
@@ -76,6 +77,7 @@ impl Server {
             ("status", self.boot.status != boot.status),
             ("admin", self.boot.admin != boot.admin),
             ("ledger", self.boot.ledger != boot.ledger),
+            ("caps.connections", self.boot.connections != boot.connections),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }

@@ -61,6 +61,11 @@ struct ByPhase {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCause {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByResult {
     result: &'static str,
 }
@@ -189,6 +194,7 @@ pub struct Metrics {
     config: Family<ConfigInfo, Gauge>,
     reloads: Family<ByResult, Counter>,
     certificates: Family<ByResult, Counter>,
+    closed: Family<ByCause, Counter>,
     restart_needed: Gauge,
     live: Gauge,
 }
@@ -238,6 +244,7 @@ impl Metrics {
             config: Family::default(),
             reloads: Family::default(),
             certificates: Family::default(),
+            closed: Family::default(),
             restart_needed: Gauge::default(),
             live: Gauge::default(),
         };
@@ -313,6 +320,10 @@ impl Metrics {
             drop(self.reloads.get_or_create(&ByResult { result }));
             drop(self.certificates.get_or_create(&ByResult { result }));
         }
+        for reason in ["too_many", "handshake", "proxy_header", "slow"] {
+            drop(self.closed.get_or_create(&ByCause { reason }));
+        }
+        to.register("connections_closed", "Client connections that were closed on, by reason", self.closed.clone());
         to.register("certificate_renewals", "Changed certificates by result", self.certificates.clone());
         to.register("config_reload", "Reloads of the configuration by result", self.reloads.clone());
         to.register(
@@ -518,6 +529,12 @@ impl Metrics {
         let info = ConfigInfo { hash: hash.to_owned(), version: env!("CARGO_PKG_VERSION") };
         self.config.get_or_create(&info).set(1);
         self.live.set(i64::from(live));
+    }
+
+    /// Notes a connection that its client did not close: it had `too_many`, did not manage the `handshake`, came
+    /// without the `proxy_header` that had to be there, or was `slow` in saying what it wants.
+    pub fn connection_closed(&self, reason: &'static str) {
+        self.closed.get_or_create(&ByCause { reason }).inc();
     }
 
     /// Notes what became of certificates that had changed: `ok` or `failed`.

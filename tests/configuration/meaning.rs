@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use alloy::primitives::{U256, address};
 use tollhouse::admin::{self, Place};
-use tollhouse::config::{Config, Listener, Shutdown};
+use tollhouse::config::{Config, Listener, PerClient, ProxyProtocol, Shutdown};
 use tollhouse::facilitator::chain::Confirmations;
 use tollhouse::facilitator::{self, Auth, Kind, Trust};
 use tollhouse::gate::rails::Caps;
@@ -16,6 +16,7 @@ use tollhouse::ledger;
 use tollhouse::payment::Replay;
 use tollhouse::payment::SettleMode;
 use tollhouse::primitives::{Caip2, Clock, Dollars, Rate, SystemClock, TransferMethod};
+use tollhouse::proxy::patience::Timeouts;
 use tollhouse::proxy::upstream::{Address, Balance, Host, Retry, Tls};
 use tollhouse::tariff::{Charge, CountBy, EncodedSlash, Route, Toll, Tunnel};
 
@@ -112,8 +113,10 @@ fn s51_a_websocket_is_sold_only_where_its_end_is_written() {
 fn ten_lines_are_enough() {
     let config = meaning_of(include_str!("../fixtures/config/valid/ten-lines.yaml"));
     let Config { boot, live } = &config;
-    let plain = Listener { address: "0.0.0.0:8402".parse().expect("an address"), tls: None, h2c: false };
-    assert_eq!(boot.listen, [plain]);
+    let timeouts = Timeouts { head: Duration::from_secs(10), idle: Duration::from_secs(75) };
+    let address = "0.0.0.0:8402".parse().expect("an address");
+    assert_eq!(boot.listen, [Listener { address, tls: None, h2c: false, proxy_protocol: None, timeouts }]);
+    assert_eq!((boot.connections, live.per_client), (None, PerClient::BuiltIn));
     assert_eq!(boot.status, Some("0.0.0.0:9402".parse().unwrap()));
     assert!(matches!(&boot.ledger, ledger::Config::Sqlite { path, .. } if path.ends_with("tollhouse.db")));
     assert!(!live.sandbox && live.live_networks.is_empty());
@@ -136,6 +139,20 @@ fn ten_lines_are_enough() {
     assert_eq!((weather.place.line, weather.place.column), (8, 3));
     assert_eq!(offers(toll(&config, "GET /v1/weather")), ["10000 USDC on base-sepolia to 0x1111"]);
     assert_eq!(route(&config, "GET /v1/health").charge, Charge::Free);
+}
+
+#[test]
+fn a_listener_says_how_long_it_waits_and_who_announces_clients() {
+    let Config { boot, live } = everything();
+    let heads: Vec<_> = boot.listen.iter().map(|listener| listener.timeouts.head.as_secs()).collect();
+    assert_eq!(heads, [5, 10, 10]);
+    assert_eq!(boot.listen[0].timeouts.idle, Duration::from_secs(120));
+    let announced: Vec<_> = boot.listen.iter().map(|listener| listener.proxy_protocol).collect();
+    assert_eq!(announced, [None, None, Some(ProxyProtocol::V2)]);
+    assert_eq!(boot.connections, Some(20_000));
+    assert_eq!(live.per_client, PerClient::Most(NonZeroU32::new(500).expect("not zero")));
+    let any = with("caps: {connections_per_client: none}\nroutes: {GET /a: $10}\n");
+    assert_eq!(any.live.per_client, PerClient::Any);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Promises about money, held against a whole gateway through its sockets. The S-numbers are rows of SAFETY.
 
 mod admin;
+mod announced;
 mod backends;
 mod bodies;
 mod challenge;
 mod crowds;
+mod doors;
 mod dust;
 mod failure;
 mod fields;

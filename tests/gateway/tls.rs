@@ -84,7 +84,7 @@ async fn curl(arguments: &[&str], url: &str) -> String {
     said(command).await
 }
 
-fn certify(folder: &Path, name: &str, host: &str) {
+pub fn certify(folder: &Path, name: &str, host: &str) {
     use std::os::unix::fs::PermissionsExt;
     let made = rcgen::generate_simple_self_signed(vec![host.to_owned()]).expect("a host is a name");
     let key = folder.join(format!("{name}.key"));

@@ -12,6 +12,8 @@ pub(in crate::config) struct Caps {
     pub unsettled_per_payer: Option<Text>,
     pub per_payer_per_day: Option<Text>,
     pub unpaid_per_client: Option<Text>,
+    pub connections: Option<Text>,
+    pub connections_per_client: Option<Text>,
 }
 
 pub(super) fn caps(file: &Fields<'_>, mistakes: &mut Mistakes) -> Caps {
@@ -22,5 +24,7 @@ pub(super) fn caps(file: &Fields<'_>, mistakes: &mut Mistakes) -> Caps {
         unsettled_per_payer: fields.text("unsettled_per_payer", mistakes),
         per_payer_per_day: fields.text("per_payer_per_day", mistakes),
         unpaid_per_client: fields.text("unpaid_per_client", mistakes),
+        connections: fields.text("connections", mistakes),
+        connections_per_client: fields.text("connections_per_client", mistakes),
     }
 }

@@ -11,6 +11,14 @@ pub(in crate::config) struct Listener {
     pub address: Text,
     pub tls: Option<Tls>,
     pub h2c: Option<Text>,
+    pub proxy_protocol: Option<Text>,
+    pub timeouts: Timeouts,
+}
+
+#[derive(Default)]
+pub(in crate::config) struct Timeouts {
+    pub head: Option<Text>,
+    pub idle: Option<Text>,
 }
 
 pub(in crate::config) struct Tls {
@@ -33,7 +41,14 @@ pub(super) fn listeners(node: &Node, mistakes: &mut Mistakes) -> Option<Vec<List
 
 fn listener(node: &Node, mistakes: &mut Mistakes) -> Option<Listener> {
     let Value::Map(_) = &node.value else {
-        return text(node, mistakes).map(|address| Listener { address, tls: None, h2c: None });
+        let timeouts = Timeouts::default();
+        return text(node, mistakes).map(|address| Listener {
+            address,
+            tls: None,
+            h2c: None,
+            proxy_protocol: None,
+            timeouts,
+        });
     };
     let fields = Fields::of(node, &keys::LISTENER, mistakes)?;
     if fields.key_span("address").is_none() && fields.all_known() {
@@ -41,7 +56,16 @@ fn listener(node: &Node, mistakes: &mut Mistakes) -> Option<Listener> {
     }
     let tls = fields.key_span("tls").and_then(|span| tls(&fields, span, mistakes));
     let h2c = fields.text("h2c", mistakes);
-    Some(Listener { address: fields.text("address", mistakes)?, tls, h2c })
+    let proxy_protocol = fields.text("proxy_protocol", mistakes);
+    let timeouts = timeouts(&fields, mistakes);
+    Some(Listener { address: fields.text("address", mistakes)?, tls, h2c, proxy_protocol, timeouts })
+}
+
+fn timeouts(listener: &Fields<'_>, mistakes: &mut Mistakes) -> Timeouts {
+    let Some(fields) = listener.fields("timeouts", &keys::LISTENER_TIMEOUTS, mistakes) else {
+        return Timeouts::default();
+    };
+    Timeouts { head: fields.text("head", mistakes), idle: fields.text("idle", mistakes) }
 }
 
 /// One certificate is written beside `tls`'s other keys, several in a list.

@@ -12,7 +12,7 @@ mod upstreams;
 pub(super) use caps::Caps;
 pub(super) use facilitators::{Auth, Breaker, Facilitator, Local, Signer};
 pub(super) use fields::{either, listed, nearest, not_supported};
-pub(super) use listen::{Certificate, Listener, Tls};
+pub(super) use listen::{Certificate, Listener, Timeouts, Tls};
 pub(super) use networks::{Asset, Confirmations, Network, PayTo, Payee};
 pub(super) use routes::{Charge, Defaults, Host, Limits, Price, Route, RoutePayTo, Target, Websocket};
 pub(super) use screening::{Clients, Countries, List, Screening, Words};

@@ -23,15 +23,16 @@ const LEDGER_FILE: &str = "tollhouse.db";
 pub(super) fn resolve(
     file: &raw::File,
     payees: &Payees,
+    connections: Option<usize>,
     around: &Surroundings<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Boot> {
     let mut seen = HashMap::new();
-    let listen = listen::resolve(file.listen.as_deref(), &mut seen, around, mistakes);
+    let listen = listen::resolve(file.listen.as_deref(), file.trusted_proxies.is_some(), &mut seen, around, mistakes);
     let status = status(file.status.as_ref(), &mut seen, mistakes);
     let admin = admin::resolve(file.admin.as_ref(), &mut seen, around, mistakes);
     let ledger = ledger(file.ledger.as_ref(), payees, around, mistakes);
-    Some(Boot { listen: listen?, status: status?, admin: admin?, ledger: ledger? })
+    Some(Boot { listen: listen?, status: status?, admin: admin?, ledger: ledger?, connections })
 }
 
 /// `Some(None)` when there is to be none.

@@ -1,16 +1,17 @@
-//! `caps`: what no price may exceed, and how much may be unsettled. Counted in dollars; other tokens have no cap.
+//! `caps`: what no price may exceed, how much may be unsettled, and how many connections clients may have. Money is
+//! counted in dollars; other tokens have no cap.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::price::Price;
-use super::scalar::{rate, shown};
-use crate::config::codes;
+use super::scalar::{at_once, count, rate, shown};
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw;
 use crate::config::source::Span;
 use crate::config::tree::Text;
+use crate::config::{PerClient, codes};
 use crate::gate::rails;
 use crate::payment::Offer;
 use crate::primitives::{Dollars, Rate};
@@ -22,6 +23,9 @@ const MAX_PRICE: &str = "10";
 /// all who come through one proxy that is not trusted are one client.
 const UNPAID_PER_CLIENT: Rate =
     Rate { requests: NonZeroU32::new(1000).expect("not zero"), per: Duration::from_secs(1) };
+
+/// More connections than file descriptors are given to a process.
+const MOST_CONNECTIONS: u32 = 1_000_000;
 
 /// A cap, and where it stands; the built-in one stands nowhere.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +42,9 @@ pub(super) struct Caps {
     per_payer: Option<Cap>,
     per_day: Option<Cap>,
     unpaid: Option<Rate>,
+    /// Of all clients and of one.
+    connections: Option<usize>,
+    per_client: PerClient,
 }
 
 impl Caps {
@@ -53,6 +60,8 @@ impl Caps {
             per_payer: raw.unsettled_per_payer.as_ref().and_then(|text| cap(text, mistakes)),
             per_day: raw.per_payer_per_day.as_ref().and_then(|text| cap(text, mistakes)),
             unpaid: rate(raw.unpaid_per_client.as_ref(), Some(UNPAID_PER_CLIENT), mistakes).flatten(),
+            connections: raw.connections.as_ref().and_then(|text| connections(text, mistakes)),
+            per_client: per_client(raw.connections_per_client.as_ref(), mistakes),
         }
     }
 
@@ -65,6 +74,16 @@ impl Caps {
             per_payer_per_day: most(self.per_day),
             unpaid_per_client: self.unpaid,
         }
+    }
+
+    /// How many connections may be open, if the file says so.
+    pub(super) fn connections(&self) -> Option<usize> {
+        self.connections
+    }
+
+    /// How many of them may be one client's.
+    pub(super) fn per_client(&self) -> PerClient {
+        self.per_client
     }
 
     /// Notes every route whose price is above a cap: above `max_price` it is probably a slip, and above another cap it
@@ -109,6 +128,18 @@ fn dearest(route: &Route) -> Option<(Dollars, &Offer)> {
     let Charge::Toll(toll) = &route.charge else { return None };
     let worth = |offer: &'_ Offer| Dollars::of(offer.amount, &offer.asset);
     toll.offers.iter().filter_map(|offer| Some((worth(offer)?, offer))).max_by_key(|(worth, _)| *worth)
+}
+
+fn connections(text: &Text, mistakes: &mut Mistakes) -> Option<usize> {
+    usize::try_from(count(Some(text), 1, 1..=MOST_CONNECTIONS, mistakes)?).ok()
+}
+
+/// One that is wrong has been noted.
+fn per_client(text: Option<&Text>, mistakes: &mut Mistakes) -> PerClient {
+    match text {
+        None => PerClient::BuiltIn,
+        Some(_) => at_once(text, None, mistakes).flatten().map_or(PerClient::Any, PerClient::Most),
+    }
 }
 
 fn cap(text: &Text, mistakes: &mut Mistakes) -> Option<Cap> {

@@ -2,35 +2,40 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::boot::address;
-use super::scalar::{flag, shown, word};
+use super::scalar::{duration, flag, shown, word};
 use super::{Surroundings, reference};
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::raw::{self, Reference};
 use crate::config::source::Span;
 use crate::config::tree::Text;
-use crate::config::{Listener, codes};
+use crate::config::{Listener, ProxyProtocol, codes};
+use crate::proxy::patience::Timeouts;
 use crate::proxy::tls::{Config, Files, TlsError};
 
 const LISTEN: &str = "0.0.0.0:8402";
 
 pub(super) fn resolve(
     raw: Option<&[raw::Listener]>,
+    has_proxies: bool,
     seen: &mut HashMap<SocketAddr, Span>,
     around: &Surroundings<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Vec<Listener>> {
     let Some(raw) = raw else {
         let address = LISTEN.parse().expect("the constant is an address");
-        return Some(vec![Listener { address, tls: None, h2c: false }]);
+        let timeouts = Timeouts::default();
+        return Some(vec![Listener { address, tls: None, h2c: false, proxy_protocol: None, timeouts }]);
     };
-    let listeners: Vec<_> = raw.iter().filter_map(|raw| listener(raw, seen, around, mistakes)).collect();
+    let listeners: Vec<_> = raw.iter().filter_map(|raw| listener(raw, has_proxies, seen, around, mistakes)).collect();
     (!listeners.is_empty() && listeners.len() == raw.len()).then_some(listeners)
 }
 
 fn listener(
     raw: &raw::Listener,
+    has_proxies: bool,
     seen: &mut HashMap<SocketAddr, Span>,
     around: &Surroundings<'_>,
     mistakes: &mut Mistakes,
@@ -48,7 +53,35 @@ fn listener(
                 .help("remove h2c; over TLS clients choose between HTTP/2 and HTTP/1.1 anyway"),
         );
     }
-    Some(Listener { address: address?, tls, h2c })
+    let proxy_protocol = match &raw.proxy_protocol {
+        Some(text) => Some(proxy_protocol(text, has_proxies, mistakes)?),
+        None => None,
+    };
+    let timeouts = timeouts(&raw.timeouts, mistakes);
+    Some(Listener { address: address?, tls, h2c, proxy_protocol, timeouts: timeouts? })
+}
+
+/// Only proxies that are trusted may say who their clients are, so without any nobody could connect.
+fn proxy_protocol(text: &Text, has_proxies: bool, mistakes: &mut Mistakes) -> Option<ProxyProtocol> {
+    let words = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2), ("any", ProxyProtocol::Any)];
+    let accepted = word(Some(text), &words, ProxyProtocol::Any, mistakes)?;
+    if !has_proxies {
+        mistakes.add(
+            Mistake::error(&codes::NO_PROXIES, text.span, "`proxy_protocol` needs `trusted_proxies`")
+                .help("name the addresses of the proxies: trusted_proxies: [10.0.0.0/8]"),
+        );
+        return None;
+    }
+    Some(accepted)
+}
+
+/// A client connection that may be idle for less than a second is not worth keeping.
+fn timeouts(raw: &raw::Timeouts, mistakes: &mut Mistakes) -> Option<Timeouts> {
+    let default = Timeouts::default();
+    let (longest, shortest) = (Duration::from_secs(3600), Duration::from_millis(100));
+    let head = duration(raw.head.as_ref(), default.head, shortest..=longest, mistakes);
+    let idle = duration(raw.idle.as_ref(), default.idle, Duration::from_secs(1)..=longest, mistakes);
+    Some(Timeouts { head: head?, idle: idle? })
 }
 
 fn tls(raw: &raw::Tls, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Option<Config> {

@@ -76,7 +76,7 @@ pub(super) fn resolve(
         tables::Tables { file, source, around, chains: &chains, payees: &payees, facilitators: &facilitators, caps };
     let tariff = tables.resolve(&mut upstreams, &mut collected, mistakes);
     signer::refuse_own_payees(&facilitators, &payees, &collected, mistakes);
-    let boot = boot::resolve(file, &payees, around, mistakes);
+    let boot = boot::resolve(file, &payees, caps.connections(), around, mistakes);
     let log = log(&file.log, mistakes);
     let shutdown = shutdown(&file.shutdown, mistakes);
     let money = payees.money();
@@ -90,6 +90,7 @@ pub(super) fn resolve(
         facilitators: facilitators.into_iter().map(|facilitator| facilitator.config).collect(),
         breaker,
         caps: caps.held(),
+        per_client: caps.per_client(),
         screening: Arc::new(screening),
         trusted: Arc::new(trusted),
         nodes: chains.nodes(),

@@ -24,7 +24,7 @@ use super::{Admission, Event, Gate, Refusal, Visit};
 pub use exposure::{Cap, Caps};
 pub use pauses::{ChangeError, MOST_ROUTES, MOST_WORDS, NotSold, Pause, Pauses, Scope};
 pub use screening::{Screened, Screening};
-pub use turnstile::{Crowded, Slot, Turnstile};
+pub use turnstile::{Crowded, Slot, Turnstile, subscriber};
 
 use exposure::{Exposure, price};
 use holds::{Holds, MOST_UNDONE};

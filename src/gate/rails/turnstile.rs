@@ -24,7 +24,7 @@ const WHEN_FULL: Duration = Duration::from_secs(1);
 enum Who {
     /// Everybody's.
     Everybody,
-    /// Those from one address; of IPv6, from one network of 64 bits, which is what a single subscriber has.
+    /// Those of one [`subscriber`].
     Client(IpAddr),
     /// Those that one payer pays for.
     Payer(Payer),
@@ -170,11 +170,19 @@ impl Turnstile {
 impl Who {
     /// Clients without an address, on a Unix socket, are one.
     fn client(address: Option<IpAddr>) -> Self {
-        Self::Client(match address.map(|address| address.to_canonical()) {
-            Some(IpAddr::V6(address)) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-            Some(address) => address,
-            None => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        })
+        Self::Client(address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), subscriber))
+    }
+}
+
+/// Whom an address stands for where clients are counted: of IPv6 that is a network of 64 bits, which is what a single
+/// subscriber has.
+pub fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        // This machine is no network, and has one address.
+        IpAddr::V6(address) if !address.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
+        }
+        address => address,
     }
 }
 

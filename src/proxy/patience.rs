@@ -1,0 +1,293 @@
+//! How long a client may take over the head of a request (S56).
+//!
+//! Pingora waits anew for each read, so whoever sends a byte now and then is waited for for ever. Here the time runs on
+//! from the first read that finds nothing in the middle of a head. A head that comes whole, as nearly all do, costs a
+//! comparison; only one that comes in pieces gets a timer.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::{SslDigest, TlsRef};
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, IO, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+/// How HTTP/2 begins (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What a client hears that takes too long: Pingora would only hang up.
+const TOO_LATE: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n";
+
+/// How long clients are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the beginning of a head to its end.
+    pub head: Duration,
+    /// Before the first request of a connection, and from one to the next.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(10), idle: Duration::from_secs(75) }
+    }
+}
+
+/// What a connection is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Stage {
+    /// The first byte of all.
+    Opened,
+    /// The rest of a head, or of what HTTP/2 begins with.
+    Head,
+    /// A body, an answer, or whatever HTTP/2 does: others have an eye on it.
+    Busy,
+    /// The next request; Pingora has an eye on it.
+    Between,
+    /// Nothing more: the client was too late.
+    Late,
+}
+
+/// How far a connection is. Requests of HTTP/1.1 tell it as they go.
+#[derive(Debug)]
+pub struct Progress(AtomicU8);
+
+tokio::task_local! {
+    /// The connection that this task serves. Requests of HTTP/2 have tasks of their own, and none.
+    static PROGRESS: Arc<Progress>;
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self(AtomicU8::new(Stage::Opened as u8))
+    }
+
+    fn is(&self, stage: Stage) -> bool {
+        self.0.load(Ordering::Relaxed) == stage as u8
+    }
+
+    fn enter(&self, stage: Stage) {
+        self.0.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// Whether it was closed because its client took too long.
+    pub fn was_late(&self) -> bool {
+        self.is(Stage::Late)
+    }
+
+    /// Serves the connection, so that its requests find this.
+    pub async fn follow<F: Future>(self: Arc<Self>, serving: F) -> F::Output {
+        PROGRESS.scope(self, serving).await
+    }
+}
+
+/// A head has been read whole.
+pub(super) fn head_is_read() {
+    // Fails where there is nothing to tell: with HTTP/2, and where nobody is waited for.
+    let _ = PROGRESS.try_with(|progress| progress.enter(Stage::Busy));
+}
+
+/// A request is over; on its connection there may be another one.
+pub(super) fn request_is_over() {
+    let _ = PROGRESS.try_with(|progress| progress.enter(Stage::Between));
+}
+
+/// A connection whose client is waited for, but not for ever.
+#[derive(Debug)]
+pub struct Patient<S> {
+    stream: S,
+    timeouts: Timeouts,
+    progress: Arc<Progress>,
+    /// What has to be read before HTTP/2 begins, in bytes; zero for HTTP/1.1.
+    preface: usize,
+    /// Made once it is needed.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Whether it runs for what is being read.
+    running: bool,
+}
+
+impl<S: IO> Patient<S> {
+    /// One that has just been opened.
+    pub fn new(stream: S, timeouts: Timeouts) -> Self {
+        let preface = if stream.selected_alpn_proto() == Some(ALPN::H2) { PREFACE.len() } else { 0 };
+        let progress = Arc::new(Progress::new());
+        Self { stream, timeouts, progress, preface, timer: None, running: false }
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Bytes have come.
+    fn advance(&mut self, bytes: usize) {
+        if self.preface > 0 {
+            self.preface = self.preface.saturating_sub(bytes);
+            if self.preface == 0 {
+                // Beyond its first words HTTP/2 has bounds of its own.
+                self.progress.enter(Stage::Busy);
+                return;
+            }
+        }
+        if !self.progress.is(Stage::Head) {
+            self.progress.enter(Stage::Head);
+            self.running = false;
+        }
+    }
+
+    /// Nothing has come: ends with an error once that has lasted too long.
+    fn wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let span = match () {
+            () if self.progress.is(Stage::Head) || self.preface > 0 => self.timeouts.head,
+            () if self.progress.is(Stage::Opened) => self.timeouts.idle,
+            () => return Poll::Pending,
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(span)));
+        if !self.running {
+            self.running = true;
+            timer.as_mut().reset(Instant::now() + span);
+        }
+        ready!(timer.as_mut().poll(context));
+        if self.progress.is(Stage::Head) {
+            if self.preface == 0 {
+                // Best effort: one that does not read is not waited for, either.
+                let _ = Pin::new(&mut self.stream).poll_write(context, TOO_LATE);
+                let _ = Pin::new(&mut self.stream).poll_flush(context);
+            }
+            self.progress.enter(Stage::Late);
+        }
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: IO> AsyncRead for Patient<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, into);
+        if self.progress.is(Stage::Busy) {
+            return read;
+        }
+        match read {
+            Poll::Pending => self.wait(context),
+            Poll::Ready(read) => {
+                let bytes = into.filled().len() - before;
+                if bytes > 0 {
+                    self.advance(bytes);
+                }
+                Poll::Ready(read)
+            }
+        }
+    }
+}
+
+impl<S: IO> AsyncWrite for Patient<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, from)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, from)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl<S: IO> Peek for Patient<S> {
+    /// Pingora looks here for the beginning of HTTP/2, and would wait for all of it without end.
+    async fn try_peek(&mut self, into: &mut [u8]) -> io::Result<bool> {
+        let Ok(peeked) = timeout(self.timeouts.head, self.stream.try_peek(into)).await else {
+            self.progress.enter(Stage::Late);
+            return Err(io::ErrorKind::TimedOut.into());
+        };
+        if matches!(peeked, Ok(true)) && into == PREFACE {
+            self.progress.enter(Stage::Busy);
+        }
+        peeked
+    }
+}
+
+#[async_trait]
+impl<S: IO> Shutdown for Patient<S> {
+    async fn shutdown(&mut self) {
+        self.stream.shutdown().await;
+    }
+}
+
+impl<S: IO> UniqueID for Patient<S> {
+    fn id(&self) -> UniqueIDType {
+        self.stream.id()
+    }
+}
+
+impl<S: IO> Ssl for Patient<S> {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        self.stream.get_ssl()
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.stream.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.stream.selected_alpn_proto()
+    }
+}
+
+impl<S: IO> GetTimingDigest for Patient<S> {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.stream.get_timing_digest()
+    }
+
+    fn get_read_pending_time(&self) -> Duration {
+        self.stream.get_read_pending_time()
+    }
+
+    fn get_write_pending_time(&self) -> Duration {
+        self.stream.get_write_pending_time()
+    }
+}
+
+impl<S: IO> GetProxyDigest for Patient<S> {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.stream.get_proxy_digest()
+    }
+
+    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
+        self.stream.set_proxy_digest(digest);
+    }
+}
+
+impl<S: IO> GetSocketDigest for Patient<S> {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.stream.get_socket_digest()
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.stream.set_socket_digest(digest);
+    }
+}

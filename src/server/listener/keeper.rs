@@ -1,0 +1,122 @@
+//! Whoever comes through a door: counted, heard, greeted and waited for, but not for ever.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pingora::apps::ServerApp;
+use pingora::listeners::tls::Acceptor;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::{GetSocketDigest, IO, Stream};
+use pingora::services::listening::Service;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::crowd::{Crowd, Place};
+use super::proxy_protocol;
+use crate::config::ProxyProtocol;
+use crate::proxy::Live;
+use crate::proxy::patience::{Patient, Progress, Timeouts};
+use crate::telemetry::Metrics;
+
+/// How long a client may take over shaking hands.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Looks after the clients that come through a door.
+pub(crate) struct Keeper {
+    /// Shakes hands with them, where they speak TLS.
+    pub acceptor: Option<Acceptor>,
+    /// Which versions of the PROXY protocol their proxies speak, if they do.
+    pub announced: Option<ProxyProtocol>,
+    /// How long they are waited for.
+    pub timeouts: Timeouts,
+    /// All who are inside, through whichever door.
+    pub crowd: Arc<Crowd>,
+    /// Whoever stands between clients and us is not held back as one of them.
+    pub live: Arc<ArcSwap<Live>>,
+    /// Counts who was sent away.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A connection is closed, and has been counted.
+pub(super) struct TurnedAway;
+
+impl Keeper {
+    /// Lets a connection in. On a door where proxies announce their clients nobody else may speak, or anybody could claim
+    /// to be anybody.
+    pub(super) fn admit(&self, stream: &L4Stream) -> Result<Option<Place>, TurnedAway> {
+        let peer = peer_of(stream);
+        if self.announced.is_some() && !peer.is_some_and(|peer| self.live.load().trusted.contains(peer)) {
+            return Err(self.turn_away("proxy_header"));
+        }
+        self.count(peer)
+    }
+
+    /// Counts a client's connection. Proxies that we trust bring many clients, and a Unix socket has no address.
+    fn count(&self, client: Option<IpAddr>) -> Result<Option<Place>, TurnedAway> {
+        let Some(client) = client.filter(|client| !self.live.load().trusted.contains(*client)) else { return Ok(None) };
+        self.crowd.enter(client).map(Some).ok_or_else(|| self.turn_away("too_many"))
+    }
+
+    fn turn_away(&self, reason: &'static str) -> TurnedAway {
+        self.metrics.connection_closed(reason);
+        TurnedAway
+    }
+
+    /// Serves a connection to its end. It keeps its place among its client's until then.
+    pub(super) async fn serve<A>(
+        &self,
+        mut stream: L4Stream,
+        place: Option<Place>,
+        app: Arc<A>,
+        told: watch::Receiver<bool>,
+    ) where
+        A: ServerApp + Send + Sync + 'static,
+    {
+        let Ok(announced) = self.hear(&mut stream).await else { return };
+        let Some((stream, progress)) = self.greet(stream).await else { return };
+        Arc::clone(&progress).follow(Service::<A>::handle_event(stream, app, told)).await;
+        if progress.was_late() {
+            self.metrics.connection_closed("slow");
+        }
+        drop((place, announced));
+    }
+
+    /// Hears from its proxy whose connection it is, where proxies say so, and counts it as that client's.
+    async fn hear(&self, stream: &mut L4Stream) -> Result<Option<Place>, TurnedAway> {
+        let Some(accepted) = self.announced else { return Ok(None) };
+        match timeout(self.timeouts.head, proxy_protocol::read(stream, accepted)).await {
+            Ok(Ok(client)) => self.count(client.map(|client| client.ip())),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a proxy did not say who its client is");
+                Err(self.turn_away("proxy_header"))
+            }
+            Err(_) => Err(self.turn_away("proxy_header")),
+        }
+    }
+
+    /// The connection as HTTP sees it; `None` for a client that does not manage to shake hands.
+    async fn greet(&self, stream: L4Stream) -> Option<(Stream, Arc<Progress>)> {
+        let Some(acceptor) = &self.acceptor else { return Some(self.watch(stream)) };
+        match timeout(HANDSHAKE, acceptor.tls_handshake(stream)).await {
+            Ok(Ok(stream)) => return Some(self.watch(stream)),
+            // Scanners and clients that distrust us fail by the minute.
+            Ok(Err(error)) => tracing::debug!(%error, "a client did not shake hands"),
+            Err(_) => {}
+        }
+        self.metrics.connection_closed("handshake");
+        None
+    }
+
+    fn watch(&self, stream: impl IO + 'static) -> (Stream, Arc<Progress>) {
+        let stream = Patient::new(stream, self.timeouts);
+        let progress = stream.progress();
+        (Box::new(stream), progress)
+    }
+}
+
+/// The other end of a connection; a Unix socket has no address.
+fn peer_of(stream: &L4Stream) -> Option<IpAddr> {
+    stream.get_socket_digest()?.peer_addr()?.as_inet().map(SocketAddr::ip)
+}
