@@ -4,6 +4,7 @@
 //! hand is the proof that all of it happened. Transitions take `self`; the fields are private to this module.
 
 mod confirm;
+mod limits;
 mod vouch;
 
 use std::fmt;
@@ -19,6 +20,8 @@ use super::attendance::Attending;
 use super::known::{self, Unpayable};
 use super::overdraft::Hold;
 use super::{Event, Gate, Refusal, Visit};
+
+pub(super) use limits::hold_to_limits;
 
 /// A route with a price, and a request that wants to pass.
 pub(super) struct Offered<'a> {

@@ -124,18 +124,21 @@ impl Gate {
             Ok(Proof::Unjudged(unjudged)) => Box::pin(unjudged.vouched(self)).await?,
             // A payment that is no longer good as a new one may still be one we took: then asking for another
             // would charge twice (I4).
-            Err(unpayable) => return Box::pin(known::recall(self, visit, unpayable)).await,
+            Err(unpayable) => {
+                let recalled = Box::pin(known::recall(self, visit, unpayable)).await;
+                return recalled.map(|admission| visit.collect(admission));
+            }
         };
         if let Some(screened) = visit.screening.spoil(&proven.payment.offer, proven.payment.dialect) {
             return Err(self.screened(visit, screened, payer));
         }
-        visit.count_payer(proven.payment.payer(), proven.payment.dialect)?;
         match proven.reserve(self).await? {
             lifecycle::Reservation::Held(reserved) => {
-                let admission = reserved.confirm(self).await?;
-                self.hold_to_caps(visit, admission).await
+                let admission = reserved.hold_to_limits().await?.confirm(self).await?;
+                let admission = self.hold_to_caps(visit, admission).await?;
+                lifecycle::hold_to_limits(visit, admission).await
             }
-            lifecycle::Reservation::Bought(admission) => Ok(admission),
+            lifecycle::Reservation::Bought(admission) => Ok(visit.collect(admission)),
         }
     }
 

@@ -6,12 +6,11 @@ use std::sync::{Arc, OnceLock};
 use alloy::primitives::{B256, Keccak256};
 use http::{HeaderMap, Method};
 
-use crate::payment::{Dialect, Replay, Resource, SettleMode};
-use crate::primitives::Payer;
+use crate::payment::{Dialect, Payment, Replay, Resource, SettleMode};
 use crate::tariff::{Route, Toll};
 
-use super::rails::{Screening, Slot, Turnstile};
-use super::{Connection, Refusal};
+use super::rails::{Crowded, Screening, Slot, Turnstile};
+use super::{Admission, Connection, Refusal};
 
 /// A request to a priced route, as the gate sees it. Speaks `http`, not Pingora.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +37,7 @@ pub struct Visit<'a> {
     pub peer: Option<IpAddr>,
     /// Who is not sold to.
     pub screening: &'a Screening,
-    /// What counts the requests of each payer, where the route is limited by payer, and the place for whoever enters.
+    /// What counts the requests of a route that is limited, and the place for whoever enters.
     pub turnstile: Option<(&'a Turnstile, &'a OnceLock<Slot>)>,
 }
 
@@ -54,10 +53,33 @@ impl Visit<'_> {
     }
 
     /// Counts the request as one of this payer's.
-    pub(super) fn count_payer(&self, payer: Payer, dialect: Dialect) -> Result<(), Refusal> {
+    pub(super) fn count_payer(&self, payment: &Payment) -> Result<(), Refusal> {
+        self.enter(payment.dialect, |turnstile| turnstile.pay(payment.payer()))
+    }
+
+    /// Counts the request as one that is forwarded.
+    pub(super) fn count_forwarded(&self, payment: &Payment) -> Result<(), Refusal> {
+        self.enter(payment.dialect, Turnstile::forward)
+    }
+
+    /// What was paid for earlier is not made to wait, and takes a place inside.
+    pub(super) fn collect(&self, admission: Admission) -> Admission {
+        if let (Admission::Settled(settled), Some((turnstile, place))) = (&admission, self.turnstile)
+            && let Some(slot) = turnstile.collect(settled.payment().payer())
+        {
+            let _ = place.set(slot);
+        }
+        admission
+    }
+
+    fn enter(
+        &self,
+        dialect: Dialect,
+        enter: impl FnOnce(&Turnstile) -> Result<Option<Slot>, Crowded>,
+    ) -> Result<(), Refusal> {
         let Some((turnstile, place)) = self.turnstile else { return Ok(()) };
-        let entered = turnstile.pay(payer);
-        let slot = entered.map_err(|crowded| Refusal::Crowded { dialect: Some(dialect), wait: crowded.wait })?;
+        let slot =
+            enter(turnstile).map_err(|crowded| Refusal::Crowded { dialect: Some(dialect), wait: crowded.wait })?;
         if let Some(slot) = slot {
             // A request enters once, so the place is empty.
             let _ = place.set(slot);

@@ -9,6 +9,7 @@ mod clock;
 mod dollars;
 mod explain;
 pub mod failpoint;
+pub mod file;
 pub mod letters;
 mod network;
 mod nonce;

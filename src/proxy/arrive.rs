@@ -71,7 +71,7 @@ impl Proxy {
             return Some(answer);
         }
         if let Ok(Way::Free | Way::Priced { .. }) = &way
-            && let Some(answer) = self.count(passage.asker.client, passage)
+            && let Some(answer) = self.count(passage.asker.client, matches!(way, Ok(Way::Free)), passage)
         {
             passage.outcome = Some("refused");
             return Some(answer);
@@ -154,13 +154,13 @@ impl Proxy {
     }
 
     /// Counts the request where its route is limited; says why it has to wait.
-    fn count(&self, client: Option<IpAddr>, passage: &mut Passage) -> Option<Answer> {
+    fn count(&self, client: Option<IpAddr>, free: bool, passage: &mut Passage) -> Option<Answer> {
         let route = passage.route.as_ref()?;
         if !route.limits.hold_back() {
             return None;
         }
         let turnstile = Arc::clone(passage.live.turnstiles.get(&route.key)?);
-        match turnstile.arrive(client) {
+        match turnstile.arrive(client, free) {
             Ok(slot) => {
                 slot.map(|slot| passage.slot.set(slot));
                 passage.turnstile = Some(turnstile);

@@ -60,6 +60,7 @@ impl Proxy {
         let answer = answer.filter(|_| !written && !passage.client_gone);
         let error_code = answer.as_ref().map_or(0, |answer| answer.status.as_u16());
         if let Some(answer) = answer {
+            passage.leave();
             // Whatever is left of the exchange with the backend ends with this connection.
             session.set_keepalive(None);
             if let Err(error) = answer::write(session, answer, passage.largest_body()).await {

@@ -85,6 +85,7 @@ impl ProxyHttp for Proxy {
             None => Ok(false),
             // Boxed: what passes has no need of the room that answering takes.
             Some(answer) => {
+                passage.leave();
                 let largest = passage.largest_body();
                 Box::pin(answer::write(session, answer, largest)).await.map(|()| true)
             }

@@ -152,6 +152,11 @@ impl Passage {
         })
     }
 
+    /// Gives its place inside back: what is left is an answer of our own, and its client may take long to accept it.
+    pub(super) fn leave(&mut self) {
+        drop(self.slot.take());
+    }
+
     /// How many bytes of request body its route takes.
     pub(super) fn largest_body(&self) -> u64 {
         self.route.as_ref().map_or(0, |route| route.limits.request_body)

@@ -1,6 +1,6 @@
 //! Certificates that clients are shown: chosen by the host they name, and read anew when their files change.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,6 +12,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
+
+use crate::primitives::Secret;
+use crate::primitives::file::{FileError, read_bounded, read_secret};
+
+/// No chain of certificates is longer.
+const MOST_CHAIN_BYTES: u64 = 1 << 20;
 
 /// TLS on a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,11 +47,14 @@ pub enum TlsError {
         path: PathBuf,
         /// Why not.
         #[source]
-        source: std::io::Error,
+        source: FileError,
     },
     /// There is no certificate in it.
     #[error("`{}` holds no certificate in PEM", .0.display())]
     NoCertificate(PathBuf),
+    /// One of the certificates in it cannot be read.
+    #[error("`{}` holds a certificate that cannot be read", .0.display())]
+    Broken(PathBuf),
     /// There is no key in it.
     #[error("`{}` holds no private key in PEM", .0.display())]
     NoKey(PathBuf),
@@ -66,7 +75,32 @@ impl Files {
     /// # Errors
     /// When they make no certificate.
     pub fn check(&self) -> Result<(), TlsError> {
-        Named::of(self).map(drop)
+        Named::of(self, &self.read()?).map(drop)
+    }
+
+    /// The key is read as strictly as any other secret, also when it is renewed: else a start would refuse it.
+    fn read(&self) -> Result<Pem, TlsError> {
+        let unreadable = |path: &PathBuf, source| TlsError::Unreadable { path: path.clone(), source };
+        let certificate = read_bounded(&self.certificate, MOST_CHAIN_BYTES);
+        let certificate = certificate.map_err(|source| unreadable(&self.certificate, source))?;
+        let key = read_secret(&self.key).map_err(|source| unreadable(&self.key, source))?;
+        Ok(Pem { certificate, key })
+    }
+}
+
+/// What stands in the files of a certificate.
+struct Pem {
+    certificate: Vec<u8>,
+    key: Secret<String>,
+}
+
+impl Pem {
+    fn digest(&self) -> Vec<u8> {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&(self.certificate.len() as u64).to_be_bytes());
+        context.update(&self.certificate);
+        context.update(self.key.expose().as_bytes());
+        context.finish().as_ref().to_vec()
     }
 }
 
@@ -81,17 +115,20 @@ struct Named {
 }
 
 impl Named {
-    fn of(files: &Files) -> Result<Self, TlsError> {
-        let (certificate, key) = (read(&files.certificate)?, read(&files.key)?);
-        let chain: Vec<CertificateDer<'static>> =
-            CertificateDer::pem_slice_iter(&certificate).filter_map(Result::ok).collect();
+    fn of(files: &Files, pem: &Pem) -> Result<Self, TlsError> {
+        let broken = || TlsError::Broken(files.certificate.clone());
+        let chain = CertificateDer::pem_slice_iter(&pem.certificate).collect::<Result<Vec<_>, _>>();
+        let chain: Vec<CertificateDer<'static>> = chain.map_err(|_| broken())?;
         let Some(own) = chain.first() else { return Err(TlsError::NoCertificate(files.certificate.clone())) };
+        if chain.iter().any(|one| x509_parser::parse_x509_certificate(one).is_err()) {
+            return Err(broken());
+        }
         let names = names(own);
-        let signing = PrivateKeyDer::from_pem_slice(&key).map_err(|_| TlsError::NoKey(files.key.clone()))?;
+        let signing = PrivateKeyDer::from_pem_slice(pem.key.expose().as_bytes());
+        let signing = signing.map_err(|_| TlsError::NoKey(files.key.clone()))?;
         let unfit = |source| TlsError::Unfit { path: files.certificate.clone(), source };
         let certified = CertifiedKey::from_der(chain, signing, &default_provider()).map_err(unfit)?;
-        let digest = digest_of(&certificate, &key);
-        Ok(Self { names, certified: Arc::new(certified), digest })
+        Ok(Self { names, certified: Arc::new(certified), digest: pem.digest() })
     }
 
     /// Whether it is for this host, and how closely: exactly, or as one of many.
@@ -103,22 +140,20 @@ impl Named {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::Unreadable { path: path.to_owned(), source })
-}
-
-fn digest_of(certificate: &[u8], key: &[u8]) -> Vec<u8> {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(&(certificate.len() as u64).to_be_bytes());
-    context.update(certificate);
-    context.update(key);
-    context.finish().as_ref().to_vec()
-}
-
 /// The hosts a certificate is for. One that cannot be looked into is for none, and may still be the first.
 fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let own = webpki::EndEntityCert::try_from(certificate);
     own.map(|own| own.valid_dns_names().map(str::to_ascii_lowercase).collect()).unwrap_or_default()
+}
+
+/// Whether what stands in the files is another certificate than the one that is shown, and now is.
+fn look(files: &Files, shown: &mut Arc<Named>) -> Result<bool, TlsError> {
+    let pem = files.read()?;
+    if pem.digest() == shown.digest {
+        return Ok(false);
+    }
+    *shown = Arc::new(Named::of(files, &pem)?);
+    Ok(true)
 }
 
 /// The certificates of a listener.
@@ -134,27 +169,22 @@ impl Certificates {
     /// # Errors
     /// When one is none.
     pub fn read(files: &[Files]) -> Result<Self, TlsError> {
-        let shown: Vec<_> = files.iter().map(|one| Named::of(one).map(Arc::new)).collect::<Result<_, _>>()?;
+        let shown: Vec<_> =
+            files.iter().map(|one| Named::of(one, &one.read()?).map(Arc::new)).collect::<Result<_, _>>()?;
         Ok(Self { files: files.to_vec(), shown: ArcSwap::from_pointee(shown) })
     }
 
-    /// Reads those anew that have changed. Who is connected stays so. Returns whether there was one.
+    /// Reads those anew that have changed. Who is connected stays so. Says of each, in their order, whether it had.
     ///
-    /// # Errors
-    /// When one has become none: then all stay as they were. A certificate and its key are often written one after the
-    /// other, so that is worth another look.
-    pub fn refresh(&self) -> Result<bool, TlsError> {
-        let before = self.shown.load_full();
-        let mut now = Vec::with_capacity(before.len());
-        for (files, shown) in self.files.iter().zip(before.iter()) {
-            let unchanged = digest_of(&read(&files.certificate)?, &read(&files.key)?) == shown.digest;
-            now.push(if unchanged { Arc::clone(shown) } else { Arc::new(Named::of(files)?) });
+    /// One that has become none stays as it was, and keeps no other from being renewed. A certificate and its key are often
+    /// written one after the other, so that is worth another look.
+    pub fn refresh(&self) -> Vec<Result<bool, TlsError>> {
+        let mut shown = Vec::clone(&self.shown.load());
+        let looked: Vec<_> = self.files.iter().zip(&mut shown).map(|(files, shown)| look(files, shown)).collect();
+        if looked.iter().any(|looked| matches!(looked, Ok(true))) {
+            self.shown.store(Arc::new(shown));
         }
-        let changed = now.iter().zip(before.iter()).any(|(now, before)| !Arc::ptr_eq(now, before));
-        if changed {
-            self.shown.store(Arc::new(now));
-        }
-        Ok(changed)
+        looked
     }
 
     /// Whoever shakes hands with clients and shows them these: HTTP/2 and HTTP/1.1 on the same port.
@@ -189,7 +219,19 @@ impl ResolvesServerCert for Certificates {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
     use super::*;
+
+    fn allow(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("the file is ours");
+    }
+
+    fn append(path: &Path, more: &[u8]) {
+        let whole = [std::fs::read(path).expect("it was written"), more.to_vec()].concat();
+        std::fs::write(path, whole).expect("the folder is ours");
+    }
 
     /// A certificate for these hosts, in a folder.
     fn write(folder: &Path, name: &str, hosts: &[&str]) -> Files {
@@ -198,6 +240,8 @@ mod tests {
         let files = Files { certificate: folder.join(format!("{name}.crt")), key: folder.join(format!("{name}.key")) };
         std::fs::write(&files.certificate, made.cert.pem()).expect("the folder is ours");
         std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("the folder is ours");
+        allow(&files.certificate, 0o600);
+        allow(&files.key, 0o600);
         files
     }
 
@@ -230,14 +274,14 @@ mod tests {
         let folder = folder.path();
         let files = write(folder, "own", &["own.test"]);
         let certificates = Certificates::read(std::slice::from_ref(&files)).expect("it is a certificate");
-        assert!(!certificates.refresh().expect("nothing changed"));
+        assert!(matches!(certificates.refresh()[..], [Ok(false)]));
         let before = certificates.choose(None).expect("there is one");
         let other = write(folder, "other", &["own.test"]);
         std::fs::copy(&other.certificate, &files.certificate).expect("the folder is ours");
-        assert!(matches!(certificates.refresh(), Err(TlsError::Unfit { .. })));
+        assert!(matches!(certificates.refresh()[..], [Err(TlsError::Unfit { .. })]));
         assert!(Arc::ptr_eq(&certificates.choose(None).expect("there is one"), &before));
         std::fs::copy(&other.key, &files.key).expect("the folder is ours");
-        assert!(certificates.refresh().expect("they fit again"));
+        assert!(matches!(certificates.refresh()[..], [Ok(true)]));
         assert!(!Arc::ptr_eq(&certificates.choose(None).expect("there is one"), &before));
     }
 
@@ -251,5 +295,47 @@ mod tests {
         assert!(matches!(twice.check(), Err(TlsError::NoKey(_))));
         let nowhere = Files { certificate: folder.path().join("none"), key: files.key };
         assert!(matches!(nowhere.check(), Err(TlsError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn one_broken_certificate_keeps_no_other_from_being_renewed() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let folder = folder.path();
+        let files = [write(folder, "one", &["one.test"]), write(folder, "two", &["two.test"])];
+        let certificates = Certificates::read(&files).expect("they are certificates");
+        let before = certificates.shown.load_full();
+        std::fs::remove_file(&files[0].certificate).expect("it was written");
+        write(folder, "two", &["two.test"]);
+        assert!(matches!(certificates.refresh()[..], [Err(TlsError::Unreadable { .. }), Ok(true)]));
+        let after = certificates.shown.load_full();
+        assert!(Arc::ptr_eq(&before[0], &after[0]));
+        assert!(!Arc::ptr_eq(&before[1], &after[1]));
+        assert!(matches!(certificates.refresh()[..], [Err(_), Ok(false)]));
+    }
+
+    #[test]
+    fn s60_what_a_start_refuses_is_not_taken_over_either() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let own = || write(folder.path(), "own", &["own.test"]);
+        let files = own();
+        let certificates = Certificates::read(std::slice::from_ref(&files)).expect("it is a certificate");
+        own();
+        allow(&files.key, 0o644);
+        let open = FileError::Open(0o644).to_string();
+        let refused = |said: &str| match &certificates.refresh()[..] {
+            [Err(TlsError::Unreadable { source, .. })] => assert_eq!(source.to_string(), said),
+            other => panic!("{other:?}"),
+        };
+        refused(&open);
+        own();
+        append(&files.certificate, b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+        assert!(matches!(certificates.refresh()[..], [Err(TlsError::Broken(_))]));
+        own();
+        append(&files.certificate, b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
+        assert!(matches!(certificates.refresh()[..], [Err(TlsError::Broken(_))]));
+        append(&files.certificate, &vec![b'\n'; 1 << 20]);
+        refused(&FileError::TooLarge.to_string());
+        own();
+        assert!(matches!(certificates.refresh()[..], [Ok(true)]));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::primitives::explain;
-use crate::proxy::tls::Certificates;
+use crate::proxy::tls::{Certificates, TlsError};
 use crate::telemetry::Metrics;
 
 /// How often. A look costs reading a few files; a mounted secret changes by a link that no watch of a file would see.
@@ -13,26 +13,34 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// Takes over certificates of a listener that have changed, until dropped.
 pub(super) async fn renew(address: SocketAddr, certificates: Arc<Certificates>, metrics: Arc<Metrics>) {
-    let mut told = String::new();
+    let mut told = Vec::new();
     loop {
         tokio::time::sleep(EVERY).await;
         let own = Arc::clone(&certificates);
         let Ok(looked) = tokio::task::spawn_blocking(move || own.refresh()).await else { return };
-        match looked {
-            Ok(false) => {}
-            Ok(true) => {
+        told.resize(looked.len(), String::new());
+        for (told, looked) in told.iter_mut().zip(looked) {
+            tell(address, looked, told, &metrics);
+        }
+    }
+}
+
+/// What became of one certificate. A failure is the same every two seconds until somebody mends it, and `told` once.
+fn tell(address: SocketAddr, looked: Result<bool, TlsError>, told: &mut String, metrics: &Metrics) {
+    match looked {
+        Ok(renewed) => {
+            told.clear();
+            if renewed {
                 metrics.certificates_renewed("ok");
-                tracing::info!(%address, "certificates were renewed");
-                told.clear();
+                tracing::info!(%address, "a certificate was renewed");
             }
-            Err(error) => {
-                let cause = explain(&error).to_string();
-                // It is the same every two seconds until somebody mends it.
-                if cause != told {
-                    metrics.certificates_renewed("failed");
-                    tracing::error!(%address, cause, "changed certificates cannot be used, the old ones stay");
-                    told = cause;
-                }
+        }
+        Err(error) => {
+            let cause = explain(&error).to_string();
+            if cause != *told {
+                metrics.certificates_renewed("failed");
+                tracing::error!(%address, cause, "a changed certificate cannot be used, the old one stays");
+                *told = cause;
             }
         }
     }

@@ -568,17 +568,13 @@ async fn picture(live: &config::Live, before: Option<&Live>) -> Live {
     }
 }
 
-/// A turnstile for every route that is limited. One whose limits stay goes on counting.
+/// A turnstile for every route that is limited. It goes on from what the one before it has counted.
 fn turnstiles(tariff: &Tariff, before: Option<&Live>) -> HashMap<RouteKey, Arc<Turnstile>> {
-    let limited = tariff.routes().filter(|route| route.limits.hold_back());
     let turnstile = |route: &Route| {
         let known = before.and_then(|before| before.turnstiles.get(&route.key));
-        match known.filter(|known| known.holds_to(&route.limits)) {
-            Some(known) => Some(Arc::clone(known)),
-            None => Turnstile::of(&route.limits).map(Arc::new),
-        }
+        Turnstile::of(&route.limits, known.map(|known| &**known)).map(Arc::new)
     };
-    limited.filter_map(|route| Some((route.key.clone(), turnstile(route)?))).collect()
+    tariff.routes().filter_map(|route| Some((route.key.clone(), turnstile(route)?))).collect()
 }
 
 /// How the records of the ledger name this process: its host and its number there. In a container the host is the pod.

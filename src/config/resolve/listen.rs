@@ -116,6 +116,7 @@ fn told(error: &TlsError, certificate: &Text, key: &Reference) -> Mistake {
     let (span, message) = match error {
         TlsError::NoKey(_) => (key.span(), "this file holds no private key in PEM".to_owned()),
         TlsError::NoCertificate(_) => (certificate.span, format!("`{own}` holds no certificate in PEM")),
+        TlsError::Broken(_) => (certificate.span, format!("`{own}` holds a certificate that cannot be read")),
         TlsError::Unfit { source, .. } => (certificate.span, format!("`{own}` and its key do not fit: {source}")),
         TlsError::Unreadable { source, .. } => (certificate.span, format!("`{own}` cannot be read: {source}")),
     };

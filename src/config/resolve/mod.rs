@@ -68,7 +68,8 @@ pub(super) fn resolve(
     let breaker = facilitators::breaker(&file.breaker, mistakes);
     let caps = caps::Caps::of(&file.caps, mistakes);
     let (screening, mut lists) = screening::resolve(&file.screening, around, mistakes);
-    let trusted = file.trusted_proxies.as_ref().and_then(|raw| screening::ranges(raw, mistakes)).unwrap_or_default();
+    let foolish = "this would believe whoever asks from which address they do";
+    let trusted = file.trusted_proxies.as_ref().and_then(|raw| screening::proxies(raw, foolish, mistakes));
     let mut upstreams = upstreams::Upstreams::of(&file.upstreams, around, mistakes);
     lists.append(&mut upstreams.files);
     let mut collected = Whose::default();
@@ -92,7 +93,7 @@ pub(super) fn resolve(
         caps: caps.held(),
         per_client: caps.per_client(),
         screening: Arc::new(screening),
-        trusted: Arc::new(trusted),
+        trusted: Arc::new(trusted.unwrap_or_default()),
         nodes: chains.nodes(),
         confirmations: chains.depths(),
         wallets: chains.factories(),

@@ -1,9 +1,6 @@
 //! `{env: NAME}` and `{file: PATH}`: values that stand outside of the file.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
-
-use zeroize::Zeroize;
 
 use super::Surroundings;
 use super::scalar::shown;
@@ -14,10 +11,9 @@ use crate::config::raw::Reference;
 use crate::config::source::Span;
 use crate::config::tree::Text;
 use crate::primitives::Secret;
+use crate::primitives::file::{FileError, read_bounded, read_secret};
 
-/// No secret is longer.
-const MOST_SECRET_BYTES: u64 = 64 * 1024;
-/// Nor are the certificates that a system trusts, all of them together.
+/// The certificates that a system trusts, all of them together, are no longer.
 const MOST_DOCUMENT_BYTES: u64 = 1 << 20;
 const ONE_SECRET: &str = "name a file that holds the secret and nothing else";
 
@@ -116,16 +112,15 @@ pub(super) fn document(reference: &Reference, around: &Surroundings<'_>, mistake
             .add(Mistake::error(&codes::SHAPE, reference.span(), "this has to be a file").help("write {file: PATH}"));
         return None;
     };
-    let told = |trouble: Trouble| trouble.told(path).help("relative paths start at the directory of this file");
-    match bounded(&around.directory.join(&*path.text), MOST_DOCUMENT_BYTES) {
-        Ok(bytes) if bytes.len() as u64 > MOST_DOCUMENT_BYTES => {
+    match read_bounded(&around.directory.join(&*path.text), MOST_DOCUMENT_BYTES) {
+        Ok(bytes) => Some(bytes),
+        Err(FileError::TooLarge) => {
             let message = format!("`{}` is larger than 1 MiB", shown(&path.text));
             mistakes.add(Mistake::error(&codes::UNREADABLE, path.span, message).help("name a file of certificates"));
             None
         }
-        Ok(bytes) => Some(bytes),
-        Err(trouble) => {
-            mistakes.add(told(trouble));
+        Err(error) => {
+            mistakes.add(told(&error, path).help("relative paths start at the directory of this file"));
             None
         }
     }
@@ -154,14 +149,14 @@ fn variable(name: &Text, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> 
 
 fn file(path: &Text, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Option<Secret<String>> {
     let at = around.directory.join(&*path.text);
-    match read(&at) {
+    match read_secret(&at) {
         Ok(value) => Some(value),
-        Err(trouble @ Trouble::Unreadable(_)) => {
-            mistakes.add(trouble.told(path).help("relative paths start at the directory of this file"));
+        Err(error @ FileError::Unreadable(_)) => {
+            mistakes.add(told(&error, path).help("relative paths start at the directory of this file"));
             None
         }
-        Err(trouble) => {
-            mistakes.add(trouble.told(path));
+        Err(error) => {
+            mistakes.add(told(&error, path));
             None
         }
     }
@@ -171,40 +166,29 @@ fn file(path: &Text, around: &Surroundings<'_>, mistakes: &mut Mistakes) -> Opti
 /// what is wrong and what to do.
 pub(super) fn named(path: &Path) -> Result<Secret<String>, String> {
     let shown = Text { text: path.display().to_string().into(), span: Span::default(), quoted: false };
-    read(path).map_err(|trouble| {
-        let Mistake { message, help, .. } = trouble.told(&shown);
+    read_secret(path).map_err(|error| {
+        let Mistake { message, help, .. } = told(&error, &shown);
         help.map_or_else(|| message.clone(), |help| format!("{message}: {help}"))
     })
 }
 
-enum Trouble {
-    Unreadable(std::io::Error),
-    NotAFile,
-    /// Its permission bits.
-    Open(u32),
-    TooLong,
-    NotText,
-}
-
-impl Trouble {
-    fn told(self, path: &Text) -> Mistake {
-        let path_shown = shown(&path.text);
-        let refuse = |code, message: String| Mistake::error(code, path.span, message);
-        match self {
-            Self::Unreadable(error) => {
-                refuse(&codes::UNREADABLE, format!("`{path_shown}` cannot be read: {}", plain_words(&error)))
-            }
-            Self::NotAFile => refuse(&codes::UNREADABLE, format!("`{path_shown}` is not a file")).help(ONE_SECRET),
-            Self::TooLong => {
-                refuse(&codes::BAD_SECRET, format!("`{path_shown}` holds more than 64 KiB")).help(ONE_SECRET)
-            }
-            Self::NotText => {
-                refuse(&codes::BAD_SECRET, format!("`{path_shown}` does not hold UTF-8 text")).help(ONE_SECRET)
-            }
-            Self::Open(mode) => {
-                refuse(&codes::OPEN_FILE, format!("everybody can get at `{path_shown}` (mode {mode:04o})"))
-                    .help(format!("chmod 600 {path_shown}  (in Kubernetes: defaultMode: 0440 and an fsGroup)"))
-            }
+fn told(error: &FileError, path: &Text) -> Mistake {
+    let path_shown = shown(&path.text);
+    let refuse = |code, message: String| Mistake::error(code, path.span, message);
+    match error {
+        FileError::Unreadable(error) => {
+            refuse(&codes::UNREADABLE, format!("`{path_shown}` cannot be read: {}", plain_words(error)))
+        }
+        FileError::NotAFile => refuse(&codes::UNREADABLE, format!("`{path_shown}` is not a file")).help(ONE_SECRET),
+        FileError::TooLarge => {
+            refuse(&codes::BAD_SECRET, format!("`{path_shown}` holds more than 64 KiB")).help(ONE_SECRET)
+        }
+        FileError::NotText => {
+            refuse(&codes::BAD_SECRET, format!("`{path_shown}` does not hold UTF-8 text")).help(ONE_SECRET)
+        }
+        FileError::Open(mode) => {
+            refuse(&codes::OPEN_FILE, format!("everybody can get at `{path_shown}` (mode {mode:04o})"))
+                .help(format!("chmod 600 {path_shown}  (in Kubernetes: defaultMode: 0440 and an fsGroup)"))
         }
     }
 }
@@ -215,47 +199,4 @@ fn plain_words(error: &std::io::Error) -> &'static str {
         std::io::ErrorKind::PermissionDenied => "permission denied",
         _ => "the system refuses",
     }
-}
-
-/// Reads a secret from a file that not everybody can read, without the line break at its end.
-fn read(path: &Path) -> Result<Secret<String>, Trouble> {
-    let about = std::fs::metadata(path).map_err(Trouble::Unreadable)?;
-    if let Some(mode) = open_to_everybody(&about).filter(|_| about.is_file()) {
-        return Err(Trouble::Open(mode));
-    }
-    let mut bytes = bounded(path, MOST_SECRET_BYTES)?;
-    if bytes.len() as u64 > MOST_SECRET_BYTES {
-        bytes.zeroize();
-        return Err(Trouble::TooLong);
-    }
-    let mut text = String::from_utf8(bytes).map_err(|error| {
-        error.into_bytes().zeroize();
-        Trouble::NotText
-    })?;
-    text.truncate(text.trim_end_matches(['\n', '\r']).len());
-    Ok(Secret::new(text))
-}
-
-/// The bytes of a file; one more than `most` when it has more.
-fn bounded(path: &Path, most: u64) -> Result<Vec<u8>, Trouble> {
-    // Opening a pipe would wait for its other end.
-    if !std::fs::metadata(path).map_err(Trouble::Unreadable)?.is_file() {
-        return Err(Trouble::NotAFile);
-    }
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(Trouble::Unreadable)?;
-    file.take(most + 1).read_to_end(&mut bytes).map_err(Trouble::Unreadable)?;
-    Ok(bytes)
-}
-
-#[cfg(unix)]
-fn open_to_everybody(about: &std::fs::Metadata) -> Option<u32> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = about.permissions().mode() & 0o7777;
-    (mode & 0o007 != 0).then_some(mode)
-}
-
-#[cfg(not(unix))]
-fn open_to_everybody(_: &std::fs::Metadata) -> Option<u32> {
-    None
 }

@@ -122,8 +122,21 @@ fn tunnel(raw: Option<&raw::Websocket>, replay: Option<Replay>, mistakes: &mut M
     let (lasts, bytes) = (raw.lasts.as_ref()?, raw.bytes.as_ref()?);
     let sensible = Duration::from_secs(1)..=LONGEST_TUNNEL;
     let lasts = duration(Some(lasts), LONGEST_TUNNEL, sensible, mistakes);
-    let bytes = size(Some(bytes), 0, mistakes);
-    Some(Tunnel { lasts: lasts?, bytes: bytes? })
+    let most = size(Some(bytes), 0, mistakes);
+    if most == Some(0) {
+        let message = "a connection of no bytes is cut at its first, and was paid for";
+        mistakes.add(Mistake::error(&codes::WEBSOCKET, bytes.span, message).help("write bytes: 100MiB"));
+    }
+    Some(Tunnel { lasts: lasts?, bytes: most? })
+}
+
+/// Says so where a free route is to be limited by who pays for it.
+fn warn_of_idle_limits(raw: &raw::Limits, mistakes: &mut Mistakes) {
+    let by = [&raw.rate_by, &raw.concurrency_by].into_iter().flatten();
+    for text in by.filter(|text| &*text.text == CountBy::Payer.as_str()) {
+        let message = "nobody pays on a free route, so this limits nobody";
+        mistakes.add(Mistake::warning(&codes::IDLE_LIMIT, text.span, message).help("write client or route"));
+    }
 }
 
 /// A text for a header: not too long for one.
@@ -237,6 +250,7 @@ impl Table<'_> {
         let pricing = Pricing { payees: self.payees, chains: self.chains };
         let payees = pricing.payees_of(raw, collected, mistakes);
         if is(raw, "free") {
+            warn_of_idle_limits(&raw.terms.limits, mistakes);
             return Some(Charge::Free);
         }
         if is(raw, "deny") {

@@ -112,14 +112,7 @@ fn countries(raw: &raw::Countries, mistakes: &mut Mistakes) -> Option<Countries>
         let message = format!("`{}` is not the name of a header field", shown(&raw.header.text));
         mistakes.add(Mistake::error(&codes::SCREENING, raw.header.span, message).help("write header: CF-IPCountry"));
     }
-    let from = ranges(&raw.from, mistakes);
-    let everybody = |text: &&Text| Ranges::parse_one(&text.text).is_ok_and(|range| range.prefix_len() == 0);
-    for everybody in raw.from.texts.iter().filter(everybody) {
-        mistakes.add(
-            Mistake::error(&codes::SCREENING, everybody.span, "this would believe whoever asks where they are")
-                .help("name the addresses of your proxy"),
-        );
-    }
+    let from = proxies(&raw.from, "this would believe whoever asks where they are", mistakes);
     let deny = raw.deny.texts.iter().map(|text| country(text, mistakes)).collect::<Vec<_>>();
     let deny: Option<BTreeSet<_>> = deny.into_iter().collect();
     let named = named(&raw.deny, "XX", mistakes);
@@ -146,7 +139,17 @@ fn clients(raw: &raw::Clients, mistakes: &mut Mistakes) -> Option<Clients> {
     Some(Clients { allow, deny: deny? })
 }
 
-pub(super) fn ranges(raw: &Words, mistakes: &mut Mistakes) -> Option<Ranges> {
+/// Proxies whose word counts. Were everybody one, `foolish` says, whoever asks could say anything.
+pub(super) fn proxies(raw: &Words, foolish: &str, mistakes: &mut Mistakes) -> Option<Ranges> {
+    let everybody = |text: &&Text| Ranges::parse_one(&text.text).is_ok_and(|range| range.prefix_len() == 0);
+    for everybody in raw.texts.iter().filter(everybody) {
+        mistakes
+            .add(Mistake::error(&codes::SCREENING, everybody.span, foolish).help("name the addresses of your proxy"));
+    }
+    ranges(raw, mistakes)
+}
+
+fn ranges(raw: &Words, mistakes: &mut Mistakes) -> Option<Ranges> {
     let named = named(raw, "203.0.113.0/24", mistakes);
     let ranges: Vec<_> = raw.texts.iter().map(|text| range(text, mistakes)).collect();
     ranges.into_iter().collect::<Option<Ranges>>().filter(|_| named)

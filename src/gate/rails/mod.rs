@@ -6,6 +6,7 @@
 
 mod exposure;
 mod holds;
+mod meter;
 mod pauses;
 pub mod screening;
 mod turnstile;
@@ -28,7 +29,7 @@ pub use turnstile::{Crowded, Slot, Turnstile, subscriber};
 
 use exposure::{Exposure, price};
 use holds::{Holds, MOST_UNDONE};
-use turnstile::Meter;
+use meter::Meter;
 
 /// How often the ledger is asked what is closed: a pause reaches every process on it this soon.
 const EVERY: Duration = Duration::from_secs(1);

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-use crate::primitives::{Payer, Rate};
+use super::meter::Meter;
+use crate::primitives::Payer;
 use crate::tariff::{CountBy, Limits};
 
 /// When to come back while a route is full: somebody inside is done within seconds.
@@ -21,13 +20,15 @@ const WHEN_FULL: Duration = Duration::from_secs(1);
 
 /// Whose requests are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Who {
+pub(super) enum Who {
     /// Everybody's.
     Everybody,
     /// Those of one [`subscriber`].
     Client(IpAddr),
     /// Those that one payer pays for.
     Payer(Payer),
+    /// Those of whoever came when the meter was full, told apart only so far.
+    Crowd(u64),
 }
 
 /// Somebody has to wait.
@@ -37,53 +38,11 @@ pub struct Crowded {
     pub wait: Duration,
 }
 
-/// Counts arrivals.
-#[derive(Debug)]
-pub(super) struct Meter {
-    rate: Rate,
-    arrivals: DefaultKeyedRateLimiter<Who>,
-    clock: DefaultClock,
-}
-
-impl Meter {
-    pub(super) fn of(rate: Rate) -> Self {
-        Self { rate, arrivals: RateLimiter::keyed(quota(rate)), clock: DefaultClock::default() }
-    }
-
-    /// Whether it counts at this rate.
-    pub(super) fn is_of(&self, rate: Rate) -> bool {
-        self.rate == rate
-    }
-
-    /// Counts a request from this address.
-    pub(super) fn count_client(&self, client: Option<IpAddr>) -> Result<(), Crowded> {
-        self.count(Who::client(client))
-    }
-
-    fn count(&self, who: Who) -> Result<(), Crowded> {
-        let counted = self.arrivals.check_key(&who);
-        counted.map_err(|not_until| Crowded { wait: not_until.wait_time_from(self.clock.now()) })
-    }
-
-    /// Forgets whoever has not come for so long that nothing of it counts any more.
-    pub(super) fn sweep(&self) {
-        self.arrivals.retain_recent();
-        self.arrivals.shrink_to_fit();
-    }
-}
-
-fn quota(rate: Rate) -> Quota {
-    // A share of the time that is less than a nanosecond is one.
-    let share = (rate.per / rate.requests.get()).max(Duration::from_nanos(1));
-    let quota = Quota::with_period(share).unwrap_or_else(|| Quota::per_second(rate.requests));
-    quota.allow_burst(rate.requests)
-}
-
 /// The turnstile of a route.
 #[derive(Debug)]
 pub struct Turnstile {
     limits: Limits,
-    meter: Option<Meter>,
+    meter: Option<Arc<Meter>>,
     inside: Arc<DashMap<Who, u32>>,
 }
 
@@ -106,35 +65,63 @@ impl Drop for Slot {
 }
 
 impl Turnstile {
-    /// One that holds a route to its limits; `None` where they hold nobody back.
-    pub fn of(limits: &Limits) -> Option<Self> {
-        let meter = limits.rate.map(Meter::of);
-        limits.hold_back().then(|| Self { limits: *limits, meter, inside: Arc::default() })
+    /// One that holds a route to its limits; `None` where they hold nobody back. It goes on counting where the one
+    /// `before` counted the same: arrivals at the same rate, and whoever is inside, however many that may be from now on.
+    pub fn of(limits: &Limits, before: Option<&Self>) -> Option<Self> {
+        if !limits.hold_back() {
+            return None;
+        }
+        let counted = before.filter(|before| before.limits.rate_by == limits.rate_by);
+        let counted = counted.and_then(|before| before.meter.as_ref());
+        let meter = limits.rate.map(|rate| match counted.filter(|meter| meter.is_of(rate)) {
+            Some(meter) => Arc::clone(meter),
+            None => Arc::new(Meter::of(rate)),
+        });
+        let inside = before.filter(|before| before.limits.concurrency_by == limits.concurrency_by);
+        let inside = inside.map(|before| Arc::clone(&before.inside)).unwrap_or_default();
+        Some(Self { limits: *limits, meter, inside })
     }
 
-    /// Whether it holds a route to these limits, so that what it has counted goes on counting.
-    pub fn holds_to(&self, limits: &Limits) -> bool {
-        self.limits == *limits
-    }
-
-    /// A request arrives; nobody knows yet who pays for it, if anybody does.
+    /// A request arrives. On a free route it is about to be forwarded. Of a priced one nobody knows yet whether anybody
+    /// pays for it: it counts only as its client's, so that whoever does not pay takes nothing from those who do.
     ///
     /// # Errors
     /// When it has to wait.
-    pub fn arrive(&self, client: Option<IpAddr>) -> Result<Option<Slot>, Crowded> {
+    pub fn arrive(&self, client: Option<IpAddr>, free: bool) -> Result<Option<Slot>, Crowded> {
         self.pass(|by| match by {
-            CountBy::Route => Some(Who::Everybody),
             CountBy::Client => Some(Who::client(client)),
+            CountBy::Route => free.then_some(Who::Everybody),
             CountBy::Payer => None,
         })
     }
 
-    /// It is proven who pays for it.
+    /// It is proven who pays for it, with a payment that no other request holds or has held.
     ///
     /// # Errors
     /// As [`arrive`](Self::arrive).
     pub fn pay(&self, payer: Payer) -> Result<Option<Slot>, Crowded> {
         self.pass(|by| (by == CountBy::Payer).then_some(Who::Payer(payer)))
+    }
+
+    /// It is about to be forwarded, or to be settled for that.
+    ///
+    /// # Errors
+    /// As [`arrive`](Self::arrive).
+    pub fn forward(&self) -> Result<Option<Slot>, Crowded> {
+        self.pass(|by| (by == CountBy::Route).then_some(Who::Everybody))
+    }
+
+    /// It was paid for earlier and is about to be forwarded for that. It is let in however many are inside, because each
+    /// try at an answer that was paid for counts; others wait until it has left.
+    pub fn collect(&self, payer: Payer) -> Option<Slot> {
+        self.limits.concurrency?;
+        let who = match self.limits.concurrency_by {
+            CountBy::Route => Who::Everybody,
+            CountBy::Payer => Who::Payer(payer),
+            // It was counted when it arrived.
+            CountBy::Client => return None,
+        };
+        self.enter(who, NonZeroU32::MAX).ok()
     }
 
     /// Forgets whoever has not come for long.
@@ -169,7 +156,7 @@ impl Turnstile {
 
 impl Who {
     /// Clients without an address, on a Unix socket, are one.
-    fn client(address: Option<IpAddr>) -> Self {
+    pub(super) fn client(address: Option<IpAddr>) -> Self {
         Self::Client(address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), subscriber))
     }
 }
@@ -191,6 +178,7 @@ mod tests {
     use alloy::primitives::Address;
 
     use super::*;
+    use crate::primitives::Rate;
 
     fn limits() -> Limits {
         Limits::new(0, Duration::from_secs(1))
@@ -214,17 +202,17 @@ mod tests {
     }
 
     fn passes(turnstile: &Turnstile, from: &str) -> usize {
-        (0..10).filter(|_| turnstile.arrive(client(from)).is_ok()).count()
+        (0..10).filter(|_| turnstile.arrive(client(from), true).is_ok()).count()
     }
 
     #[test]
     fn a_route_without_limits_has_no_turnstile() {
-        assert!(Turnstile::of(&limits()).is_none());
+        assert!(Turnstile::of(&limits(), None).is_none());
     }
 
     #[test]
     fn a_client_is_an_address_or_a_network_of_ipv6() {
-        let turnstile = Turnstile::of(&Limits { rate: an_hour(3), ..limits() }).expect("a rate");
+        let turnstile = Turnstile::of(&Limits { rate: an_hour(3), ..limits() }, None).expect("a rate");
         assert_eq!(passes(&turnstile, "192.0.2.1"), 3);
         assert_eq!(passes(&turnstile, "::ffff:192.0.2.1"), 0, "the same address, as a dual-stack socket shows it");
         assert_eq!(passes(&turnstile, "192.0.2.2"), 3);
@@ -235,17 +223,17 @@ mod tests {
 
     #[test]
     fn a_wait_is_as_long_as_a_share_of_the_time() {
-        let turnstile = Turnstile::of(&Limits { rate: an_hour(2), ..limits() }).expect("a rate");
+        let turnstile = Turnstile::of(&Limits { rate: an_hour(2), ..limits() }, None).expect("a rate");
         assert_eq!(passes(&turnstile, "192.0.2.1"), 2);
-        let crowded = turnstile.arrive(client("192.0.2.1")).expect_err("two have passed");
+        let crowded = turnstile.arrive(client("192.0.2.1"), true).expect_err("two have passed");
         assert!(crowded.wait <= Duration::from_secs(1800), "{crowded:?}");
         assert!(crowded.wait > Duration::from_secs(1700), "{crowded:?}");
     }
 
     #[test]
     fn who_leaves_makes_room() {
-        let turnstile = Turnstile::of(&Limits { concurrency: some(2), ..limits() }).expect("a limit");
-        let enter = || turnstile.arrive(client("192.0.2.1"));
+        let turnstile = Turnstile::of(&Limits { concurrency: some(2), ..limits() }, None).expect("a limit");
+        let enter = || turnstile.arrive(client("192.0.2.1"), true);
         let first = enter().expect("there is room");
         let second = enter().expect("there is room");
         assert_eq!(enter().expect_err("it is full"), Crowded { wait: WHEN_FULL });
@@ -258,7 +246,7 @@ mod tests {
     #[test]
     fn a_payer_is_counted_when_it_is_proven_who_pays() {
         let by_payer = Limits { rate: an_hour(1), rate_by: CountBy::Payer, ..limits() };
-        let turnstile = Turnstile::of(&by_payer).expect("a rate");
+        let turnstile = Turnstile::of(&by_payer, None).expect("a rate");
         assert_eq!(passes(&turnstile, "192.0.2.1"), 10, "nobody has paid yet");
         assert!(turnstile.pay(payer(1)).is_ok());
         assert!(turnstile.pay(payer(1)).is_err());
@@ -268,8 +256,8 @@ mod tests {
     #[test]
     fn who_finds_no_room_has_used_up_no_share() {
         let both = Limits { rate: an_hour(2), concurrency: some(1), ..limits() };
-        let turnstile = Turnstile::of(&both).expect("limits");
-        let inside = turnstile.arrive(client("192.0.2.1")).expect("there is room");
+        let turnstile = Turnstile::of(&both, None).expect("limits");
+        let inside = turnstile.arrive(client("192.0.2.1"), true).expect("there is room");
         assert_eq!(passes(&turnstile, "192.0.2.1"), 0);
         drop(inside);
         assert_eq!(passes(&turnstile, "192.0.2.1"), 1, "one of the two is left");
@@ -279,9 +267,48 @@ mod tests {
     fn rates_of_any_size_count() {
         for (requests, per) in [(u32::MAX, Duration::from_millis(1)), (1, Duration::from_secs(86_400 * 365))] {
             let rate = some(requests).map(|requests| Rate { requests, per });
-            let turnstile = Turnstile::of(&Limits { rate, ..limits() }).expect("a rate");
-            assert!(turnstile.arrive(client("192.0.2.1")).is_ok(), "{requests} in {per:?}");
+            let turnstile = Turnstile::of(&Limits { rate, ..limits() }, None).expect("a rate");
+            assert!(turnstile.arrive(client("192.0.2.1"), true).is_ok(), "{requests} in {per:?}");
             turnstile.sweep();
         }
+    }
+
+    #[test]
+    fn who_does_not_pay_takes_nothing_from_those_who_do() {
+        let by_route = Limits { rate: an_hour(2), rate_by: CountBy::Route, concurrency: some(1), ..limits() };
+        let turnstile = Turnstile::of(&by_route, None).expect("limits");
+        let unpaid: Vec<_> = (0..10).map(|_| turnstile.arrive(client("192.0.2.1"), false)).collect();
+        assert!(unpaid.iter().all(|arrived| matches!(arrived, Ok(None))), "{unpaid:?}");
+        let inside = turnstile.forward().expect("nobody has paid before").expect("it takes a place");
+        assert!(turnstile.forward().is_err(), "it is full");
+        drop(inside);
+        assert!(turnstile.forward().is_ok());
+        assert!(turnstile.forward().is_err(), "two have come");
+    }
+
+    #[test]
+    fn what_was_paid_for_earlier_is_let_in_and_counts() {
+        let turnstile = Turnstile::of(&Limits { concurrency: some(1), ..limits() }, None).expect("a limit");
+        let inside = turnstile.forward().expect("there is room");
+        let collected = turnstile.collect(payer(1));
+        drop(inside);
+        assert!(turnstile.forward().is_err(), "the other is still there");
+        drop(collected);
+        assert!(turnstile.forward().is_ok());
+    }
+
+    #[test]
+    fn what_does_not_change_what_is_counted_goes_on_counting() {
+        let before = Limits { rate: an_hour(2), concurrency: some(3), ..limits() };
+        let old = Turnstile::of(&before, None).expect("limits");
+        let inside = old.arrive(client("192.0.2.1"), true).expect("there is room");
+        let after = Limits { request_body: 1, timeout: Duration::from_secs(9), concurrency: some(1), ..before };
+        let new = Turnstile::of(&after, Some(&old)).expect("limits");
+        assert!(new.arrive(client("192.0.2.2"), true).is_err(), "one is inside");
+        drop(inside);
+        assert_eq!(passes(&new, "192.0.2.1"), 1, "one of the two is left");
+        let faster = Turnstile::of(&Limits { rate: an_hour(5), ..after }, Some(&new)).expect("limits");
+        assert_eq!(passes(&faster, "192.0.2.1"), 5);
+        assert!(Turnstile::of(&limits(), Some(&faster)).is_none());
     }
 }
