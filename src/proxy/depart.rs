@@ -44,7 +44,9 @@ pub(super) fn connected(passage: &mut Passage, digest: Option<&Digest>) {
 /// Nothing has been sent, so the next place may be tried (S25).
 pub(super) fn not_connected(session: &Session, passage: &mut Passage, mut error: Box<Error>) -> Box<Error> {
     // A backend that speaks nothing but HTTP/2 has no WebSockets, and is well.
-    let unfit = *error.etype() == ErrorType::TLSHandshakeFailure && asks_for_websocket(session.req_header());
+    let speaks_http2 = passage.upstream.as_ref().is_some_and(|upstream| upstream.config().http2);
+    let unfit =
+        speaks_http2 && *error.etype() == ErrorType::TLSHandshakeFailure && asks_for_websocket(session.req_header());
     passage.tried.extend(passage.seat.take().map(if unfit { Seat::passed_over } else { Seat::failed }));
     let more = passage.upstream.as_ref().is_some_and(|upstream| upstream.has_more(&passage.tried));
     error.set_retry(more);

@@ -90,7 +90,9 @@ fn authority(address: &Address, tls: bool) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::primitives::Secret;
     use crate::proxy::upstream::config::Target;
+    use crate::proxy::upstream::{Authorities, Identity};
     use pingora::upstreams::peer::Peer;
 
     fn config(name: &str, tls: bool) -> Config {
@@ -120,6 +122,14 @@ mod tests {
         let mut named = config("a", true);
         named.tls.server_name = Some("other".into());
         others.push(named);
+        for number in 0..2 {
+            let made = rcgen::generate_simple_self_signed(vec![format!("{number}.test")]).expect("a name");
+            let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+            let (mut vouched, mut known) = (config("a", true), config("a", true));
+            vouched.tls.ca = Some(Authorities::from_pem(chain.as_bytes()).expect("a certificate"));
+            known.tls.identity = Some(Identity::from_pem(chain.as_bytes(), &Secret::new(key)).expect("a pair"));
+            others.extend([vouched, known]);
+        }
         let mut keys: Vec<_> = others.iter().chain([&plain]).map(key).collect();
         assert_eq!(key(&plain), key(&plain.clone()));
         let upgrading = place(&others[1]).peer(Duration::ZERO, true);

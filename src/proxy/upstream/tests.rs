@@ -167,3 +167,11 @@ fn looks_that_are_taken_no_more_or_otherwise_say_nothing() {
         assert_eq!(standing.is_due(true), forgotten, "nobody waits for a look that was put off by the old terms");
     }
 }
+
+#[test]
+fn a_reload_does_not_send_everybody_to_the_first_target_again() {
+    let before = balanced(Balance::RoundRobin);
+    assert_eq!(chosen(&before, None), "127.0.0.1:9");
+    let after = Upstream::new(before.config.clone(), Some(&before));
+    assert_eq!(chosen(&after, None), "127.0.0.2:9");
+}
