@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 /// How HTTP/2 begins (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a client hears that takes too long: Pingora would only hang up.
 const TOO_LATE: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n";
@@ -46,13 +46,11 @@ impl Default for Timeouts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Stage {
-    /// The first byte of all.
-    Opened,
     /// The rest of a head, or of what HTTP/2 begins with.
     Head,
     /// A body, an answer, or whatever HTTP/2 does: others have an eye on it.
     Busy,
-    /// The next request; Pingora has an eye on it.
+    /// The next request, or the first one; the door has an eye on it.
     Between,
     /// Nothing more: the client was too late.
     Late,
@@ -69,7 +67,7 @@ tokio::task_local! {
 
 impl Progress {
     fn new() -> Self {
-        Self(AtomicU8::new(Stage::Opened as u8))
+        Self(AtomicU8::new(Stage::Between as u8))
     }
 
     fn is(&self, stage: Stage) -> bool {
@@ -106,7 +104,8 @@ pub(super) fn request_is_over() {
 #[derive(Debug)]
 pub struct Patient<S> {
     stream: S,
-    timeouts: Timeouts,
+    /// How long a head may take.
+    patience: Duration,
     progress: Arc<Progress>,
     /// What has to be read before HTTP/2 begins, in bytes; zero for HTTP/1.1.
     preface: usize,
@@ -117,11 +116,11 @@ pub struct Patient<S> {
 }
 
 impl<S: IO> Patient<S> {
-    /// One that has just been opened.
-    pub fn new(stream: S, timeouts: Timeouts) -> Self {
+    /// One that has just been opened. A head may take this long.
+    pub fn new(stream: S, patience: Duration) -> Self {
         let preface = if stream.selected_alpn_proto() == Some(ALPN::H2) { PREFACE.len() } else { 0 };
         let progress = Arc::new(Progress::new());
-        Self { stream, timeouts, progress, preface, timer: None, running: false }
+        Self { stream, patience, progress, preface, timer: None, running: false }
     }
 
     /// How far it is.
@@ -147,11 +146,10 @@ impl<S: IO> Patient<S> {
 
     /// Nothing has come: ends with an error once that has lasted too long.
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let span = match () {
-            () if self.progress.is(Stage::Head) || self.preface > 0 => self.timeouts.head,
-            () if self.progress.is(Stage::Opened) => self.timeouts.idle,
-            () => return Poll::Pending,
-        };
+        if !self.progress.is(Stage::Head) && self.preface == 0 {
+            return Poll::Pending;
+        }
+        let span = self.patience;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(span)));
         if !self.running {
             self.running = true;
@@ -220,7 +218,7 @@ impl<S: IO> AsyncWrite for Patient<S> {
 impl<S: IO> Peek for Patient<S> {
     /// Pingora looks here for the beginning of HTTP/2, and would wait for all of it without end.
     async fn try_peek(&mut self, into: &mut [u8]) -> io::Result<bool> {
-        let Ok(peeked) = timeout(self.timeouts.head, self.stream.try_peek(into)).await else {
+        let Ok(peeked) = timeout(self.patience, self.stream.try_peek(into)).await else {
             self.progress.enter(Stage::Late);
             return Err(io::ErrorKind::TimedOut.into());
         };

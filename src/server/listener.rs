@@ -5,6 +5,7 @@
 //! with settlements under way; here all of that is ours to decide.
 
 pub(crate) mod crowd;
+mod desk;
 mod keeper;
 mod proxy_protocol;
 
@@ -13,10 +14,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use pingora::apps::ServerApp;
+use pingora::apps::HttpServerApp;
 use pingora::protocols::l4::listener::Listener;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::services::listening::Service;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -24,6 +24,8 @@ use tokio::time::timeout;
 
 use super::hours::Shift;
 use super::{StartError, backlog};
+use crate::proxy::patience::Timeouts;
+use desk::Desk;
 pub(crate) use keeper::Keeper;
 
 /// How many client connections may be open at once (S56, I7).
@@ -134,27 +136,29 @@ impl Door {
     /// they had time to.
     pub(crate) async fn serve<A>(self, app: Arc<A>, connections: Connections, mut shift: Shift)
     where
-        A: ServerApp + Send + Sync + 'static,
+        A: HttpServerApp + Send + Sync + 'static,
     {
-        self.accept(&app, &connections, &mut shift).await;
+        let (close, closed) = watch::channel(false);
+        let desk = Desk::new(Arc::clone(&app), shift.closing(), closed);
+        self.accept(&desk, &connections, &mut shift).await;
         let waiting = if shift.is_inherited() { Vec::new() } else { backlog::waiting(&self.listener) };
         let Self { listener, keeper, spare, .. } = self;
         // Before anybody is waited for: whoever connects now is refused rather than left waiting.
         drop((listener, spare));
         for stream in waiting {
             let permit = connections.admit().await;
-            let_in(stream, &app, keeper.as_ref(), shift.closing(), permit);
+            let_in(stream, desk.clone(), keeper.as_ref(), permit);
         }
         let linger = shift.end().await;
         let _ = timeout(linger, connections.all_closed()).await;
-        app.cleanup().await;
+        close.send_replace(true);
+        app.http_cleanup().await;
     }
 
-    async fn accept<A>(&self, app: &Arc<A>, connections: &Connections, shift: &mut Shift)
+    async fn accept<A>(&self, desk: &Desk<A>, connections: &Connections, shift: &mut Shift)
     where
-        A: ServerApp + Send + Sync + 'static,
+        A: HttpServerApp + Send + Sync + 'static,
     {
-        let told = shift.closing();
         loop {
             let (permit, accepted) = tokio::select! {
                 biased;
@@ -162,7 +166,7 @@ impl Door {
                 next = async { (connections.admit().await, self.listener.accept().await) } => next,
             };
             match accepted {
-                Ok(stream) => let_in(stream, app, self.keeper.as_ref(), told.clone(), permit),
+                Ok(stream) => let_in(stream, desk.clone(), self.keeper.as_ref(), permit),
                 Err(error) => {
                     tracing::warn!(%error, address = %self.address, "a connection could not be accepted");
                     tokio::time::sleep(PAUSE).await;
@@ -173,22 +177,16 @@ impl Door {
 }
 
 /// Serves a connection for as long as it lasts.
-fn let_in<A>(
-    mut stream: L4Stream,
-    app: &Arc<A>,
-    keeper: Option<&Arc<Keeper>>,
-    told: watch::Receiver<bool>,
-    permit: Option<OwnedSemaphorePermit>,
-) where
-    A: ServerApp + Send + Sync + 'static,
+fn let_in<A>(mut stream: L4Stream, desk: Desk<A>, keeper: Option<&Arc<Keeper>>, permit: Option<OwnedSemaphorePermit>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
 {
     if stream.set_nodelay().is_err() {
         return;
     }
-    let app = Arc::clone(app);
     let Some(keeper) = keeper.map(Arc::clone) else {
         tokio::spawn(async move {
-            Service::<A>::handle_event(Box::new(stream), app, told).await;
+            desk.serve(Box::new(stream), Timeouts::default().idle).await;
             drop(permit);
         });
         return;
@@ -196,7 +194,7 @@ fn let_in<A>(
     // Before anything is done for it: whoever has enough connections costs next to nothing.
     let Ok(place) = keeper.admit(&stream) else { return };
     tokio::spawn(async move {
-        keeper.serve(stream, place, app, told).await;
+        keeper.serve(stream, place, desk).await;
         drop(permit);
     });
 }

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pingora::apps::ServerApp;
+use pingora::apps::HttpServerApp;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{GetSocketDigest, IO, Stream};
-use pingora::services::listening::Service;
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::crowd::{Crowd, Place};
+use super::desk::Desk;
 use super::proxy_protocol;
 use crate::config::ProxyProtocol;
 use crate::proxy::Live;
@@ -65,18 +64,14 @@ impl Keeper {
     }
 
     /// Serves a connection to its end. It keeps its place among its client's until then.
-    pub(super) async fn serve<A>(
-        &self,
-        mut stream: L4Stream,
-        place: Option<Place>,
-        app: Arc<A>,
-        told: watch::Receiver<bool>,
-    ) where
-        A: ServerApp + Send + Sync + 'static,
+    pub(super) async fn serve<A>(&self, mut stream: L4Stream, place: Option<Place>, desk: Desk<A>)
+    where
+        A: HttpServerApp + Send + Sync + 'static,
     {
         let Ok(announced) = self.hear(&mut stream).await else { return };
-        let Some((stream, progress)) = self.greet(stream).await else { return };
-        Arc::clone(&progress).follow(Service::<A>::handle_event(stream, app, told)).await;
+        // Apart: shaking hands takes more memory than all the waiting after it.
+        let Some((stream, progress)) = Box::pin(self.greet(stream)).await else { return };
+        Arc::clone(&progress).follow(desk.serve(stream, self.timeouts.idle)).await;
         if progress.was_late() {
             self.metrics.connection_closed("slow");
         }
@@ -110,7 +105,7 @@ impl Keeper {
     }
 
     fn watch(&self, stream: impl IO + 'static) -> (Stream, Arc<Progress>) {
-        let stream = Patient::new(stream, self.timeouts);
+        let stream = Patient::new(stream, self.timeouts.head);
         let progress = stream.progress();
         (Box::new(stream), progress)
     }
