@@ -1,10 +1,9 @@
 //! Where the admin API is, and what opens it.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::primitives::Secret;
+use crate::primitives::{Place, Secret};
 
 /// Shorter tokens can be guessed: 16 characters that a machine has drawn hold 64 bits at the very least.
 const SHORTEST: usize = 16;
@@ -31,15 +30,6 @@ pub enum Config {
     },
 }
 
-/// Where something listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// A Unix socket.
-    Socket(PathBuf),
-    /// A port.
-    Port(SocketAddr),
-}
-
 /// What is shown to be let in. Compared only by [`Lock`](super::visitor::Lock) with what a stranger says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token(Secret<String>);
@@ -63,15 +53,6 @@ impl Config {
         match self {
             Self::Socket { token, .. } => token.as_ref(),
             Self::Port { token, .. } => Some(token),
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Socket(path) => write!(f, "unix:{}", path.display()),
-            Self::Port(address) => write!(f, "http://{address}"),
         }
     }
 }

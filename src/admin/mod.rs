@@ -22,7 +22,7 @@ use crate::gate::rails::{ChangeError, Pause, Pauses, Scope};
 use crate::primitives::explain;
 
 use answer::Objection;
-pub use config::{Config, Place, Token, WeakToken};
+pub use config::{Config, Token, WeakToken};
 use order::Order;
 use visitor::Lock;
 pub use visitor::Peer;

@@ -42,7 +42,7 @@ pub(super) static FILE: Section = section(
     &["mode", "include", "effective_at", "retention", "traces", "metrics"],
 );
 pub(super) static LISTENER: Section =
-    section("a listener", &["address", "tls", "h2c", "proxy_protocol", "timeouts"], &[]);
+    section("a listener", &["address", "mode", "tls", "h2c", "proxy_protocol", "timeouts"], &[]);
 pub(super) static LISTENER_TIMEOUTS: Section = section("`timeouts`", &["head", "idle"], &[]);
 pub(super) static TLS: Section = section("`tls`", &["cert", "key", "certificates", "min_version"], &["client_ca"]);
 pub(super) static CERTIFICATE: Section = section("a certificate", &["cert", "key"], &[]);

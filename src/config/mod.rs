@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use alloy::primitives::hex;
 
+use crate::primitives::Place;
 use crate::tariff::Tariff;
 use crate::{admin, facilitator, gate, ledger, proxy, telemetry};
 pub use lists::ListFile;
@@ -65,8 +66,10 @@ pub struct Boot {
 /// Where clients connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
-    /// IP address and port.
-    pub address: SocketAddr,
+    /// A port, or a Unix socket.
+    pub place: Place,
+    /// Who may connect to a Unix socket: the mode of its file.
+    pub mode: u32,
     /// What it speaks below HTTP; plain TCP if there is none.
     pub tls: Option<proxy::tls::Config>,
     /// Whether clients may speak HTTP/2 without TLS.
@@ -117,7 +120,7 @@ pub struct Live {
     /// Who is not sold to.
     pub screening: Arc<gate::rails::Screening>,
     /// Proxies whose word about clients counts.
-    pub trusted: Arc<gate::rails::screening::Ranges>,
+    pub trusted: Arc<proxy::Proxies>,
     /// Nodes for looking transfers up.
     pub nodes: facilitator::Nodes,
     /// How deep transfers have to lie before they count.

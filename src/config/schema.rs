@@ -63,8 +63,8 @@ pub fn schema() -> Value {
             "trusted_proxies": {
                 "type": "array",
                 "minItems": 1,
-                "items": {"type": "string", "examples": ["10.0.0.0/8"]},
-                "description": "Whose X-Forwarded-For, -Proto and -Host count.",
+                "items": {"type": "string", "examples": ["10.0.0.0/8", "unix:"]},
+                "description": "Whose X-Forwarded-For and -Proto count: addresses, and `unix:` for whoever comes by a Unix socket.",
             },
             "screening": screening(),
             "ledger": ledger(),
@@ -126,6 +126,7 @@ fn definitions() -> Value {
         "rate": text(r"^([1-9][0-9]* per [0-9]+(ms|s|m|h|d)|none)$", "50 per 1s"),
         "account": text(r"^0x[0-9A-Fa-f]{40}$", "0x1111111111111111111111111111111111111111"),
         "socket": {"type": "string", "examples": ["0.0.0.0:8402"]},
+        "place": {"type": "string", "examples": ["0.0.0.0:8402", "unix:/run/tollhouse/http.sock"]},
         "upstream_name": {"type": "string", "examples": ["http://127.0.0.1:3000"]},
         "reference": either([json!({"type": "string"}), from("env")]),
         "secret": either([from("env"), from("file")]),
@@ -190,7 +191,12 @@ fn listen() -> Value {
         &keys::LISTENER,
         &["address"],
         json!({
-            "address": {"$ref": "#/$defs/socket"},
+            "address": {"$ref": "#/$defs/place"},
+            "mode": {
+                "type": "string",
+                "examples": ["0660"],
+                "description": "Who may connect to a Unix socket: the mode of its file, by default its owner alone.",
+            },
             "tls": tls,
             "h2c": {"type": "boolean", "description": "Whether HTTP/2 is spoken without TLS."},
             "proxy_protocol": {
@@ -200,7 +206,7 @@ fn listen() -> Value {
             "timeouts": timeouts,
         }),
     );
-    let any = || either([json!({"$ref": "#/$defs/socket"}), one.clone()]);
+    let any = || either([json!({"$ref": "#/$defs/place"}), one.clone()]);
     either([any(), json!({"type": "array", "items": any()})])
 }
 

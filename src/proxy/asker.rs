@@ -7,9 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
-use crate::gate::rails::screening::Ranges;
-
-use super::fields;
+use super::{Proxies, fields};
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -30,12 +28,12 @@ pub(super) struct Asker {
 
 impl Asker {
     /// Whoever sent this request.
-    pub(super) fn of(session: &Session, trusted: &Ranges) -> Self {
+    pub(super) fn of(session: &Session, trusted: &Proxies) -> Self {
         let peer = session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip);
         let secure = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
         // A proxy that could not say whose connection it is has only passed this on: nobody knows whose word it is.
         let speaks = session.digest().is_none_or(|digest| digest.proxy_digest.is_none());
-        let is_trusted = speaks && !trusted.is_empty() && peer.is_some_and(|peer| trusted.contains(peer));
+        let is_trusted = speaks && trusted.include(session.client_addr());
         let named = is_trusted.then(|| named(&session.req_header().headers, trusted)).flatten();
         Self { peer, client: named.or(peer), trusted: is_trusted, secure }
     }
@@ -85,13 +83,13 @@ fn listed(headers: &HeaderMap) -> Vec<u8> {
 }
 
 /// The last address of the list that is not one of the proxies': what stands before it is a stranger's word.
-fn named(headers: &HeaderMap, trusted: &Ranges) -> Option<IpAddr> {
+fn named(headers: &HeaderMap, trusted: &Proxies) -> Option<IpAddr> {
     let list = listed(headers);
     let mut last = None;
     for entry in list.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty()) {
         let Some(address) = std::str::from_utf8(entry).ok().and_then(address) else { return last };
         last = Some(address);
-        if !trusted.contains(address) {
+        if !trusted.have(address) {
             break;
         }
     }
@@ -108,9 +106,11 @@ fn address(entry: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::rails::screening::Ranges;
 
-    fn trusted() -> Ranges {
-        ["10.0.0.0/8", "2001:db8::/32"].into_iter().map(|range| Ranges::parse_one(range).expect("a range")).collect()
+    fn trusted() -> Proxies {
+        let ranges = ["10.0.0.0/8", "2001:db8::/32"].into_iter();
+        Proxies::new(ranges.map(|range| Ranges::parse_one(range).expect("a range")).collect(), false)
     }
 
     fn named_in(lines: &[&str]) -> Option<String> {

@@ -19,6 +19,7 @@ pub mod lookup;
 mod passage;
 pub mod patience;
 mod presence;
+mod proxies;
 pub mod target;
 pub mod tls;
 mod tunnel;
@@ -43,6 +44,7 @@ use crate::gate::Gate;
 
 pub use live::Live;
 use passage::Passage;
+pub use proxies::Proxies;
 
 /// The proxy: Pingora's callbacks around a [`Gate`].
 pub struct Proxy {

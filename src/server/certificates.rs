@@ -1,10 +1,9 @@
 //! Certificates are renewed by whoever renews them: here their files are looked at.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::primitives::explain;
+use crate::primitives::{Place, explain};
 use crate::proxy::tls::{Certificates, TlsError};
 use crate::telemetry::Metrics;
 
@@ -12,7 +11,7 @@ use crate::telemetry::Metrics;
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Takes over certificates of a listener that have changed, until dropped.
-pub(super) async fn renew(address: SocketAddr, certificates: Arc<Certificates>, metrics: Arc<Metrics>) {
+pub(super) async fn renew(place: Place, certificates: Arc<Certificates>, metrics: Arc<Metrics>) {
     let mut told = Vec::new();
     loop {
         tokio::time::sleep(EVERY).await;
@@ -20,26 +19,26 @@ pub(super) async fn renew(address: SocketAddr, certificates: Arc<Certificates>, 
         let Ok(looked) = tokio::task::spawn_blocking(move || own.refresh()).await else { return };
         told.resize(looked.len(), String::new());
         for (told, looked) in told.iter_mut().zip(looked) {
-            tell(address, looked, told, &metrics);
+            tell(&place, looked, told, &metrics);
         }
     }
 }
 
 /// What became of one certificate. A failure is the same every two seconds until somebody mends it, and `told` once.
-fn tell(address: SocketAddr, looked: Result<bool, TlsError>, told: &mut String, metrics: &Metrics) {
+fn tell(place: &Place, looked: Result<bool, TlsError>, told: &mut String, metrics: &Metrics) {
     match looked {
         Ok(renewed) => {
             told.clear();
             if renewed {
                 metrics.certificates_renewed("ok");
-                tracing::info!(%address, "a certificate was renewed");
+                tracing::info!(%place, "a certificate was renewed");
             }
         }
         Err(error) => {
             let cause = explain(&error).to_string();
             if cause != *told {
                 metrics.certificates_renewed("failed");
-                tracing::error!(%address, cause, "a changed certificate cannot be used, the old one stays");
+                tracing::error!(%place, cause, "a changed certificate cannot be used, the old one stays");
                 *told = cause;
             }
         }

@@ -10,20 +10,22 @@ mod keeper;
 mod proxy_protocol;
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pingora::apps::HttpServerApp;
-use pingora::protocols::l4::listener::Listener;
 use pingora::protocols::l4::stream::Stream as L4Stream;
+use rustix::fs::Mode;
 use rustix::process::{Resource, getrlimit};
-use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
+use super::StartError;
+use super::entrance::{Entrance, Terms};
 use super::hours::Shift;
-use super::{StartError, backlog};
+use super::socket_file::OWNER;
+use crate::primitives::Place;
 use crate::proxy::patience::Timeouts;
 use desk::Desk;
 pub(crate) use keeper::Keeper;
@@ -34,15 +36,14 @@ const MOST_CONNECTIONS: usize = 16_384;
 const RESERVED_DESCRIPTORS: usize = 64;
 /// How long accepting pauses when the process is out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How many may wait before a Unix socket to be let in; the system may allow fewer.
+const BACKLOG: u32 = 4096;
 
-/// A bound socket.
+/// An entrance, and who stands there.
 pub(crate) struct Door {
-    listener: Listener,
-    address: SocketAddr,
+    entrance: Entrance,
     /// Who looks after the clients that come here; nobody where only neighbours do.
     keeper: Option<Arc<Keeper>>,
-    /// The same socket once more, for a process that takes over.
-    spare: Arc<OwnedFd>,
 }
 
 /// The connections that are open.
@@ -98,53 +99,54 @@ fn most_connections(wanted: Option<usize>, descriptors: Option<u64>) -> usize {
 }
 
 impl Door {
-    /// Listens at an address. Clients that come there are looked after by `keeper`.
-    pub(crate) async fn open(address: SocketAddr, keeper: Option<Arc<Keeper>>) -> Result<Self, StartError> {
-        let failed = |source| StartError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        Self::at(listener, keeper).map_err(failed)
-    }
-
-    /// A door whose socket another process has bound.
-    pub(super) fn inherited(
-        socket: OwnedFd,
-        address: SocketAddr,
+    /// Opens a place; goes on at a socket there that another process has bound. Of a Unix socket, `mode` says who may
+    /// connect. Clients that come there are looked after by `keeper`.
+    pub(super) async fn open(
+        place: &Place,
+        mode: Mode,
+        inherited: Option<OwnedFd>,
         keeper: Option<Arc<Keeper>>,
     ) -> Result<Self, StartError> {
-        let failed = |source| StartError::Listen { address, source };
-        // It never blocks: that is a property of the socket and came with it.
-        let listener = TcpListener::from_std(socket.into()).map_err(failed)?;
-        Self::at(listener, keeper).map_err(failed)
+        let opened = Entrance::open(place, Terms { mode, backlog: BACKLOG }, inherited).await;
+        match opened {
+            Ok(entrance) => Ok(Self { entrance, keeper }),
+            Err(source) => Err(StartError::Listen { place: place.clone(), source }),
+        }
     }
 
-    fn at(listener: TcpListener, keeper: Option<Arc<Keeper>>) -> std::io::Result<Self> {
-        let address = listener.local_addr()?;
-        let spare = Arc::new(listener.as_fd().try_clone_to_owned()?);
-        Ok(Self { listener: listener.into(), address, keeper, spare })
+    /// Opens a port where only neighbours come, goes on at its socket if another process has bound it.
+    pub(crate) async fn at(address: SocketAddr, inherited: Option<OwnedFd>) -> Result<Self, StartError> {
+        Self::open(&address.into(), OWNER, inherited, None).await
     }
 
     /// Its socket, for as long as the door is open.
     pub(super) fn socket(&self) -> Weak<OwnedFd> {
-        Arc::downgrade(&self.spare)
+        self.entrance.socket()
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    /// Where it is, with the port that was given for port 0.
+    pub(crate) fn place(&self) -> &Place {
+        self.entrance.place()
     }
 
     /// Accepts connections until told to close, and those that wait outside by then. Closes those that ask nothing once
     /// they had time to.
-    pub(crate) async fn serve<A>(self, app: Arc<A>, connections: Connections, mut shift: Shift)
+    pub(crate) async fn serve<A>(mut self, app: Arc<A>, connections: Connections, mut shift: Shift)
     where
         A: HttpServerApp + Send + Sync + 'static,
     {
         let (close, closed) = watch::channel(false);
         let desk = Desk::new(Arc::clone(&app), shift.closing(), closed);
         self.accept(&desk, &connections, &mut shift).await;
-        let waiting = if shift.is_inherited() { Vec::new() } else { backlog::waiting(&self.listener) };
-        let Self { listener, keeper, spare, .. } = self;
+        let waiting = if shift.is_inherited() {
+            self.entrance.bequeath();
+            Vec::new()
+        } else {
+            self.entrance.waiting()
+        };
+        let Self { entrance, keeper } = self;
         // Before anybody is waited for: whoever connects now is refused rather than left waiting.
-        drop((listener, spare));
+        drop(entrance);
         for stream in waiting {
             let permit = connections.admit().await;
             let_in(stream, desk.clone(), keeper.as_ref(), permit);
@@ -163,12 +165,12 @@ impl Door {
             let (permit, accepted) = tokio::select! {
                 biased;
                 () = shift.over() => return,
-                next = async { (connections.admit().await, self.listener.accept().await) } => next,
+                next = async { (connections.admit().await, self.entrance.accept().await) } => next,
             };
             match accepted {
                 Ok(stream) => let_in(stream, desk.clone(), self.keeper.as_ref(), permit),
                 Err(error) => {
-                    tracing::warn!(%error, address = %self.address, "a connection could not be accepted");
+                    tracing::warn!(%error, place = %self.place(), "a connection could not be accepted");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -212,8 +214,9 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_outside_when_a_door_closes_is_served_however_little_room_there_is() {
-        let door = Door::open("127.0.0.1:0".parse().expect("an address"), None).await.expect("a free port");
-        let (address, hours) = (door.address(), Hours::default());
+        let door = Door::at(([127, 0, 0, 1], 0).into(), None).await.expect("a free port");
+        let address = door.place().port().expect("it is a port");
+        let hours = Hours::default();
         let mut waiting = Vec::new();
         for _ in 0..8 {
             let mut client = TcpStream::connect(address).await.expect("the system connects");

@@ -5,6 +5,7 @@ mod background;
 mod backlog;
 mod certificates;
 mod dust;
+mod entrance;
 mod facilitators;
 mod handover;
 mod hours;
@@ -33,15 +34,16 @@ use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::Acceptor;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
+use rustix::fs::Mode;
 
-use crate::admin::{self, Admin};
+use crate::admin::Admin;
 use crate::config;
 use crate::facilitator::{BoxError, Pool, Tell};
 use crate::gate::rails::Turnstile;
 use crate::gate::{Gate, Observer, Parts};
 use crate::ledger::{self, Ledger, Store};
 use crate::payment::QuoteKey;
-use crate::primitives::{Clock, SystemClock};
+use crate::primitives::{Clock, Place, SystemClock};
 use crate::protocol::x402::X402;
 use crate::proxy::tls::{self, Certificates};
 use crate::proxy::upstream::Upstream;
@@ -93,9 +95,10 @@ pub struct Server {
     readiness: Arc<Readiness>,
     connections: Connections,
     crowd: Arc<Crowd>,
-    doors: Vec<SocketAddr>,
+    /// In the order of the file.
+    doors: Vec<Place>,
     status: Option<SocketAddr>,
-    admin: Option<admin::Place>,
+    admin: Option<Place>,
     /// Connections of operators: apart from those of clients, who may use up all of theirs.
     visits: Connections,
     /// What the process was started with; a reload cannot change it.
@@ -124,20 +127,20 @@ pub enum StartError {
     /// The changed file sells for money that the open ledger is not for.
     #[error("the ledger that is open is not for the money of this file; restart to open the right one")]
     OtherMoney,
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}")]
+    /// A place cannot be listened at.
+    #[error("cannot listen on {place}")]
     Listen {
-        /// The address.
-        address: SocketAddr,
+        /// The place.
+        place: Place,
         /// Why not.
         #[source]
         source: std::io::Error,
     },
     /// The certificates of a listener cannot be used.
-    #[error("the certificates of {address} cannot be used")]
+    #[error("the certificates of {place} cannot be used")]
     Tls {
-        /// The address.
-        address: SocketAddr,
+        /// The place.
+        place: Place,
         /// Why not.
         #[source]
         source: BoxError,
@@ -146,7 +149,7 @@ pub enum StartError {
     #[error("the admin API cannot listen on {place}")]
     Admin {
         /// The place.
-        place: admin::Place,
+        place: Place,
         /// Why not.
         #[source]
         source: std::io::Error,
@@ -203,7 +206,7 @@ impl Server {
             Some(address) => Some(StatusDoor::open(address, &mut legacy, &mut sockets).await?),
             None => None,
         };
-        let status_address = status.as_ref().map(|status| status.door.address());
+        let status_address = status.as_ref().and_then(|status| status.door.place().port());
         // Before all that takes time: whoever asks hears that we live and are not ready yet. Where another process serves
         // meanwhile, it answers.
         if let Some(status) = status.take_if(|_| !legacy.has_predecessor()) {
@@ -289,8 +292,8 @@ impl Server {
         Ok(server)
     }
 
-    /// Where clients connect, with the ports that were given for port 0.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    /// Where clients connect, in the order of the file, with the ports that were given for port 0.
+    pub fn doors(&self) -> &[Place] {
         &self.doors
     }
 
@@ -300,7 +303,7 @@ impl Server {
     }
 
     /// Where the admin API is.
-    pub fn admin(&self) -> Option<&admin::Place> {
+    pub fn admin(&self) -> Option<&Place> {
         self.admin.as_ref()
     }
 
@@ -355,20 +358,19 @@ impl Server {
         let mut doors = Vec::new();
         for listener in self.boot.listen.clone() {
             let acceptor = match &listener.tls {
-                Some(tls) => Some(self.show_certificates(listener.address, tls)?),
+                Some(tls) => Some(self.show_certificates(&listener.place, tls)?),
                 None => None,
             };
             let (timeouts, live) = (listener.timeouts, Arc::clone(&self.live));
             let (crowd, metrics) = (Arc::clone(&self.crowd), Arc::clone(&self.metrics));
             let announced = listener.proxy_protocol;
             let keeper = Arc::new(Keeper { acceptor, announced, timeouts, crowd, live, metrics });
-            let name = handover::door(listener.address);
-            let door = match legacy.take(&name) {
-                Some(socket) => Door::inherited(socket, listener.address, Some(keeper))?,
-                None => Door::open(listener.address, Some(keeper)).await?,
-            };
+            let name = handover::door(&listener.place);
+            let door =
+                Door::open(&listener.place, Mode::from_raw_mode(listener.mode), legacy.take(&name), Some(keeper))
+                    .await?;
             self.sockets.push((name.clone(), door.socket()));
-            self.doors.push(door.address());
+            self.doors.push(door.place().clone());
             let (gate, live, ending) = (Arc::clone(&self.gate), Arc::clone(&self.live), Arc::clone(&self.ending));
             let mut app = http_proxy(&conf, Proxy::new(gate, live, ending, timeouts.idle));
             app.server_options = Some(connection_options(&listener));
@@ -392,12 +394,12 @@ impl Server {
     }
 
     /// Whoever shows these certificates to clients, and those that take their place.
-    fn show_certificates(&mut self, address: SocketAddr, tls: &tls::Config) -> Result<Acceptor, StartError> {
-        let wrong = |source: BoxError| StartError::Tls { address, source };
+    fn show_certificates(&mut self, place: &Place, tls: &tls::Config) -> Result<Acceptor, StartError> {
+        let wrong = |source: BoxError| StartError::Tls { place: place.clone(), source };
         let certificates = Certificates::read(&tls.certificates).map_err(|error| wrong(error.into()))?;
         let certificates = Arc::new(certificates);
         let acceptor = certificates.acceptor(tls.tls12).map_err(|error| wrong(error.into()))?;
-        let renewal = certificates::renew(address, certificates, Arc::clone(&self.metrics));
+        let renewal = certificates::renew(place.clone(), certificates, Arc::clone(&self.metrics));
         self.background.spawn("the look at certificates", renewal);
         Ok(acceptor)
     }
@@ -497,10 +499,7 @@ impl StatusDoor {
         sockets: &mut Vec<(String, Weak<OwnedFd>)>,
     ) -> Result<Self, StartError> {
         let name = handover::status(address);
-        let door = match legacy.take(&name) {
-            Some(socket) => Door::inherited(socket, address, None)?,
-            None => Door::open(address, None).await?,
-        };
+        let door = Door::at(address, legacy.take(&name)).await?;
         sockets.push((name.clone(), door.socket()));
         Ok(Self { name, door })
     }

@@ -7,7 +7,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpabl
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{self, Format, Shutdown};
-use crate::primitives::explain;
+use crate::primitives::{Place, explain};
 use crate::tariff::Charge;
 use crate::telemetry::Directives;
 
@@ -202,9 +202,10 @@ impl Summary {
     }
 
     fn tell(&self, server: &Server) {
-        let doors: Vec<_> = server.addresses().iter().map(|address| format!("http://{address}")).collect();
+        let secure = server.boot.listen.iter().map(|listener| listener.tls.is_some());
+        let doors: Vec<_> = server.doors().iter().zip(secure).map(|(place, secure)| shown(place, secure)).collect();
         let status = server.status_address().map(|address| format!("  status http://{address}")).unwrap_or_default();
-        let admin = server.admin().map(|place| format!("  admin {place}")).unwrap_or_default();
+        let admin = server.admin().map(|place| format!("  admin {}", shown(place, false))).unwrap_or_default();
         tracing::info!(
             "tollhouse {}  {}  {} routes ({} priced)  {} → {}{status}{admin}",
             env!("CARGO_PKG_VERSION"),
@@ -214,6 +215,14 @@ impl Summary {
             doors.join(", "),
             self.backends,
         );
+    }
+}
+
+/// As a client would be told to go there.
+fn shown(place: &Place, secure: bool) -> String {
+    match place {
+        Place::Socket(_) => place.to_string(),
+        Place::Port(address) => format!("{}://{address}", if secure { "https" } else { "http" }),
     }
 }
 

@@ -2,76 +2,50 @@
 //! overrun, and because it has to know who comes in.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use pingora::protocols::l4::listener::Listener;
 use pingora::protocols::l4::stream::Stream;
 use pingora::services::listening::Service;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::admin::{Admin, Config, LAST_ORDER, LONGEST_VISIT, Peer, Place, Visit};
+use crate::admin::{Admin, Config, LAST_ORDER, LONGEST_VISIT, Peer, Visit};
+use crate::primitives::Place;
 
 use super::StartError;
+use super::entrance::{Entrance, Terms};
 use super::hours::Shift;
 use super::listener::Connections;
-use super::socket_file::SocketFile;
+use super::socket_file::OWNER;
 
 /// How many may be at the side door at once. Fewer than the descriptors that clients leave.
 pub(super) const MOST_VISITS: usize = 16;
 /// How long accepting pauses when the process is out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
+/// A Unix socket is its owner's alone (S62).
+const TERMS: Terms = Terms { mode: OWNER, backlog: MOST_VISITS as u32 };
 
-/// A place that is listened at.
-pub(super) struct SideDoor {
-    listener: Listener,
-    place: Place,
-    /// The same socket once more, for a process that takes over.
-    spare: Arc<OwnedFd>,
-}
-
-enum Listener {
-    Port(TcpListener),
-    Socket(SocketFile),
-}
+/// Where operators come in.
+pub(super) struct SideDoor(Entrance);
 
 impl SideDoor {
     /// Opens the place that the file names; goes on at a socket there that another process has bound.
     pub(super) async fn open(config: &Config, inherited: Option<OwnedFd>) -> Result<Self, StartError> {
-        Self::try_open(config, inherited).await.map_err(|source| StartError::Admin { place: config.place(), source })
-    }
-
-    async fn try_open(config: &Config, inherited: Option<OwnedFd>) -> io::Result<Self> {
-        let (listener, place, spare) = match config {
-            Config::Port { address, .. } => {
-                let listener = match inherited {
-                    Some(socket) => TcpListener::from_std(socket.into())?,
-                    None => TcpListener::bind(address).await?,
-                };
-                let (place, spare) = (Place::Port(listener.local_addr()?), listener.as_fd().try_clone_to_owned()?);
-                (Listener::Port(listener), place, spare)
-            }
-            Config::Socket { path, .. } => {
-                let socket = match inherited {
-                    Some(socket) => SocketFile::inherited(socket, path)?,
-                    None => SocketFile::bind(path).await?,
-                };
-                let spare = socket.listener().as_fd().try_clone_to_owned()?;
-                (Listener::Socket(socket), Place::Socket(path.clone()), spare)
-            }
-        };
-        Ok(Self { listener, place, spare: Arc::new(spare) })
+        let place = config.place();
+        let opened = Entrance::open(&place, TERMS, inherited).await;
+        opened.map(Self).map_err(|source| StartError::Admin { place, source })
     }
 
     /// Its socket, for as long as it is open.
     pub(super) fn socket(&self) -> Weak<OwnedFd> {
-        Arc::downgrade(&self.spare)
+        self.0.socket()
     }
 
     /// Where it is, with the port that was given for port 0.
     pub(super) fn place(&self) -> &Place {
-        &self.place
+        self.0.place()
     }
 
     /// Lets operators in until told to close.
@@ -81,7 +55,7 @@ impl SideDoor {
             let (permit, accepted) = tokio::select! {
                 biased;
                 () = shift.over() => break,
-                next = async { (connections.admit().await, self.listener.accept().await) } => next,
+                next = async { (connections.admit().await, self.accept().await) } => next,
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -98,13 +72,29 @@ impl SideDoor {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, place = %self.place, "a connection could not be accepted");
+                    tracing::warn!(%error, place = %self.place(), "a connection could not be accepted");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
-        if let (true, Listener::Socket(socket)) = (shift.is_inherited(), &mut self.listener) {
-            socket.bequeath();
+        if shift.is_inherited() {
+            self.0.bequeath();
+        }
+    }
+
+    /// The next connection, and who makes it. Of a Unix socket the system says which user that is.
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match self.0.listener() {
+            Listener::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((stream.into(), Peer::Address(address)))
+            }
+            Listener::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let user = stream.peer_cred()?.uid();
+                Ok((stream.into(), Peer::User(user)))
+            }
         }
     }
 }
@@ -114,22 +104,4 @@ async fn last_orders(mut closing: watch::Receiver<bool>) {
     // Fails only when the server is gone, which is the end as well.
     let _ = closing.wait_for(|closing| *closing).await;
     tokio::time::sleep(LAST_ORDER).await;
-}
-
-impl Listener {
-    /// The next connection, and who makes it. Of a Unix socket the system says which user that is.
-    async fn accept(&self) -> io::Result<(Stream, Peer)> {
-        match self {
-            Self::Port(listener) => {
-                let (stream, address) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok((stream.into(), Peer::Address(address)))
-            }
-            Self::Socket(socket) => {
-                let (stream, _) = socket.listener().accept().await?;
-                let user = stream.peer_cred()?.uid();
-                Ok((stream.into(), Peer::User(user)))
-            }
-        }
-    }
 }

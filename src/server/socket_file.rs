@@ -1,25 +1,26 @@
-//! The file of a Unix socket: for its owner only from the first moment, never put in the place of one that lives, and
-//! gone with its process.
+//! The file of a Unix socket: never open to more than it should be, never put in the place of one that lives, and gone
+//! with its process.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, fchmod, flock};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 16;
+use super::entrance::Terms;
+
 /// How often, and how far apart, the folder is tried for while another process looks at it.
 const TRIES: usize = 40;
 const PAUSE: Duration = Duration::from_millis(50);
+/// What a file begins with: only its owner may connect.
+pub(super) const OWNER: Mode = Mode::RUSR.union(Mode::WUSR);
 
-/// A socket that is listened at, and its file.
+/// The file of a socket that is listened at. It has to go before the listener does: as long as it is there, nobody must
+/// take it for a dead process's.
 pub(super) struct SocketFile {
-    listener: UnixListener,
     path: PathBuf,
     /// Device and inode of the file that was made. Another one in its place is somebody else's.
     made: (u64, u64),
@@ -32,46 +33,45 @@ impl SocketFile {
     ///
     /// # Errors
     /// When somebody listens there, something else has that name, or the folder cannot be written to.
-    pub(super) async fn bind(path: &Path) -> io::Result<Self> {
+    pub(super) async fn bind(path: &Path, terms: Terms) -> io::Result<(Self, UnixListener)> {
         // Of two processes that start together, the second must not take the socket of the first for a dead one's.
         let _turn = turn_in(folder_of(path)).await?;
         clear(path).await?;
         let socket = UnixSocket::new_stream()?;
-        // The file takes the mode of the socket it is made for, so there is no moment in which others may connect.
-        fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+        // The file takes the mode of the socket it is made for, so there is no moment in which more may connect. What the
+        // process's mask takes away is given back.
+        fchmod(&socket, OWNER)?;
         socket.bind(path)?;
-        let made = identity(&fs::symlink_metadata(path)?);
-        Ok(Self { listener: socket.listen(BACKLOG)?, path: path.to_owned(), made, ours: true })
+        let file = Self::inherited(path)?;
+        if terms.mode != OWNER {
+            fs::set_permissions(path, fs::Permissions::from_mode(terms.mode.as_raw_mode()))?;
+        }
+        let listener = socket.listen(terms.backlog)?;
+        Ok((file, listener))
     }
 
-    /// Goes on at a socket that another process has bound to this file.
+    /// That of a socket which another process has bound.
     ///
     /// # Errors
     /// When the file is gone.
-    pub(super) fn inherited(socket: OwnedFd, path: &Path) -> io::Result<Self> {
+    pub(super) fn inherited(path: &Path) -> io::Result<Self> {
         let made = identity(&fs::symlink_metadata(path)?);
-        let listener = UnixListener::from_std(socket.into())?;
-        Ok(Self { listener, path: path.to_owned(), made, ours: true })
+        Ok(Self { path: path.to_owned(), made, ours: true })
     }
 
     /// Leaves the file to another process, which listens there now.
     pub(super) fn bequeath(&mut self) {
         self.ours = false;
     }
-
-    pub(super) fn listener(&self) -> &UnixListener {
-        &self.listener
-    }
 }
 
 impl Drop for SocketFile {
-    /// The listener is closed after this, so until the file is gone nobody takes it for a dead one's.
     fn drop(&mut self) {
         if self.ours
             && fs::symlink_metadata(&self.path).is_ok_and(|found| identity(&found) == self.made)
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::warn!(%error, path = %self.path.display(), "the admin socket could not be removed");
+            tracing::warn!(%error, path = %self.path.display(), "the file of a socket could not be removed");
         }
     }
 }
@@ -121,6 +121,10 @@ mod tests {
 
     use super::*;
 
+    async fn bind(path: &Path) -> io::Result<(SocketFile, UnixListener)> {
+        SocketFile::bind(path, Terms { mode: OWNER, backlog: 16 }).await
+    }
+
     fn place() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let path = folder.path().join("admin.sock");
@@ -130,7 +134,7 @@ mod tests {
     #[tokio::test]
     async fn s62_the_socket_is_its_owners_alone_and_ends_with_its_process() {
         let (_folder, path) = place();
-        let socket = SocketFile::bind(&path).await.expect("nothing is in the way");
+        let socket = bind(&path).await.expect("nothing is in the way");
         let mode = fs::metadata(&path).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o077, 0, "{mode:o}");
         UnixStream::connect(&path).await.expect("its owner may connect");
@@ -139,30 +143,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_the_file_says_may_connect_whatever_the_mask() {
+        let (_folder, path) = place();
+        let terms = Terms { mode: Mode::from_raw_mode(0o666), backlog: 16 };
+        let _socket = SocketFile::bind(&path, terms).await.expect("nothing is in the way");
+        let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o666, "{mode:o}");
+    }
+
+    #[tokio::test]
     async fn a_socket_that_lives_is_left_alone_and_a_dead_ones_place_is_taken() {
         let (_folder, path) = place();
-        let lives = SocketFile::bind(&path).await.expect("nothing is in the way");
-        let refused = SocketFile::bind(&path).await.err().expect("somebody listens");
+        let lives = bind(&path).await.expect("nothing is in the way");
+        let refused = bind(&path).await.err().expect("somebody listens");
         assert_eq!(refused.kind(), ErrorKind::AddrInUse);
         UnixStream::connect(&path).await.expect("it is still the first one");
         drop(lives);
         // The standard library's leaves its file behind, as a process does that is killed.
         drop(std::os::unix::net::UnixListener::bind(&path).expect("the place is free"));
         assert!(path.exists());
-        let _next = SocketFile::bind(&path).await.expect("nobody listens");
+        let _next = bind(&path).await.expect("nobody listens");
         UnixStream::connect(&path).await.expect("somebody does now");
     }
 
     #[tokio::test]
     async fn s68_the_file_of_a_socket_that_was_handed_over_goes_with_the_last_process() {
         let (_folder, path) = place();
-        let mut old = SocketFile::bind(&path).await.expect("nothing is in the way");
-        let handed = old.listener.as_fd().try_clone_to_owned().expect("a descriptor");
-        let new = SocketFile::inherited(handed, &path).expect("the file is there");
+        let (mut old, listener) = bind(&path).await.expect("nothing is in the way");
+        let handed = listener.as_fd().try_clone_to_owned().expect("a descriptor");
+        let new = SocketFile::inherited(&path).expect("the file is there");
         old.bequeath();
-        drop(old);
+        drop((old, listener));
         UnixStream::connect(&path).await.expect("the new one listens");
-        drop(new);
+        drop((new, handed));
         assert!(!path.exists());
     }
 
@@ -173,7 +186,7 @@ mod tests {
         let mut processes = tokio::task::JoinSet::new();
         for _ in 0..8 {
             let path = path.clone();
-            processes.spawn(async move { SocketFile::bind(&path).await });
+            processes.spawn(async move { bind(&path).await });
         }
         let listening: Vec<_> = processes.join_all().await.into_iter().filter_map(Result::ok).collect();
         assert_eq!(listening.len(), 1);
@@ -184,13 +197,13 @@ mod tests {
     async fn what_is_no_socket_or_not_ours_is_not_removed() {
         let (_folder, path) = place();
         fs::write(&path, "notes").expect("the folder is ours");
-        let refused = SocketFile::bind(&path).await.err().expect("a file is in the way");
+        let refused = bind(&path).await.err().expect("a file is in the way");
         assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&path).expect("it is there"), "notes");
         fs::remove_file(&path).expect("the folder is ours");
-        let ours = SocketFile::bind(&path).await.expect("nothing is in the way");
+        let ours = bind(&path).await.expect("nothing is in the way");
         fs::remove_file(&path).expect("the folder is ours");
-        let _theirs = SocketFile::bind(&path).await.expect("nothing is in the way");
+        let _theirs = bind(&path).await.expect("nothing is in the way");
         drop(ours);
         assert!(path.exists(), "somebody else's stays");
     }

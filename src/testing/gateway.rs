@@ -5,11 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admin::Place;
 use crate::config::{self, Format};
 use crate::gate::Gate;
 use crate::ledger::{Entry, Filter};
-use crate::primitives::Clock;
+use crate::primitives::{Clock, Place};
 use crate::server::Server;
 use crate::server::reload::Reloaded;
 
@@ -36,7 +35,12 @@ impl Gateway {
 
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
-        self.server.addresses()[0]
+        self.server.doors()[0].port().expect("the first listener is a port")
+    }
+
+    /// All places where they do, in the order of its file.
+    pub fn doors(&self) -> &[Place] {
+        self.server.doors()
     }
 
     /// Where the status listener is, if its file has one.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use alloy::primitives::{U256, address};
-use tollhouse::admin::{self, Place};
+use tollhouse::admin;
 use tollhouse::config::{Config, Listener, PerClient, ProxyProtocol, Shutdown};
 use tollhouse::facilitator::chain::Confirmations;
 use tollhouse::facilitator::{self, Auth, Kind, Trust};
@@ -15,7 +15,8 @@ use tollhouse::gate::rails::screening::WhenStale;
 use tollhouse::ledger;
 use tollhouse::payment::Replay;
 use tollhouse::payment::SettleMode;
-use tollhouse::primitives::{Caip2, Clock, Dollars, Rate, SystemClock, TransferMethod};
+use tollhouse::primitives::{Caip2, Clock, Dollars, Place, Rate, SystemClock, TransferMethod};
+use tollhouse::proxy::Proxies;
 use tollhouse::proxy::patience::Timeouts;
 use tollhouse::proxy::upstream::{Address, Balance, Host, Retry, Tls};
 use tollhouse::tariff::{Charge, CountBy, EncodedSlash, Route, Toll, Tunnel};
@@ -114,8 +115,8 @@ fn ten_lines_are_enough() {
     let config = meaning_of(include_str!("../fixtures/config/valid/ten-lines.yaml"));
     let Config { boot, live } = &config;
     let timeouts = Timeouts { head: Duration::from_secs(10), idle: Duration::from_secs(75) };
-    let address = "0.0.0.0:8402".parse().expect("an address");
-    assert_eq!(boot.listen, [Listener { address, tls: None, h2c: false, proxy_protocol: None, timeouts }]);
+    let place = Place::Port("0.0.0.0:8402".parse().expect("an address"));
+    assert_eq!(boot.listen, [Listener { place, mode: 0o600, tls: None, h2c: false, proxy_protocol: None, timeouts }]);
     assert_eq!((boot.connections, live.per_client), (None, PerClient::BuiltIn));
     assert_eq!(boot.status, Some("0.0.0.0:9402".parse().unwrap()));
     assert!(matches!(&boot.ledger, ledger::Config::Sqlite { path, .. } if path.ends_with("tollhouse.db")));
@@ -347,10 +348,8 @@ fn s35_screening_is_what_the_file_and_its_lists_say() {
     assert!(clients.deny.contains(ip("198.51.100.7")) && !clients.deny.contains(ip("198.51.100.8")));
     assert!(clients.allow.as_ref().is_some_and(|allow| allow.contains(ip("::1")) && allow.contains(ip("192.0.2.1"))));
     let trusted = everything().live.trusted;
-    assert!(
-        trusted.contains(ip("10.1.2.3")) && trusted.contains(ip("2001:db8::1")) && !trusted.contains(ip("11.1.2.3"))
-    );
-    assert!(with("routes: {GET /a: $10}\n").live.trusted.is_empty());
+    assert!(trusted.have(ip("10.1.2.3")) && trusted.have(ip("2001:db8::1")) && !trusted.have(ip("11.1.2.3")));
+    assert_eq!(*with("routes: {GET /a: $10}\n").live.trusted, Proxies::default());
     let none = with("routes: {GET /a: $10}\n").live.screening;
     assert!(none.lists.is_empty() && none.countries.is_none() && none.clients.allow.is_none());
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tollhouse::admin::Place;
+use tollhouse::primitives::Place;
 use tollhouse::testing::client::Request;
 
 use crate::failure::Refusing;

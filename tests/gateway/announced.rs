@@ -16,10 +16,10 @@ use crate::world::eventually;
 
 const INSTALL: &str = "run `make test` once, or install Debian's haproxy";
 const TRUSTED: &str = "trusted_proxies: [127.0.0.0/8, 10.0.0.0/8]";
-const V1: &[u8] = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n";
+pub const V1: &[u8] = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n";
 const UNKNOWN: &[u8] = b"PROXY UNKNOWN\r\n";
 /// A request that says who it is from, which is for nobody to say.
-const FORGED: &[u8] = b"GET /open HTTP/1.1\r\nHost: api.test\r\nX-Forwarded-For: 198.51.100.66\r\n\r\n";
+pub const FORGED: &[u8] = b"GET /open HTTP/1.1\r\nHost: api.test\r\nX-Forwarded-For: 198.51.100.66\r\n\r\n";
 
 /// A header of version 2 with this command and family.
 fn v2(command: u8, family: u8, content: &[u8]) -> Vec<u8> {

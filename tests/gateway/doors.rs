@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tollhouse::primitives::SystemClock;
@@ -50,7 +50,7 @@ impl House {
 }
 
 /// Everything until the gateway closes the connection.
-pub async fn rest(client: &mut TcpStream) -> String {
+pub async fn rest(client: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     // A reset is an end, too.
     let _ = timeout(PATIENCE, client.read_to_end(&mut bytes)).await.expect("it is closed");
@@ -58,7 +58,7 @@ pub async fn rest(client: &mut TcpStream) -> String {
 }
 
 /// The head of one answer; its body is not waited for.
-pub async fn head(client: &mut TcpStream) -> String {
+pub async fn head(client: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     while !bytes.windows(4).any(|end| end == b"\r\n\r\n") {
         let read = timeout(PATIENCE, client.read_buf(&mut bytes)).await.expect("it is answered").expect("it goes on");

@@ -23,6 +23,7 @@ mod reorg;
 mod replay;
 mod screening;
 mod shutdown;
+mod sockets;
 mod streams;
 mod tls;
 mod websocket;

@@ -1,7 +1,6 @@
 //! Programs that others wrote, around the gateway: nghttp and h2load as clients, caddy behind it and in front of it.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -63,13 +62,14 @@ struct Caddy {
 }
 
 impl Caddy {
-    async fn start(gateway: SocketAddr) -> Self {
+    /// In front of a gateway there, as caddy names it.
+    async fn start(gateway: &str) -> Self {
         let home = tempfile::tempdir().expect("a folder");
         let at = home.path().display();
         let settings = format!(
             "{{\n admin off\n auto_https off\n servers {{\n protocols h1 h2 h2c\n }}\n}}\n\
              http:// {{\n bind unix/{at}/back.sock\n respond \"{{http.request.proto}} {{http.request.host}}\"\n}}\n\
-             http://api.test {{\n bind unix/{at}/front.sock\n reverse_proxy h2c://{gateway}\n}}\n"
+             http://api.test {{\n bind unix/{at}/front.sock\n reverse_proxy {gateway}\n}}\n"
         );
         fs::write(home.path().join("Caddyfile"), settings).expect("the folder is ours");
         let mut command = Command::new("caddy");
@@ -108,7 +108,7 @@ impl Drop for Caddy {
 #[tokio::test]
 async fn caddy_is_a_backend_over_either_version() {
     let world = world().await;
-    let caddy = Caddy::start(world.gateway.address()).await;
+    let caddy = Caddy::start(&format!("h2c://{}", world.gateway.address())).await;
     for (terms, version) in [("", "HTTP/1.1"), (", http2: true", "HTTP/2.0")] {
         let mut file = File::selling("GET /weather: $0.01");
         file.upstream = terms.into();
@@ -126,7 +126,20 @@ async fn caddy_is_a_backend_over_either_version() {
 #[tokio::test]
 async fn caddy_in_front_passes_offers_payments_and_receipts() {
     let world = world().await;
-    let caddy = Caddy::start(world.gateway.address()).await;
+    passes_all(&world, &format!("h2c://{}", world.gateway.address())).await;
+}
+
+#[tokio::test]
+async fn caddy_in_front_reaches_a_gateway_by_its_socket() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("http.sock").display().to_string();
+    let file = File::selling("GET /weather: $0.01");
+    let world = World::of(File { listen: format!("[\"127.0.0.1:0\", \"unix:{socket}\"]"), ..file }).await;
+    passes_all(&world, &format!("unix/{socket}")).await;
+}
+
+async fn passes_all(world: &World, gateway: &str) {
+    let caddy = Caddy::start(gateway).await;
     let told = caddy.told(&[]).await;
     assert!(told.ends_with(" 402") && told.to_lowercase().contains("payment-required: "), "{told}");
     let (name, value) = world.payment("/weather").await;

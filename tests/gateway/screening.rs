@@ -240,7 +240,7 @@ async fn s35_a_list_that_is_written_is_in_force_without_anybody_asking_for_it() 
     let started = Serving::start(&path, config::load(&path)).await;
     let mut serving = started.unwrap_or_else(|error| panic!("{error}"));
     let status = async |serving: &Serving| {
-        let mut connection = Connection::open(serving.server().addresses()[0]).await;
+        let mut connection = Connection::open(serving.server().doors()[0].port().expect("it is a port")).await;
         connection.send(&Request::get("/weather")).await;
         connection.reply().await.status
     };

@@ -27,8 +27,8 @@ pub(super) struct SampleApi {
 impl SampleApi {
     /// Answers on a free port of this machine.
     pub(super) async fn open() -> Result<Self, StartError> {
-        let door = Door::open((Ipv4Addr::LOCALHOST, 0).into(), None).await?;
-        let address = door.address();
+        let door = Door::at((Ipv4Addr::LOCALHOST, 0).into(), None).await?;
+        let address = door.place().port().expect("it was opened at one");
         let weather = Arc::new(Weather::default());
         let hours = Hours::default();
         let mut serving = JoinSet::new();

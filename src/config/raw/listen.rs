@@ -9,6 +9,7 @@ use crate::config::tree::{Node, Text, Value};
 
 pub(in crate::config) struct Listener {
     pub address: Text,
+    pub mode: Option<Text>,
     pub tls: Option<Tls>,
     pub h2c: Option<Text>,
     pub proxy_protocol: Option<Text>,
@@ -44,6 +45,7 @@ fn listener(node: &Node, mistakes: &mut Mistakes) -> Option<Listener> {
         let timeouts = Timeouts::default();
         return text(node, mistakes).map(|address| Listener {
             address,
+            mode: None,
             tls: None,
             h2c: None,
             proxy_protocol: None,
@@ -55,10 +57,11 @@ fn listener(node: &Node, mistakes: &mut Mistakes) -> Option<Listener> {
         mistakes.add(missing("address", "a listener", node.span));
     }
     let tls = fields.key_span("tls").and_then(|span| tls(&fields, span, mistakes));
+    let mode = fields.text("mode", mistakes);
     let h2c = fields.text("h2c", mistakes);
     let proxy_protocol = fields.text("proxy_protocol", mistakes);
     let timeouts = timeouts(&fields, mistakes);
-    Some(Listener { address: fields.text("address", mistakes)?, tls, h2c, proxy_protocol, timeouts })
+    Some(Listener { address: fields.text("address", mistakes)?, mode, tls, h2c, proxy_protocol, timeouts })
 }
 
 fn timeouts(listener: &Fields<'_>, mistakes: &mut Mistakes) -> Timeouts {

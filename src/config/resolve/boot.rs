@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::net::SocketAddr as SocketName;
+use std::path::{Path, PathBuf};
 
 use super::payees::Payees;
 use super::reference::secret;
@@ -15,6 +16,7 @@ use crate::config::source::Span;
 use crate::config::tree::Text;
 use crate::config::{Boot, codes};
 use crate::ledger;
+use crate::primitives::Place;
 
 const STATUS: &str = "0.0.0.0:9402";
 /// Beside the file, unless it says otherwise.
@@ -36,11 +38,7 @@ pub(super) fn resolve(
 }
 
 /// `Some(None)` when there is to be none.
-fn status(
-    raw: Option<&Text>,
-    seen: &mut HashMap<SocketAddr, Span>,
-    mistakes: &mut Mistakes,
-) -> Option<Option<SocketAddr>> {
+fn status(raw: Option<&Text>, seen: &mut HashMap<Place, Span>, mistakes: &mut Mistakes) -> Option<Option<SocketAddr>> {
     match raw {
         None => Some(Some(STATUS.parse().expect("the constant is an address"))),
         Some(text) if &*text.text == "none" => Some(None),
@@ -52,7 +50,7 @@ fn status(
 pub(super) fn address(
     text: &Text,
     example: &str,
-    seen: &mut HashMap<SocketAddr, Span>,
+    seen: &mut HashMap<Place, Span>,
     mistakes: &mut Mistakes,
 ) -> Option<SocketAddr> {
     let Ok(address) = text.text.parse::<SocketAddr>() else {
@@ -65,15 +63,41 @@ pub(super) fn address(
         return None;
     };
     // Port 0 asks the system for a free one, as often as it is asked.
-    let first = if address.port() == 0 { None } else { first_of(seen, address, text.span) };
-    if let Some(first) = first {
-        mistakes.add(
-            Mistake::error(&codes::LISTEN_TWICE, text.span, format!("{address} is listened at twice"))
-                .related(first, "first here")
-                .help("give one of them another port"),
-        );
+    if address.port() != 0 {
+        note_twice(address.into(), text, "give one of them another port", seen, mistakes);
     }
     Some(address)
+}
+
+/// Reads the path of a Unix socket, which stands behind `unix:` in `text`; `example` is one that fits.
+pub(super) fn socket(
+    path: &str,
+    text: &Text,
+    example: &str,
+    seen: &mut HashMap<Place, Span>,
+    around: &Surroundings<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<PathBuf> {
+    let whole = around.directory.join(path);
+    // The system knows names of sockets up to 107 bytes.
+    if path.is_empty() || SocketName::from_pathname(&whole).is_err() {
+        let message = format!("`{}` is not the name of a socket", shown(&text.text));
+        mistakes.add(
+            Mistake::error(&codes::LISTEN, text.span, message)
+                .note("its whole path has at most 107 bytes; a relative one starts at the directory of this file")
+                .help(format!("write {example}")),
+        );
+        return None;
+    }
+    note_twice(Place::Socket(whole.clone()), text, "give one of them another path", seen, mistakes);
+    Some(whole)
+}
+
+fn note_twice(place: Place, text: &Text, help: &'static str, seen: &mut HashMap<Place, Span>, mistakes: &mut Mistakes) {
+    if let Some(first) = first_of(seen, place, text.span) {
+        let message = format!("{} is listened at twice", shown(&text.text));
+        mistakes.add(Mistake::error(&codes::LISTEN_TWICE, text.span, message).related(first, "first here").help(help));
+    }
 }
 
 fn ledger(

@@ -1,10 +1,9 @@
 //! `listen`: where clients connect, and what they speak there.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::boot::address;
+use super::boot::{address, socket};
 use super::scalar::{duration, flag, shown, word};
 use super::{Surroundings, reference};
 use crate::config::mistake::{Mistake, Mistakes};
@@ -12,22 +11,26 @@ use crate::config::raw::{self, Reference};
 use crate::config::source::Span;
 use crate::config::tree::Text;
 use crate::config::{Listener, ProxyProtocol, codes};
+use crate::primitives::Place;
 use crate::proxy::patience::Timeouts;
 use crate::proxy::tls::{Config, Files, TlsError};
 
 const LISTEN: &str = "0.0.0.0:8402";
+const SOCKET: &str = "unix:/run/tollhouse/http.sock";
+/// A Unix socket is its owner's alone, unless the file says otherwise.
+const OWNER: u32 = 0o600;
 
 pub(super) fn resolve(
     raw: Option<&[raw::Listener]>,
     has_proxies: bool,
-    seen: &mut HashMap<SocketAddr, Span>,
+    seen: &mut HashMap<Place, Span>,
     around: &Surroundings<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Vec<Listener>> {
     let Some(raw) = raw else {
-        let address = LISTEN.parse().expect("the constant is an address");
+        let place = Place::Port(LISTEN.parse().expect("the constant is an address"));
         let timeouts = Timeouts::default();
-        return Some(vec![Listener { address, tls: None, h2c: false, proxy_protocol: None, timeouts }]);
+        return Some(vec![Listener { place, mode: OWNER, tls: None, h2c: false, proxy_protocol: None, timeouts }]);
     };
     let listeners: Vec<_> = raw.iter().filter_map(|raw| listener(raw, has_proxies, seen, around, mistakes)).collect();
     (!listeners.is_empty() && listeners.len() == raw.len()).then_some(listeners)
@@ -36,11 +39,19 @@ pub(super) fn resolve(
 fn listener(
     raw: &raw::Listener,
     has_proxies: bool,
-    seen: &mut HashMap<SocketAddr, Span>,
+    seen: &mut HashMap<Place, Span>,
     around: &Surroundings<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Listener> {
-    let address = address(&raw.address, LISTEN, seen, mistakes);
+    let path = raw.address.text.strip_prefix(raw::SOCKET);
+    let place = match path {
+        Some(path) => socket(path, &raw.address, SOCKET, seen, around, mistakes).map(Place::Socket),
+        None => address(&raw.address, LISTEN, seen, mistakes).map(Place::Port),
+    };
+    let mode = match &raw.mode {
+        Some(text) => mode(text, path.is_some(), mistakes),
+        None => Some(OWNER),
+    };
     let tls = match &raw.tls {
         Some(raw) => Some(tls(raw, around, mistakes)?),
         None => None,
@@ -58,7 +69,24 @@ fn listener(
         None => None,
     };
     let timeouts = timeouts(&raw.timeouts, mistakes);
-    Some(Listener { address: address?, tls, h2c, proxy_protocol, timeouts: timeouts? })
+    Some(Listener { place: place?, mode: mode?, tls, h2c, proxy_protocol, timeouts: timeouts? })
+}
+
+/// As `chmod` takes it. Without the owner's own bits not even this gateway's user could connect.
+fn mode(text: &Text, is_socket: bool, mistakes: &mut Mistakes) -> Option<u32> {
+    let digits = text.text.strip_prefix("0o").unwrap_or(&text.text);
+    let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| mode & !0o777 == 0 && mode & OWNER == OWNER);
+    let mistake = |message: String| Mistake::error(&codes::LISTEN, text.span, message);
+    if mode.is_none() {
+        let message = format!("`{}` is not the mode of a socket", shown(&text.text));
+        mistakes.add(mistake(message).help("write 0600 for its owner, 0660 for its group too, or 0666 for everybody"));
+    } else if !is_socket {
+        mistakes.add(
+            mistake("only a Unix socket has a mode".to_owned()).help("remove it: whoever reaches the port may connect"),
+        );
+        return None;
+    }
+    mode
 }
 
 /// Only proxies that are trusted may say who their clients are, so without any nobody could connect.
@@ -68,7 +96,7 @@ fn proxy_protocol(text: &Text, has_proxies: bool, mistakes: &mut Mistakes) -> Op
     if !has_proxies {
         mistakes.add(
             Mistake::error(&codes::NO_PROXIES, text.span, "`proxy_protocol` needs `trusted_proxies`")
-                .help("name the addresses of the proxies: trusted_proxies: [10.0.0.0/8]"),
+                .help("name the addresses of the proxies: trusted_proxies: [10.0.0.0/8], or [\"unix:\"] for whoever comes by a Unix socket"),
         );
         return None;
     }

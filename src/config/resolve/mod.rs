@@ -68,8 +68,7 @@ pub(super) fn resolve(
     let breaker = facilitators::breaker(&file.breaker, mistakes);
     let caps = caps::Caps::of(&file.caps, mistakes);
     let (screening, mut lists) = screening::resolve(&file.screening, around, mistakes);
-    let foolish = "this would believe whoever asks from which address they do";
-    let trusted = file.trusted_proxies.as_ref().and_then(|raw| screening::proxies(raw, foolish, mistakes));
+    let trusted = file.trusted_proxies.as_ref().and_then(|raw| screening::proxies(raw, mistakes));
     let mut upstreams = upstreams::Upstreams::of(&file.upstreams, around, mistakes);
     lists.append(&mut upstreams.files);
     let mut collected = Whose::default();

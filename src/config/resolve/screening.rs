@@ -16,6 +16,7 @@ use crate::gate::rails::screening::{
     AddressList, Clients, Countries, Country, ListError, RangeError, Ranges, Screening, WhenStale,
 };
 use crate::primitives::{Clock, SystemClock, Timestamp};
+use crate::proxy::Proxies;
 
 const SECOND: Duration = Duration::from_secs(1);
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
@@ -112,7 +113,7 @@ fn countries(raw: &raw::Countries, mistakes: &mut Mistakes) -> Option<Countries>
         let message = format!("`{}` is not the name of a header field", shown(&raw.header.text));
         mistakes.add(Mistake::error(&codes::SCREENING, raw.header.span, message).help("write header: CF-IPCountry"));
     }
-    let from = proxies(&raw.from, "this would believe whoever asks where they are", mistakes);
+    let from = believed(&raw.from, "this would believe whoever asks where they are", mistakes);
     let deny = raw.deny.texts.iter().map(|text| country(text, mistakes)).collect::<Vec<_>>();
     let deny: Option<BTreeSet<_>> = deny.into_iter().collect();
     let named = named(&raw.deny, "XX", mistakes);
@@ -139,8 +140,19 @@ fn clients(raw: &raw::Clients, mistakes: &mut Mistakes) -> Option<Clients> {
     Some(Clients { allow, deny: deny? })
 }
 
-/// Proxies whose word counts. Were everybody one, `foolish` says, whoever asks could say anything.
-pub(super) fn proxies(raw: &Words, foolish: &str, mistakes: &mut Mistakes) -> Option<Ranges> {
+/// Proxies whose word about their clients counts: networks, and `unix:` for whoever comes by a Unix socket.
+pub(super) fn proxies(raw: &Words, mistakes: &mut Mistakes) -> Option<Proxies> {
+    let foolish = "this would believe whoever asks from which address they do";
+    let (sockets, texts): (Vec<_>, Vec<_>) = raw.texts.iter().cloned().partition(|text| &*text.text == raw::SOCKET);
+    if texts.is_empty() && !sockets.is_empty() {
+        return Some(Proxies::new(Ranges::default(), true));
+    }
+    let addresses = believed(&Words { key: raw.key, texts }, foolish, mistakes)?;
+    Some(Proxies::new(addresses, !sockets.is_empty()))
+}
+
+/// Networks whose word counts. Were everybody in one, `foolish` says, whoever asks could say anything.
+fn believed(raw: &Words, foolish: &str, mistakes: &mut Mistakes) -> Option<Ranges> {
     let everybody = |text: &&Text| Ranges::parse_one(&text.text).is_ok_and(|range| range.prefix_len() == 0);
     for everybody in raw.texts.iter().filter(everybody) {
         mistakes

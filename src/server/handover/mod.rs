@@ -11,7 +11,7 @@ mod mail;
 
 use std::net::SocketAddr;
 
-use crate::admin::Place;
+use crate::primitives::Place;
 
 pub use estate::HandoverError;
 pub(super) use estate::{Estate, Heir, Origin};
@@ -32,9 +32,9 @@ const READY: &str = "ready";
 /// It is the new one's turn.
 const SERVE: &str = "serve";
 
-/// What both processes call the socket of a door: by its address in the file, so port 0 is handed on as well.
-pub(super) fn door(address: SocketAddr) -> String {
-    format!("door {address}")
+/// What both processes call the socket of a door: by its place in the file, so port 0 is handed on as well.
+pub(super) fn door(place: &Place) -> String {
+    format!("door {place}")
 }
 
 /// What they call that of the status listener.

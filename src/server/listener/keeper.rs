@@ -45,16 +45,17 @@ impl Keeper {
     /// Lets a connection in. On a door where proxies announce their clients nobody else may speak, or anybody could claim
     /// to be anybody.
     pub(super) fn admit(&self, stream: &L4Stream) -> Result<Option<Place>, TurnedAway> {
-        let peer = peer_of(stream);
-        if self.announced.is_some() && !peer.is_some_and(|peer| self.live.load().trusted.contains(peer)) {
+        let digest = stream.get_socket_digest();
+        let peer = digest.as_ref().and_then(|digest| digest.peer_addr());
+        if self.announced.is_some() && !self.live.load().trusted.include(peer) {
             return Err(self.turn_away("proxy_header"));
         }
-        self.count(peer)
+        self.count(peer.and_then(|peer| peer.as_inet()).map(SocketAddr::ip))
     }
 
     /// Counts a client's connection. Proxies that we trust bring many clients, and a Unix socket has no address.
     fn count(&self, client: Option<IpAddr>) -> Result<Option<Place>, TurnedAway> {
-        let Some(client) = client.filter(|client| !self.live.load().trusted.contains(*client)) else { return Ok(None) };
+        let Some(client) = client.filter(|client| !self.live.load().trusted.have(*client)) else { return Ok(None) };
         self.crowd.enter(client).map(Some).ok_or_else(|| self.turn_away("too_many"))
     }
 
@@ -109,9 +110,4 @@ impl Keeper {
         let progress = stream.progress();
         (Box::new(stream), progress)
     }
-}
-
-/// The other end of a connection; a Unix socket has no address.
-fn peer_of(stream: &L4Stream) -> Option<IpAddr> {
-    stream.get_socket_digest()?.peer_addr()?.as_inet().map(SocketAddr::ip)
 }

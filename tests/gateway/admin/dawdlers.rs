@@ -2,7 +2,8 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tollhouse::admin::{LONGEST_VISIT, Place};
+use tollhouse::admin::LONGEST_VISIT;
+use tollhouse::primitives::Place;
 
 use super::{House, TOKEN, asking, assert_refused};
 

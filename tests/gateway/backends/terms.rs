@@ -72,7 +72,7 @@ async fn s60_a_secret_that_is_replaced_on_disk_is_used_from_then_on() {
     fs::write(&path, file.text(&world.facilitator, &world.backend.url())).expect("the folder is ours");
     let started = Serving::start(&path, config::load(&path)).await;
     let mut serving = started.unwrap_or_else(|error| panic!("{error}"));
-    let address = serving.server().addresses()[0];
+    let address = serving.server().doors()[0].port().expect("it is a port");
     let heard = async || {
         let mut connection = Connection::open(address).await;
         connection.send(&Request::get("/free")).await;
