@@ -91,7 +91,7 @@ async fn gateway(upstream: String, ledger: String, access: bool) {
         tollhouse::telemetry::init(&config.live.log, None);
     }
     let server = Server::start(config, &loaded.hash, system_clock()).await.expect("a gateway");
-    announce(server.addresses()[0]);
+    announce(server.doors()[0].port().expect("it listens at a port"));
     until_orphaned().await;
 }
 
