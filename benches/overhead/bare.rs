@@ -1,17 +1,15 @@
 //! What tollhouse is compared with: bare Pingora proxies that do nothing, or only a part of what a paid request needs.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{HttpPeer, Result};
-use pingora::protocols::l4::listener::Listener;
-use pingora::proxy::{ProxyHttp, Session, http_proxy};
+use pingora::proxy::{ProxyHttp, Session, http_proxy_service};
 use pingora::server::configuration::ServerConf;
-use pingora::services::listening::Service;
-use tokio::net::TcpListener;
+use pingora::services::Service as _;
 use tollhouse::payment::{Authorization, Dialect, Offer, Receipt, TransactionHash};
 use tollhouse::primitives::{Checksummed, Payer, Timestamp};
 use tollhouse::protocol::Protocol as _;
@@ -133,19 +131,18 @@ fn receipt(offer: &Offer, payer: Payer) -> Receipt {
     }
 }
 
-/// Serves until the parent is gone.
+/// Serves until the parent is gone, by Pingora's own listener.
 pub async fn serve(upstream: String, does: Does) {
     let upstream = upstream.parse().expect("the backend's address");
-    let proxy = Arc::new(http_proxy(&Arc::new(ServerConf::default()), Bare { upstream, does }));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    super::announce(listener.local_addr().expect("an address"));
+    let mut service = http_proxy_service(&Arc::new(ServerConf::default()), Bare { upstream, does });
+    // It does not say which port it was given, so it is given one that is free.
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    service.add_tcp(&free.to_string());
     let (_open, closing) = tokio::sync::watch::channel(false);
-    let listener = Listener::from(listener);
-    tokio::spawn(async move {
-        while let Ok(mut stream) = listener.accept().await {
-            let _ = stream.set_nodelay();
-            tokio::spawn(Service::handle_event(Box::new(stream), Arc::clone(&proxy), closing.clone()));
-        }
-    });
+    tokio::spawn(async move { service.start_service(None, closing, 1).await });
+    while TcpStream::connect(free).is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    super::announce(free);
     super::until_orphaned().await;
 }

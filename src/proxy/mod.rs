@@ -16,6 +16,7 @@ mod hop;
 mod keep;
 pub mod live;
 pub mod lookup;
+mod parcel;
 mod passage;
 pub mod patience;
 mod presence;

@@ -4,6 +4,7 @@
 //! from the first read that finds nothing in the middle of a head. A head that comes whole, as nearly all do, costs a
 //! comparison; only one that comes in pieces gets a timer.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::parcel::Parcel;
 
 /// How HTTP/2 begins (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -113,6 +116,8 @@ pub struct Patient<S> {
     timer: Option<Pin<Box<Sleep>>>,
     /// Whether it runs for what is being read.
     running: bool,
+    /// What goes to the client and has not left yet.
+    parcel: Parcel,
 }
 
 impl<S: IO> Patient<S> {
@@ -120,7 +125,7 @@ impl<S: IO> Patient<S> {
     pub fn new(stream: S, patience: Duration) -> Self {
         let preface = if stream.selected_alpn_proto() == Some(ALPN::H2) { PREFACE.len() } else { 0 };
         let progress = Arc::new(Progress::new());
-        Self { stream, patience, progress, preface, timer: None, running: false }
+        Self { stream, patience, progress, preface, timer: None, running: false, parcel: Parcel::default() }
     }
 
     /// How far it is.
@@ -190,15 +195,20 @@ impl<S: IO> AsyncRead for Patient<S> {
 
 impl<S: IO> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, from)
+        let Self { stream, parcel, .. } = &mut *self;
+        parcel.poll_write(Pin::new(stream), context, from)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let Self { stream, parcel, .. } = &mut *self;
+        ready!(parcel.poll_send(Pin::new(&mut *stream), context))?;
+        Pin::new(stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let Self { stream, parcel, .. } = &mut *self;
+        ready!(parcel.poll_send(Pin::new(&mut *stream), context))?;
+        Pin::new(stream).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -206,7 +216,8 @@ impl<S: IO> AsyncWrite for Patient<S> {
         context: &mut Context<'_>,
         from: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, from)
+        let Self { stream, parcel, .. } = &mut *self;
+        parcel.poll_write_vectored(Pin::new(stream), context, from)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -232,7 +243,10 @@ impl<S: IO> Peek for Patient<S> {
 #[async_trait]
 impl<S: IO> Shutdown for Patient<S> {
     async fn shutdown(&mut self) {
-        self.stream.shutdown().await;
+        let Self { stream, parcel, .. } = self;
+        // Fails for a client that has left.
+        let _ = poll_fn(|context| parcel.poll_send(Pin::new(&mut *stream), context)).await;
+        stream.shutdown().await;
     }
 }
 
