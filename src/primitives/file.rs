@@ -54,10 +54,12 @@ pub fn read_secret(path: &Path) -> Result<Secret<String>, FileError> {
 /// When it cannot be read, or has more.
 pub fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
     // Opening a pipe would wait for its other end.
-    if !std::fs::metadata(path).map_err(FileError::Unreadable)?.is_file() {
+    let about = std::fs::metadata(path).map_err(FileError::Unreadable)?;
+    if !about.is_file() {
         return Err(FileError::NotAFile);
     }
-    let mut bytes = Vec::new();
+    // All that it needs at once: growing would leave copies of a secret behind.
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len().min(most) + 1).unwrap_or_default());
     let file = std::fs::File::open(path).map_err(FileError::Unreadable)?;
     let read = file.take(most + 1).read_to_end(&mut bytes);
     if read.is_err() || bytes.len() as u64 > most {

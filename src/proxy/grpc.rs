@@ -5,7 +5,7 @@
 //! (PINGORA, 2). <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName};
+use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
 
@@ -38,10 +38,20 @@ impl Grpc {
 
     /// A refusal as a client of this kind understands it.
     pub(super) fn say(self, refusal: Answer) -> Answer {
-        let message = encode(&reason(&refusal.body, refusal.status));
+        let document: serde_json::Value = serde_json::from_slice(&refusal.body).unwrap_or_default();
+        let message = encode(reason(&document, refusal.status));
         let Answer { status, mut fields, .. } = refusal;
         fields.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type()));
-        fields.insert(GRPC_STATUS, HeaderValue::from(code(status)));
+        // What can never succeed must not be asked for again, and clients are told by the code alone whether to.
+        let never = document.get("advice").is_some_and(|advice| advice == "stop");
+        fields.insert(
+            GRPC_STATUS,
+            HeaderValue::from(if never && status == StatusCode::CONFLICT { FAILED } else { code(status) }),
+        );
+        if self == Self::Web {
+            // Or a page of another origin could not read why.
+            fields.append(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("grpc-status, grpc-message"));
+        }
         if let Ok(message) = HeaderValue::try_from(message) {
             fields.insert(GRPC_MESSAGE, message);
         }
@@ -57,14 +67,15 @@ impl Grpc {
 }
 
 const MEDIA_TYPE: &[u8] = b"application/grpc";
+/// `FAILED_PRECONDITION`: "the client should not retry until the system state has been explicitly fixed".
+const FAILED: u16 = 9;
 
 /// The code whose advice is that of an HTTP status. What may be sent again as it is, the payment included, is
 /// `UNAVAILABLE` or `ABORTED`; clients repeat the first by themselves.
 /// <https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>
 fn code(status: StatusCode) -> u16 {
     match status {
-        // FAILED_PRECONDITION: "the client should not retry until the system state has been explicitly fixed".
-        StatusCode::PAYMENT_REQUIRED | StatusCode::PRECONDITION_FAILED => 9,
+        StatusCode::PAYMENT_REQUIRED | StatusCode::PRECONDITION_FAILED => FAILED,
         // PERMISSION_DENIED
         StatusCode::FORBIDDEN => 7,
         // UNIMPLEMENTED
@@ -82,10 +93,9 @@ fn code(status: StatusCode) -> u16 {
 }
 
 /// What the body of a refusal says: a problem document, or a challenge.
-fn reason(body: &[u8], status: StatusCode) -> String {
-    let document: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+fn reason(document: &serde_json::Value, status: StatusCode) -> &str {
     let said = ["detail", "error"].iter().find_map(|member| document.get(member)?.as_str());
-    said.or(status.canonical_reason()).unwrap_or("refused").to_owned()
+    said.or(status.canonical_reason()).unwrap_or("refused")
 }
 
 /// Percent-encoded as the protocol asks: printable ASCII stays, but for the percent sign.
@@ -137,6 +147,18 @@ mod tests {
         assert_eq!(said.fields[GRPC_STATUS], "9");
         assert_eq!(said.fields[GRPC_MESSAGE], "100 %25 of %C3%A9 is gone");
         assert_eq!(said.fields[RETRY_AFTER], "2");
+        assert!(!said.fields.contains_key(ACCESS_CONTROL_EXPOSE_HEADERS));
+    }
+
+    #[test]
+    fn whoever_can_never_succeed_is_not_told_to_come_again() {
+        for (advice, code) in [("stop", "9"), ("wait", "10")] {
+            let body = Bytes::from(format!(r#"{{"detail":"so it is","advice":"{advice}"}}"#));
+            let refusal = Answer { status: StatusCode::CONFLICT, fields: HeaderMap::new(), body };
+            let said = Grpc::Web.say(refusal);
+            assert_eq!(said.fields[GRPC_STATUS], code);
+            assert_eq!(said.fields[ACCESS_CONTROL_EXPOSE_HEADERS], "grpc-status, grpc-message");
+        }
     }
 
     #[test]

@@ -192,7 +192,6 @@ impl ProxyHttp for Proxy {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, passage: &mut Box<Passage>) {
         self.end(session, error, passage);
-        patience::request_is_over();
     }
 
     /// Pingora's own error line would repeat the access log's and quote the request target (S63).

@@ -19,13 +19,15 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, IO, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::parcel::Parcel;
 
 /// How HTTP/2 begins (RFC 9113, section 3.4).
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How much is read to find that out: more than that, and less than most heads.
+const FIRST_LOOK: usize = 256;
 /// What a client hears that takes too long: Pingora would only hang up.
 const TOO_LATE: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n";
@@ -99,7 +101,7 @@ pub(super) fn head_is_read() {
 }
 
 /// A request is over; on its connection there may be another one.
-pub(super) fn request_is_over() {
+pub fn request_is_over() {
     let _ = PROGRESS.try_with(|progress| progress.enter(Stage::Between));
 }
 
@@ -118,6 +120,8 @@ pub struct Patient<S> {
     running: bool,
     /// What goes to the client and has not left yet.
     parcel: Parcel,
+    /// What has been looked at and is still to be read.
+    unread: Vec<u8>,
 }
 
 impl<S: IO> Patient<S> {
@@ -125,12 +129,41 @@ impl<S: IO> Patient<S> {
     pub fn new(stream: S, patience: Duration) -> Self {
         let preface = if stream.selected_alpn_proto() == Some(ALPN::H2) { PREFACE.len() } else { 0 };
         let progress = Arc::new(Progress::new());
-        Self { stream, patience, progress, preface, timer: None, running: false, parcel: Parcel::default() }
+        Self {
+            stream,
+            patience,
+            progress,
+            preface,
+            timer: None,
+            running: false,
+            parcel: Parcel::default(),
+            unread: Vec::new(),
+        }
     }
 
     /// How far it is.
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
+    }
+
+    /// Whether the client begins as HTTP/2 does. It is waited for no longer than that is open, since a whole request may
+    /// be shorter than the preface. What was read for this will be read again.
+    ///
+    /// # Errors
+    /// When the connection breaks, or the client is too late.
+    pub async fn begins_as_http2(&mut self) -> io::Result<bool> {
+        let mut came = Vec::with_capacity(FIRST_LOOK);
+        while PREFACE.starts_with(&came) && came.len() < PREFACE.len() {
+            if self.read_buf(&mut came).await? == 0 {
+                break;
+            }
+        }
+        let begins = came.starts_with(PREFACE);
+        if begins {
+            self.progress.enter(Stage::Busy);
+        }
+        self.unread = came;
+        Ok(begins)
     }
 
     /// Bytes have come.
@@ -175,6 +208,15 @@ impl<S: IO> Patient<S> {
 
 impl<S: IO> AsyncRead for Patient<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let bytes = self.unread.len().min(into.remaining());
+            into.put_slice(&self.unread[..bytes]);
+            self.unread.drain(..bytes);
+            if self.unread.is_empty() {
+                self.unread = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         let before = into.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, into);
         if self.progress.is(Stage::Busy) {
@@ -227,16 +269,14 @@ impl<S: IO> AsyncWrite for Patient<S> {
 
 #[async_trait]
 impl<S: IO> Peek for Patient<S> {
-    /// Pingora looks here for the beginning of HTTP/2, and would wait for all of it without end.
+    /// Pingora looks here once more for the beginning of HTTP/2, and would wait for all of it without end. It finds what
+    /// has [come](Self::begins_as_http2).
     async fn try_peek(&mut self, into: &mut [u8]) -> io::Result<bool> {
-        let Ok(peeked) = timeout(self.patience, self.stream.try_peek(into)).await else {
-            self.progress.enter(Stage::Late);
-            return Err(io::ErrorKind::TimedOut.into());
-        };
-        if matches!(peeked, Ok(true)) && into == PREFACE {
-            self.progress.enter(Stage::Busy);
+        let found = self.unread.get(..into.len());
+        if let Some(found) = found {
+            into.copy_from_slice(found);
         }
-        peeked
+        Ok(found.is_some())
     }
 }
 

@@ -77,13 +77,19 @@ impl Shift {
         self.farewell.get().is_some_and(|farewell| farewell.inherited.contains(&self.name))
     }
 
+    /// For how long those may stay who are connected and ask nothing, once it is known that the door has to close.
+    pub(super) fn linger(&self) -> Duration {
+        self.farewell.get().map_or(Duration::ZERO, |farewell| farewell.linger)
+    }
+
     /// Leaves the post: nobody comes in here any more. Returns when that holds for every door, with for how long
     /// those who are inside may stay.
     pub(super) async fn end(self) -> Duration {
-        let Self { farewell, posts, post, .. } = self;
+        let linger = self.linger();
+        let Self { posts, post, .. } = self;
         drop(post);
         posts.closed().await;
-        farewell.get().map_or(Duration::ZERO, |farewell| farewell.linger)
+        linger
     }
 }
 

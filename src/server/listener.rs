@@ -8,11 +8,11 @@ pub(crate) mod crowd;
 mod desk;
 mod keeper;
 mod proxy_protocol;
+mod streams;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use pingora::apps::HttpServerApp;
 use pingora::protocols::l4::stream::Stream as L4Stream;
@@ -26,7 +26,7 @@ use super::entrance::{Entrance, Terms};
 use super::hours::Shift;
 use super::socket_file::OWNER;
 use crate::primitives::Place;
-use crate::proxy::patience::Timeouts;
+use crate::proxy::patience::{Patient, Timeouts};
 use desk::Desk;
 pub(crate) use keeper::Keeper;
 
@@ -34,8 +34,6 @@ pub(crate) use keeper::Keeper;
 const MOST_CONNECTIONS: usize = 16_384;
 /// File descriptors that clients cannot use up.
 const RESERVED_DESCRIPTORS: usize = 64;
-/// How long accepting pauses when the process is out of file descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
 /// How many may wait before a Unix socket to be let in; the system may allow fewer.
 const BACKLOG: u32 = 4096;
 
@@ -81,6 +79,11 @@ impl Connections {
 
     pub(super) async fn admit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.open).acquire_owned().await.ok()
+    }
+
+    /// Room for one more, if there is some now.
+    pub(super) fn try_admit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.open).try_acquire_owned().ok()
     }
 
     /// Returns when none is open any more.
@@ -135,9 +138,11 @@ impl Door {
     where
         A: HttpServerApp + Send + Sync + 'static,
     {
-        let (close, closed) = watch::channel(false);
-        let desk = Desk::new(Arc::clone(&app), shift.closing(), closed);
-        self.accept(&desk, &connections, &mut shift).await;
+        self.entrance.take_over();
+        let (closing, (close, closed), (clear, cleared)) =
+            (shift.closing(), watch::channel(false), watch::channel(false));
+        let desk = Desk::new(Arc::clone(&app), connections.clone(), closing.clone(), closed);
+        let last = self.accept(&desk, &connections, &mut shift).await;
         let waiting = if shift.is_inherited() {
             self.entrance.bequeath();
             Vec::new()
@@ -147,32 +152,37 @@ impl Door {
         let Self { entrance, keeper } = self;
         // Before anybody is waited for: whoever connects now is refused rather than left waiting.
         drop(entrance);
-        for stream in waiting {
-            let permit = connections.admit().await;
-            let_in(stream, desk.clone(), keeper.as_ref(), permit);
+        // They have had no time yet to ask, so they leave last.
+        let late = Desk::new(Arc::clone(&app), connections.clone(), closing, cleared);
+        let admitted = async {
+            for stream in last.into_iter().chain(waiting) {
+                let permit = connections.admit().await;
+                let_in(stream, late.clone(), keeper.as_ref(), permit);
+            }
+        };
+        tokio::pin!(admitted);
+        if timeout(shift.linger(), &mut admitted).await.is_err() {
+            // Whoever asks nothing makes room for those who do.
+            close.send_replace(true);
+            admitted.await;
         }
         let linger = shift.end().await;
         let _ = timeout(linger, connections.all_closed()).await;
         close.send_replace(true);
+        clear.send_replace(true);
         app.http_cleanup().await;
     }
 
-    async fn accept<A>(&self, desk: &Desk<A>, connections: &Connections, shift: &mut Shift)
+    /// Lets connections in until told to close. Returns the one that was waiting for room by then.
+    async fn accept<A>(&self, desk: &Desk<A>, connections: &Connections, shift: &mut Shift) -> Option<L4Stream>
     where
         A: HttpServerApp + Send + Sync + 'static,
     {
         loop {
-            let (permit, accepted) = tokio::select! {
-                biased;
-                () = shift.over() => return,
-                next = async { (connections.admit().await, self.entrance.accept().await) } => next,
-            };
-            match accepted {
-                Ok(stream) => let_in(stream, desk.clone(), self.keeper.as_ref(), permit),
-                Err(error) => {
-                    tracing::warn!(%error, place = %self.place(), "a connection could not be accepted");
-                    tokio::time::sleep(PAUSE).await;
-                }
+            match self.entrance.next(self.entrance.accept(), connections, shift).await {
+                Ok(None) => {}
+                Ok(Some((stream, permit))) => let_in(stream, desk.clone(), self.keeper.as_ref(), permit),
+                Err(last) => return last,
             }
         }
     }
@@ -188,7 +198,9 @@ where
     }
     let Some(keeper) = keeper.map(Arc::clone) else {
         tokio::spawn(async move {
-            desk.serve(Box::new(stream), Timeouts::default().idle).await;
+            let Timeouts { head, idle } = Timeouts::default();
+            let stream = Patient::new(stream, head);
+            stream.progress().follow(desk.serve_http1(Box::new(stream), idle)).await;
             drop(permit);
         });
         return;
@@ -237,7 +249,51 @@ mod tests {
         assert!(TcpStream::connect(address).await.is_err(), "the door is closed");
     }
 
-    const LONG: Duration = Duration::from_secs(3600);
+    #[tokio::test]
+    async fn whoever_waits_for_room_when_a_door_closes_gets_it_from_those_who_ask_nothing() {
+        let door = Door::at(([127, 0, 0, 1], 0).into(), None).await.expect("a free port");
+        let address = door.place().port().expect("it is a port");
+        let (hours, connections) = (Hours::default(), Connections::most(1));
+        let status = Status::new(Arc::new(Metrics::new()), Arc::new(Readiness::default()));
+        let serving = tokio::spawn(door.serve(Arc::new(status), connections.clone(), hours.shift("door")));
+        let ask = async || {
+            let mut client = TcpStream::connect(address).await.expect("the system connects");
+            client.write_all(b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n").await.expect("it is connected");
+            client
+        };
+        let mut idle = ask().await;
+        let mut answer = [0; 12];
+        idle.read_exact(&mut answer).await.expect("it is answered and stays");
+        let (mut second, mut third) = (ask().await, ask().await);
+        hours.close(Farewell { linger: std::time::Duration::from_millis(50), ..Farewell::default() });
+        for client in [&mut second, &mut third] {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.expect("nobody is reset");
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+        serving.await.expect("it ends by itself");
+    }
+
+    #[tokio::test]
+    async fn a_door_that_nobody_uses_takes_no_room() {
+        let (hours, connections) = (Hours::default(), Connections::most(1));
+        let mut addresses = Vec::new();
+        for _ in 0..3 {
+            let door = Door::at(([127, 0, 0, 1], 0).into(), None).await.expect("a free port");
+            addresses.push(door.place().port().expect("it is a port"));
+            let status = Status::new(Arc::new(Metrics::new()), Arc::new(Readiness::default()));
+            tokio::spawn(door.serve(Arc::new(status), connections.clone(), hours.shift("door")));
+        }
+        for address in addresses.iter().rev() {
+            let mut client = TcpStream::connect(address).await.expect("the system connects");
+            client.write_all(b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n").await.expect("it is connected");
+            let mut answer = [0; 12];
+            client.read_exact(&mut answer).await.expect("there is room");
+            assert_eq!(&answer, b"HTTP/1.1 200");
+        }
+    }
+
+    const LONG: std::time::Duration = std::time::Duration::from_secs(3600);
 
     #[test]
     fn s56_clients_leave_descriptors_for_everything_else() {

@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use alloy::primitives::keccak256;
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use pingora::apps::HttpServerOptions;
@@ -55,7 +56,7 @@ use crate::telemetry::{Metrics, Pseudonyms, Telemetry};
 
 use background::Background;
 use facilitators::Facilitators;
-use handover::Heir;
+use handover::{Estate, Heir, Origin};
 use hours::Farewell;
 pub(crate) use hours::Hours;
 use listener::Keeper;
@@ -79,6 +80,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How many requests a connection of HTTP/1.1 carries before it is closed; clients open another one. So what a
 /// connection has gathered in memory is let go, and load balancers get to spread clients anew.
 const MOST_REQUESTS: u32 = 100_000;
+/// How many probes and scrapers may be connected at once. Fewer than the descriptors that clients leave.
+const MOST_PROBES: usize = 32;
 /// How often turnstiles forget who has not come for long.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -116,6 +119,8 @@ pub struct Server {
     late_hours: Hours,
     /// What is listened at, by name.
     sockets: Vec<(String, Weak<OwnedFd>)>,
+    /// What the ledger is known by.
+    known_by: String,
 }
 
 /// Why a gateway does not start.
@@ -154,6 +159,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The process that this one takes over from remembers payments elsewhere.
+    #[error("the process that hands over has another ledger; to change `ledger`, stop it and start this one")]
+    OtherLedger,
     /// The process that this one takes over from cannot be understood.
     #[error("the process that hands over cannot be understood")]
     Legacy(#[source] std::io::Error),
@@ -219,7 +227,12 @@ impl Server {
             let store = Arc::clone(&store);
             async move { store.secret(name).await.map_err(|error| StartError::Ledger(error.into())) }
         };
-        let quotes = QuoteKey::new(secret("quotes").await?.expose());
+        let quotes = secret("quotes").await?;
+        let known_by = known_by(quotes.expose());
+        if !legacy.shares(&known_by) {
+            return Err(StartError::OtherLedger);
+        }
+        let quotes = QuoteKey::new(quotes.expose());
         let pseudonyms = Pseudonyms::new(&secret("payers").await?);
         let author = ledger::Author::process(own_name());
         let ledger = Ledger::of(store, Arc::clone(&clock), ledger::Limits::default(), author);
@@ -272,6 +285,7 @@ impl Server {
             hours: Hours::default(),
             late_hours,
             sockets,
+            known_by,
         };
         server.gate.cap(live.caps);
         server.gate.wallets().replace(server.facilitators.accepted(&live.wallets));
@@ -363,8 +377,8 @@ impl Server {
             };
             let (timeouts, live) = (listener.timeouts, Arc::clone(&self.live));
             let (crowd, metrics) = (Arc::clone(&self.crowd), Arc::clone(&self.metrics));
-            let announced = listener.proxy_protocol;
-            let keeper = Arc::new(Keeper { acceptor, announced, timeouts, crowd, live, metrics });
+            let (announced, h2c) = (listener.proxy_protocol, listener.h2c);
+            let keeper = Arc::new(Keeper { acceptor, announced, h2c, timeouts, crowd, live, metrics });
             let name = handover::door(&listener.place);
             let door =
                 Door::open(&listener.place, Mode::from_raw_mode(listener.mode), legacy.take(&name), Some(keeper))
@@ -468,14 +482,11 @@ impl Server {
         ended && written
     }
 
-    /// What is listened at, by the names that a process which takes over knows it by.
-    fn sockets(&self) -> Vec<(String, Weak<OwnedFd>)> {
-        self.sockets.clone()
-    }
-
-    /// Whether what is remembered of payments ends with this process.
-    fn forgets(&self) -> bool {
-        matches!(self.boot.ledger, ledger::Config::Memory)
+    /// What a process has that takes over from this one.
+    fn estate(&self, origin: Origin) -> Estate {
+        // What is remembered in memory would end with this process.
+        let forgets = matches!(self.boot.ledger, ledger::Config::Memory);
+        Estate::new(origin, self.sockets.clone(), self.known_by.clone(), forgets)
     }
 }
 
@@ -507,7 +518,8 @@ impl StatusDoor {
     /// Not counted: a scrape does not hold up the end.
     fn serve(self, status: Status, background: &mut Background, hours: &Hours) {
         let shift = hours.shift(self.name);
-        background.spawn("the status listener", self.door.serve(Arc::new(status), Connections::default(), shift));
+        background
+            .spawn("the status listener", self.door.serve(Arc::new(status), Connections::most(MOST_PROBES), shift));
     }
 }
 
@@ -574,6 +586,11 @@ fn turnstiles(tariff: &Tariff, before: Option<&Live>) -> HashMap<RouteKey, Arc<T
         Turnstile::of(&route.limits, known.map(|known| &**known)).map(Arc::new)
     };
     tariff.routes().filter_map(|route| Some((route.key.clone(), turnstile(route)?))).collect()
+}
+
+/// What a ledger is known by, from a secret that it has drawn and has alone.
+fn known_by(secret: &[u8]) -> String {
+    keccak256([b"the ledger of ", secret].concat()).to_string()
 }
 
 /// How the records of the ledger name this process: its host and its number there. In a container the host is the pod.

@@ -78,7 +78,7 @@ pub async fn run(path: &Path, directives: Option<&Directives>) -> Result<(), Run
     if let Some(summary) = summary {
         summary.tell(serving.server());
     }
-    let estate = Estate::new(origin, serving.server().sockets(), serving.server().forgets());
+    let estate = serving.server().estate(origin);
     match serving.until(end(&mut stop, &mut upgrade, &estate)).await {
         Ok(End::Told(signal)) => {
             tracing::info!(signal, "stopping");

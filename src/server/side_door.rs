@@ -4,7 +4,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use pingora::protocols::l4::listener::Listener;
 use pingora::protocols::l4::stream::Stream;
@@ -22,8 +21,6 @@ use super::socket_file::OWNER;
 
 /// How many may be at the side door at once. Fewer than the descriptors that clients leave.
 pub(super) const MOST_VISITS: usize = 16;
-/// How long accepting pauses when the process is out of file descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
 /// A Unix socket is its owner's alone (S62).
 const TERMS: Terms = Terms { mode: OWNER, backlog: MOST_VISITS as u32 };
 
@@ -50,32 +47,21 @@ impl SideDoor {
 
     /// Lets operators in until told to close.
     pub(super) async fn serve(mut self, admin: Arc<Admin>, connections: Connections, mut shift: Shift) {
+        self.0.take_over();
         let told = shift.closing();
-        loop {
-            let (permit, accepted) = tokio::select! {
-                biased;
-                () = shift.over() => break,
-                next = async { (connections.admit().await, self.accept().await) } => next,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    let (visit, told) = (admin.receive(peer), told.clone());
-                    tokio::spawn(async move {
-                        let served = Service::<Visit>::handle_event(Box::new(stream), visit, told.clone());
-                        // Whoever is cut off dawdles over their head or our answer; all else has limits of its own.
-                        tokio::select! {
-                            () = served => {}
-                            () = tokio::time::sleep(LONGEST_VISIT) => {}
-                            () = last_orders(told) => {}
-                        }
-                        drop(permit);
-                    });
+        while let Ok(next) = self.0.next(self.accept(), &connections, &mut shift).await {
+            let Some(((stream, peer), permit)) = next else { continue };
+            let (visit, told) = (admin.receive(peer), told.clone());
+            tokio::spawn(async move {
+                let served = Service::<Visit>::handle_event(Box::new(stream), visit, told.clone());
+                // Whoever is cut off dawdles over their head or our answer; all else has limits of its own.
+                tokio::select! {
+                    () = served => {}
+                    () = tokio::time::sleep(LONGEST_VISIT) => {}
+                    () = last_orders(told) => {}
                 }
-                Err(error) => {
-                    tracing::warn!(%error, place = %self.place(), "a connection could not be accepted");
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
+                drop(permit);
+            });
         }
         if shift.is_inherited() {
             self.0.bequeath();

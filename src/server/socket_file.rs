@@ -42,33 +42,50 @@ impl SocketFile {
         // process's mask takes away is given back.
         fchmod(&socket, OWNER)?;
         socket.bind(path)?;
-        let file = Self::inherited(path)?;
-        if terms.mode != OWNER {
-            fs::set_permissions(path, fs::Permissions::from_mode(terms.mode.as_raw_mode()))?;
-        }
+        let mut file = Self::of_another(path)?;
+        file.ours = true;
+        file.open_to(terms.mode)?;
         let listener = socket.listen(terms.backlog)?;
         Ok((file, listener))
     }
 
-    /// That of a socket which another process has bound.
+    /// That of a socket which another process has bound, and whose it stays until it is [taken over](Self::take_over).
     ///
     /// # Errors
     /// When the file is gone.
-    pub(super) fn inherited(path: &Path) -> io::Result<Self> {
+    pub(super) fn of_another(path: &Path) -> io::Result<Self> {
         let made = identity(&fs::symlink_metadata(path)?);
-        Ok(Self { path: path.to_owned(), made, ours: true })
+        Ok(Self { path: path.to_owned(), made, ours: false })
+    }
+
+    /// From now on the file goes with this process, and lets in whom this one's `mode` does.
+    pub(super) fn take_over(&mut self, mode: Mode) {
+        self.ours = true;
+        if self.is_there()
+            && let Err(error) = self.open_to(mode)
+        {
+            tracing::warn!(%error, path = %self.path.display(), "the mode of a socket could not be changed");
+        }
     }
 
     /// Leaves the file to another process, which listens there now.
     pub(super) fn bequeath(&mut self) {
         self.ours = false;
     }
+
+    fn open_to(&self, mode: Mode) -> io::Result<()> {
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(mode.as_raw_mode()))
+    }
+
+    fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| identity(&found) == self.made)
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.ours
-            && fs::symlink_metadata(&self.path).is_ok_and(|found| identity(&found) == self.made)
+            && self.is_there()
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(%error, path = %self.path.display(), "the file of a socket could not be removed");
@@ -171,10 +188,16 @@ mod tests {
         let (_folder, path) = place();
         let (mut old, listener) = bind(&path).await.expect("nothing is in the way");
         let handed = listener.as_fd().try_clone_to_owned().expect("a descriptor");
-        let new = SocketFile::inherited(&path).expect("the file is there");
+        let candidate = SocketFile::of_another(&path).expect("the file is there");
+        drop(candidate);
+        UnixStream::connect(&path).await.expect("one that gives up has taken nothing");
+        let mut new = SocketFile::of_another(&path).expect("the file is there");
+        new.take_over(Mode::from_raw_mode(0o660));
         old.bequeath();
         drop((old, listener));
         UnixStream::connect(&path).await.expect("the new one listens");
+        let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o660, "what its own file says holds: {mode:o}");
         drop((new, handed));
         assert!(!path.exists());
     }

@@ -103,6 +103,35 @@ async fn s68_a_file_that_is_wrong_at_an_upgrade_leaves_the_old_process_serving()
     assert_eq!(gateway.sold().len(), 2);
 }
 
+/// Its own file fails only once it has opened what it takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn s68_whoever_gives_up_halfway_has_taken_nothing() {
+    let mut gateway = Gateway::start();
+    let file = gateway.ledger.with_file_name("gateway.yaml");
+    let good = fs::read_to_string(&file).expect("the file is there");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound");
+    fs::write(&file, good.replace("listen: 127.0.0.1:0", &format!("listen: [127.0.0.1:0, \"{address}\"]")))
+        .expect("the folder is ours");
+    signal(gateway.process(), Signal::USR2);
+    soon("the attempt fails", || gateway.log().contains("this process serves on"));
+    UnixStream::connect(gateway.admin_socket()).expect("the old process listens, and can be reached");
+
+    let other = good.replace("sqlite:ledger.db", "sqlite:other.db");
+    fs::write(&file, other).expect("the folder is ours");
+    signal(gateway.process(), Signal::USR2);
+    soon("the attempt fails", || gateway.log().matches("this process serves on").count() == 2);
+    assert!(gateway.log().contains("has another ledger"), "{}", gateway.log());
+    UnixStream::connect(gateway.admin_socket()).expect("the old process listens, and can be reached");
+
+    drop(taken);
+    fs::write(&file, good).expect("the folder is ours");
+    signal(gateway.process(), Signal::USR2);
+    assert_eq!(gone(&mut gateway), Some(0), "{}", gateway.log());
+    buy(&gateway).await;
+    UnixStream::connect(gateway.admin_socket()).expect("the new process listens");
+}
+
 #[test]
 fn s68_one_process_at_a_time_is_about_to_take_over() {
     let mut gateway = Gateway::start();

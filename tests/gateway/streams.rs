@@ -7,6 +7,7 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
 use http::HeaderMap;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -336,9 +337,59 @@ async fn s56_a_stream_whose_body_stalls_is_given_up_and_nobody_is_charged() {
 
 #[tokio::test]
 async fn s56_whoever_says_nothing_where_http2_may_be_spoken_is_not_waited_for() {
-    use tokio::io::AsyncReadExt as _;
+    let listen = "[{address: \"127.0.0.1:0\", h2c: true, timeouts: {head: 300ms, idle: 1s}}]".into();
+    let world = World::of(File { listen, ..File::selling("GET /free: free") }).await;
+    // Nothing, the beginning of a request, and what may become either.
+    for words in ["", "GET /fr", "P", "PRI * HTTP/2.0\r\n\r\nSM"] {
+        let mut silent = TcpStream::connect(world.gateway.address()).await.expect("it listens");
+        silent.write_all(words.as_bytes()).await.expect("it is open");
+        let mut heard = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(30), silent.read_to_end(&mut heard)).await;
+        // A reset is an end, too.
+        let _ = closed.expect("it is closed");
+        assert!(heard.is_empty() || heard.starts_with(b"HTTP/1.1 408 "), "{words}: {heard:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_shorter_than_the_preface_is_answered_where_http2_may_be_spoken() {
+    let world = world("GET /: free\nPUT /: free").await;
+    for request in ["GET / HTTP/1.0\r\n\r\n", "PUT / HTTP/1.0\r\n\r\n"] {
+        let mut client = TcpStream::connect(world.gateway.address()).await.expect("it listens");
+        client.write_all(request.as_bytes()).await.expect("it is open");
+        let mut heard = [0; 9];
+        let answered = tokio::time::timeout(Duration::from_secs(5), client.read_exact(&mut heard)).await;
+        answered.expect("nothing more is waited for").expect("it is answered");
+        assert_eq!(&heard[..7], b"HTTP/1.");
+    }
+}
+
+#[tokio::test]
+async fn s56_requests_of_one_connection_count_as_connections_do() {
+    let file = File::selling("GET /slow: free\nGET /free: free");
+    let listen = "[{address: \"127.0.0.1:0\", h2c: true}]".into();
+    let world = World::of(File { listen, more: "caps: {connections_per_client: 2}".into(), ..file }).await;
+    let working = Latch::closed();
+    world.backend.always("/slow", Behaviour::text("at last").when(&working));
+    let mut client = Client::of(&world).await;
+    let (first, second) = (client.get("/slow", None).await, client.get("/slow", None).await);
+    eventually("the backend was asked", || world.backend.hits() == 2).await;
+    let (status, fields, _) = client.get("/free", None).await.head().await;
+    assert_eq!((status, fields["retry-after"].as_bytes()), (503, &b"1"[..]));
+    assert!(TcpStream::connect(world.gateway.address()).await.is_ok());
+    working.open();
+    assert_eq!((first.status().await, second.status().await), (200, 200));
+    assert_eq!(client.get("/free", None).await.status().await, 200, "and it has its room again");
+}
+
+#[tokio::test]
+async fn whoever_does_not_hear_that_the_end_has_come_is_not_waited_for() {
     let world = world("GET /free: free").await;
-    let mut silent = TcpStream::connect(world.gateway.address()).await.expect("it listens");
-    let closed = tokio::time::timeout(Duration::from_secs(30), silent.read(&mut [0; 64])).await;
-    assert!(matches!(closed.expect("it is closed"), Ok(0) | Err(_)));
+    let address = world.gateway.address();
+    let mut silent = TcpStream::connect(address).await.expect("it listens");
+    // A preface and its settings, and then no word more, not even when asked whether it is there.
+    silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("it is open");
+    let mut settings = [0; 9];
+    silent.read_exact(&mut settings).await.expect("it is answered");
+    assert!(world.gateway.stop().await, "everything has ended by itself");
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::mail::Mail;
-use super::{ALL, GREETING, MARK, READY, SERVE, SOCKET, TAKES};
+use super::{ALL, GREETING, LEDGER, MARK, READY, SERVE, SOCKET, TAKES, is_gone};
 
 /// How long the new process may take until it could serve: it reads the file, opens the ledger, asks nodes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,6 +29,8 @@ pub(in crate::server) struct Estate {
     pub(super) origin: Origin,
     /// By their names. Whoever listens there holds them.
     pub(super) sockets: Vec<(String, Weak<OwnedFd>)>,
+    /// What the ledger is known by.
+    pub(super) ledger: String,
     /// Whether what is remembered ends with this process.
     pub(super) forgets: bool,
     pub(super) patience: Duration,
@@ -85,8 +87,13 @@ impl Origin {
 
 impl Estate {
     /// Of a process that was started like this, and listens there.
-    pub(in crate::server) fn new(origin: Origin, sockets: Vec<(String, Weak<OwnedFd>)>, forgets: bool) -> Self {
-        Self { origin, sockets, forgets, patience: PATIENCE }
+    pub(in crate::server) fn new(
+        origin: Origin,
+        sockets: Vec<(String, Weak<OwnedFd>)>,
+        ledger: String,
+        forgets: bool,
+    ) -> Self {
+        Self { origin, sockets, ledger, forgets, patience: PATIENCE }
     }
 
     /// Starts a successor and gives it its turn. Dropped before that, it ends the new process.
@@ -111,6 +118,7 @@ impl Estate {
     /// Sends everything, and returns what the new process keeps once it can serve.
     async fn prepare(&self, mail: &Mail) -> Result<HashSet<String>, HandoverError> {
         mail.send(GREETING, None).await.map_err(ended)?;
+        mail.send(&format!("{LEDGER}{}", self.ledger), None).await.map_err(ended)?;
         for (name, socket) in &self.sockets {
             // A door that has closed by itself has nothing to hand on.
             let Some(socket) = socket.upgrade() else { continue };
@@ -130,10 +138,7 @@ impl Estate {
 }
 
 fn ended(error: io::Error) -> HandoverError {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => HandoverError::Ended,
-        _ => HandoverError::Talk(error),
-    }
+    if is_gone(&error) { HandoverError::Ended } else { HandoverError::Talk(error) }
 }
 
 /// A process that may take over. Dropping it ends it, before it could notice that we hung up and take us for dead.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::mail::{Letter, Mail};
-use super::{ALL, GREETING, MARK, READY, SERVE, SOCKET, TAKES};
+use super::{ALL, GREETING, LEDGER, MARK, READY, SERVE, SOCKET, TAKES, is_gone};
 
 /// How long the old process may take to send what it has; it began to before this one was started.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Legacy {
     sockets: HashMap<String, Vec<OwnedFd>>,
     taken: Vec<String>,
+    ledger: Option<String>,
     mail: Option<Mail>,
 }
 
@@ -54,6 +55,9 @@ impl Legacy {
                     let name = named.strip_prefix(SOCKET).ok_or_else(|| unknown(named))?;
                     legacy.sockets.entry(name.to_owned()).or_default().push(socket);
                 }
+                (named, None) if greeted && named.starts_with(LEDGER) => {
+                    legacy.ledger = named.strip_prefix(LEDGER).map(str::to_owned);
+                }
                 (other, _) => return Err(unknown(other)),
             }
         }
@@ -65,6 +69,12 @@ impl Legacy {
         self.mail.is_some()
     }
 
+    /// Whether the other process remembers payments in the ledger that is known by this: what it has sold must not be
+    /// sold again, and what it is settling not be settled here (S2).
+    pub(in crate::server) fn shares(&self, ledger: &str) -> bool {
+        self.ledger.as_deref().is_none_or(|theirs| theirs == ledger)
+    }
+
     /// The socket of this name. A file that names an address twice gets as many as the old process had.
     pub(in crate::server) fn take(&mut self, name: &str) -> Option<OwnedFd> {
         let socket = self.sockets.get_mut(name)?.pop()?;
@@ -74,7 +84,7 @@ impl Legacy {
 
     /// Says that this process can serve, and returns when it is to. Sockets that were not taken are let go.
     pub(in crate::server) async fn turn(self) -> io::Result<()> {
-        let Self { sockets, taken, mail } = self;
+        let Self { sockets, taken, mail, .. } = self;
         drop(sockets);
         let Some(mail) = mail else { return Ok(()) };
         let agreed = async {
@@ -85,7 +95,7 @@ impl Legacy {
             mail.receive().await
         };
         let word = match agreed.await {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
+            Err(error) if is_gone(&error) => None,
             word => word?,
         };
         match word {

@@ -9,6 +9,7 @@ mod estate;
 mod legacy;
 mod mail;
 
+use std::io;
 use std::net::SocketAddr;
 
 use crate::primitives::Place;
@@ -23,6 +24,8 @@ const MARK: &str = "TOLLHOUSE_HANDOVER";
 const GREETING: &str = "tollhouse 1";
 /// Before the name of a socket that comes with the message.
 const SOCKET: &str = "socket ";
+/// Before what the old process's ledger is known by.
+const LEDGER: &str = "ledger ";
 /// All sockets have been sent.
 const ALL: &str = "that is all";
 /// Before the name of a socket that the new process keeps.
@@ -31,6 +34,11 @@ const TAKES: &str = "takes ";
 const READY: &str = "ready";
 /// It is the new one's turn.
 const SERVE: &str = "serve";
+
+/// Whether an error says that the other process is gone.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
 
 /// What both processes call the socket of a door: by its place in the file, so port 0 is handed on as well.
 pub(super) fn door(place: &Place) -> String {

@@ -15,7 +15,7 @@ use super::*;
 fn estate(script: &str, patience: Duration) -> Estate {
     let arguments = ["-c", script].map(Into::into).to_vec();
     let origin = Origin { binary: PathBuf::from("/bin/sh"), arguments };
-    Estate { origin, sockets: Vec::new(), forgets: false, patience }
+    Estate { origin, sockets: Vec::new(), ledger: "a".into(), forgets: false, patience }
 }
 
 async fn refused(estate: &Estate) -> String {
@@ -29,7 +29,7 @@ async fn s68_whoever_cannot_take_over_is_ended_and_named() {
     let late = estate("exec sleep 1000", Duration::from_millis(50));
     assert!(refused(&late).await.contains("was not ready"), "it has been ended, or we would still wait for it");
     let nowhere = Origin { binary: PathBuf::from("/nowhere/tollhouse"), arguments: Vec::new() };
-    assert!(refused(&Estate::new(nowhere, Vec::new(), false)).await.contains("/nowhere/tollhouse"));
+    assert!(refused(&Estate::new(nowhere, Vec::new(), "a".into(), false)).await.contains("/nowhere/tollhouse"));
     let forgets = Estate { forgets: true, ..estate("exit 1", minute) };
     assert!(refused(&forgets).await.contains("memory"));
 }

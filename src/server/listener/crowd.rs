@@ -73,6 +73,13 @@ impl Crowd {
     }
 }
 
+impl Place {
+    /// One more for the same client; `None` if it has enough.
+    pub(super) fn another(&self) -> Option<Self> {
+        self.crowd.enter(self.client)
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         if let Entry::Occupied(mut open) = self.crowd.inside().open.entry(self.client) {

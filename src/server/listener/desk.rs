@@ -12,13 +12,16 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
+use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::{ALPN, Stream};
 use pingora::time::timeout;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::watch;
 
-use crate::proxy::patience::PREFACE;
+use super::Connections;
+use super::crowd::Place;
+use super::streams::Streams;
+use crate::proxy::patience;
 
 /// How much of a head is read at once; Pingora would read as much, and nearly all heads are shorter.
 const FIRST_READ: usize = 4096;
@@ -26,6 +29,7 @@ const FIRST_READ: usize = 4096;
 /// Whoever answers what is asked at a door.
 pub(super) struct Desk<A> {
     app: Arc<A>,
+    connections: Connections,
     /// Turns true when each answer has to be the last on its connection.
     closing: watch::Receiver<bool>,
     /// Turns true when whoever asks nothing has to leave.
@@ -34,42 +38,38 @@ pub(super) struct Desk<A> {
 
 impl<A> Clone for Desk<A> {
     fn clone(&self) -> Self {
-        Self { app: Arc::clone(&self.app), closing: self.closing.clone(), closed: self.closed.clone() }
+        let (app, connections) = (Arc::clone(&self.app), self.connections.clone());
+        Self { app, connections, closing: self.closing.clone(), closed: self.closed.clone() }
     }
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> Desk<A> {
-    pub(super) fn new(app: Arc<A>, closing: watch::Receiver<bool>, closed: watch::Receiver<bool>) -> Self {
-        Self { app, closing, closed }
+    pub(super) fn new(
+        app: Arc<A>,
+        connections: Connections,
+        closing: watch::Receiver<bool>,
+        closed: watch::Receiver<bool>,
+    ) -> Self {
+        Self { app, connections, closing, closed }
     }
 
-    /// Answers everything on a connection that may be `idle` for so long.
-    pub(super) async fn serve(mut self, mut stream: Stream, idle: Duration) {
-        match self.speaks_http2(&mut stream).await {
-            Some(true) => {
-                self.app.process_new(stream, &self.closing).await;
-            }
-            Some(false) => self.serve_http1(stream, idle).await,
-            None => {}
+    /// Answers everything on a connection of HTTP/2, whose client has this place.
+    pub(super) async fn serve_http2(mut self, stream: Stream, place: Option<Place>) {
+        let streams = Streams::new(self.app, self.connections, place);
+        let closed = async {
+            let _ = self.closed.wait_for(|closed| *closed).await;
+            streams.all_over().await;
+        };
+        tokio::select! {
+            _ = streams.process_new(stream, &self.closing) => {}
+            // By then its client has heard that nothing more is taken here; one that does not say that it has heard is
+            // not waited for.
+            () = closed => {}
         }
     }
 
-    /// Whether the client does, by agreement or, where that is allowed, by its first words. `None` if there are none.
-    async fn speaks_http2(&self, stream: &mut Stream) -> Option<bool> {
-        if let Some(agreed) = stream.selected_alpn_proto() {
-            return Some(agreed == ALPN::H2);
-        }
-        let may_begin_so = self.app.server_options().is_some_and(|options| options.h2c);
-        if !may_begin_so || stream.get_ssl_digest().is_some() {
-            return Some(false);
-        }
-        let mut beginning = [0; PREFACE.len()];
-        // Fails for a client that leaves, or takes too long.
-        let peeked = stream.try_peek(&mut beginning).await.ok()?;
-        Some(peeked && beginning == PREFACE)
-    }
-
-    async fn serve_http1(&mut self, mut stream: Stream, idle: Duration) {
+    /// Answers everything on a connection of HTTP/1.1, which may be `idle` for so long.
+    pub(super) async fn serve_http1(mut self, mut stream: Stream, idle: Duration) {
         let mut settings = None;
         while let Some(beginning) = self.next(&mut stream, idle).await {
             let mut session = ServerSession::new_http1(stream);
@@ -79,6 +79,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Desk<A> {
             }
             session.set_pipelined_prefix(beginning);
             let Some(reused) = self.app.process_new_http(session, &self.closing).await else { return };
+            patience::request_is_over();
             (stream, settings) = reused.consume();
         }
     }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use pingora::apps::HttpServerApp;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{GetSocketDigest, IO, Stream};
+use pingora::protocols::{ALPN, GetSocketDigest, IO, Ssl, Stream};
 use tokio::time::timeout;
 
 use super::crowd::{Crowd, Place};
@@ -28,6 +28,8 @@ pub(crate) struct Keeper {
     pub acceptor: Option<Acceptor>,
     /// Which versions of the PROXY protocol their proxies speak, if they do.
     pub announced: Option<ProxyProtocol>,
+    /// Whether they may speak HTTP/2 without TLS.
+    pub h2c: bool,
     /// How long they are waited for.
     pub timeouts: Timeouts,
     /// All who are inside, through whichever door.
@@ -71,12 +73,18 @@ impl Keeper {
     {
         let Ok(announced) = self.hear(&mut stream).await else { return };
         // Apart: shaking hands takes more memory than all the waiting after it.
-        let Some((stream, progress)) = Box::pin(self.greet(stream)).await else { return };
-        Arc::clone(&progress).follow(desk.serve(stream, self.timeouts.idle)).await;
+        let Some(Guest { stream, progress, http2 }) = Box::pin(self.greet(stream)).await else { return };
+        let idle = self.timeouts.idle;
+        let following = Arc::clone(&progress);
+        if http2 {
+            following.follow(desk.serve_http2(stream, announced.or(place))).await;
+        } else {
+            following.follow(desk.serve_http1(stream, idle)).await;
+            drop((place, announced));
+        }
         if progress.was_late() {
             self.metrics.connection_closed("slow");
         }
-        drop((place, announced));
     }
 
     /// Hears from its proxy whose connection it is, where proxies say so, and counts it as that client's.
@@ -92,11 +100,14 @@ impl Keeper {
         }
     }
 
-    /// The connection as HTTP sees it; `None` for a client that does not manage to shake hands.
-    async fn greet(&self, stream: L4Stream) -> Option<(Stream, Arc<Progress>)> {
-        let Some(acceptor) = &self.acceptor else { return Some(self.watch(stream)) };
+    /// The connection as HTTP sees it; `None` for a client that does not manage to shake hands, or says nothing.
+    async fn greet(&self, stream: L4Stream) -> Option<Guest> {
+        let Some(acceptor) = &self.acceptor else { return self.listen_to(stream).await };
         match timeout(HANDSHAKE, acceptor.tls_handshake(stream)).await {
-            Ok(Ok(stream)) => return Some(self.watch(stream)),
+            Ok(Ok(stream)) => {
+                let http2 = stream.selected_alpn_proto() == Some(ALPN::H2);
+                return Some(Guest::new(Patient::new(stream, self.timeouts.head), http2));
+            }
             // Scanners and clients that distrust us fail by the minute.
             Ok(Err(error)) => tracing::debug!(%error, "a client did not shake hands"),
             Err(_) => {}
@@ -105,9 +116,31 @@ impl Keeper {
         None
     }
 
-    fn watch(&self, stream: impl IO + 'static) -> (Stream, Arc<Progress>) {
-        let stream = Patient::new(stream, self.timeouts.head);
+    /// Without TLS nothing has been agreed on, so a client's first words tell what it speaks.
+    async fn listen_to(&self, stream: L4Stream) -> Option<Guest> {
+        let mut stream = Patient::new(stream, self.timeouts.head);
+        if !self.h2c {
+            return Some(Guest::new(stream, false));
+        }
+        let begins = timeout(self.timeouts.idle, stream.begins_as_http2()).await;
+        if stream.progress().was_late() {
+            self.metrics.connection_closed("slow");
+        }
+        let http2 = begins.ok()?.ok()?;
+        Some(Guest::new(stream, http2))
+    }
+}
+
+/// A client that has been let in.
+struct Guest {
+    stream: Stream,
+    progress: Arc<Progress>,
+    http2: bool,
+}
+
+impl Guest {
+    fn new(stream: Patient<impl IO + 'static>, http2: bool) -> Self {
         let progress = stream.progress();
-        (Box::new(stream), progress)
+        Self { stream: Box::new(stream), progress, http2 }
     }
 }
