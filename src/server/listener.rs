@@ -33,7 +33,7 @@ pub(crate) use keeper::Keeper;
 /// How many client connections may be open at once (S56, I7).
 const MOST_CONNECTIONS: usize = 16_384;
 /// File descriptors that clients cannot use up.
-const RESERVED_DESCRIPTORS: usize = 64;
+const RESERVED_DESCRIPTORS: usize = 128;
 /// How many may wait before a Unix socket to be let in; the system may allow fewer.
 const BACKLOG: u32 = 4096;
 
@@ -299,10 +299,10 @@ mod tests {
     fn s56_clients_leave_descriptors_for_everything_else() {
         assert_eq!(most_connections(None, None), MOST_CONNECTIONS);
         assert_eq!(most_connections(None, Some(1_000_000)), MOST_CONNECTIONS);
-        assert_eq!(most_connections(None, Some(1024)), 320);
+        assert_eq!(most_connections(None, Some(1024)), 298);
         assert_eq!(most_connections(None, Some(10)), 1);
         assert_eq!(most_connections(Some(50_000), Some(1_000_000)), 50_000);
-        assert_eq!(most_connections(Some(50_000), Some(1024)), 320);
+        assert_eq!(most_connections(Some(50_000), Some(1024)), 298);
         assert_eq!(most_connections(Some(100), Some(1024)), 100);
     }
 }

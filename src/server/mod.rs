@@ -81,7 +81,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// connection has gathered in memory is let go, and load balancers get to spread clients anew.
 const MOST_REQUESTS: u32 = 100_000;
 /// How many probes and scrapers may be connected at once. Fewer than the descriptors that clients leave.
-const MOST_PROBES: usize = 32;
+const MOST_PROBES: usize = 64;
 /// How often turnstiles forget who has not come for long.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 

@@ -383,6 +383,15 @@ async fn s56_requests_of_one_connection_count_as_connections_do() {
 }
 
 #[tokio::test]
+async fn whoever_has_said_nothing_where_http2_may_be_spoken_does_not_hold_up_the_end() {
+    let world = world("GET /free: free").await;
+    let mut silent = TcpStream::connect(world.gateway.address()).await.expect("it listens");
+    world.gateway.ask(&Request::get("/free")).await;
+    assert!(world.gateway.stop().await, "everything has ended by itself");
+    assert!(matches!(silent.read(&mut [0; 1]).await, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
 async fn whoever_does_not_hear_that_the_end_has_come_is_not_waited_for() {
     let world = world("GET /free: free").await;
     let address = world.gateway.address();

@@ -94,9 +94,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> Desk<A> {
 
     /// The beginning of the next request; `None` if there is none.
     async fn next(&mut self, stream: &mut Stream, idle: Duration) -> Option<BytesMut> {
+        self.unless_closed(timeout(idle, beginning(stream))).await?.ok()?
+    }
+
+    /// Waits for a client, unless it is time to leave for whoever asks nothing.
+    pub(super) async fn unless_closed<T>(&mut self, waiting: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
-            beginning = timeout(idle, beginning(stream)) => beginning.ok()?,
+            came = waiting => Some(came),
             _ = self.closed.wait_for(|closed| *closed) => None,
         }
     }

@@ -67,13 +67,13 @@ impl Keeper {
     }
 
     /// Serves a connection to its end. It keeps its place among its client's until then.
-    pub(super) async fn serve<A>(&self, mut stream: L4Stream, place: Option<Place>, desk: Desk<A>)
+    pub(super) async fn serve<A>(&self, mut stream: L4Stream, place: Option<Place>, mut desk: Desk<A>)
     where
         A: HttpServerApp + Send + Sync + 'static,
     {
         let Ok(announced) = self.hear(&mut stream).await else { return };
         // Apart: shaking hands takes more memory than all the waiting after it.
-        let Some(Guest { stream, progress, http2 }) = Box::pin(self.greet(stream)).await else { return };
+        let Some(Guest { stream, progress, http2 }) = Box::pin(self.greet(stream, &mut desk)).await else { return };
         let idle = self.timeouts.idle;
         let following = Arc::clone(&progress);
         if http2 {
@@ -101,8 +101,11 @@ impl Keeper {
     }
 
     /// The connection as HTTP sees it; `None` for a client that does not manage to shake hands, or says nothing.
-    async fn greet(&self, stream: L4Stream) -> Option<Guest> {
-        let Some(acceptor) = &self.acceptor else { return self.listen_to(stream).await };
+    async fn greet<A>(&self, stream: L4Stream, desk: &mut Desk<A>) -> Option<Guest>
+    where
+        A: HttpServerApp + Send + Sync + 'static,
+    {
+        let Some(acceptor) = &self.acceptor else { return self.listen_to(stream, desk).await };
         match timeout(HANDSHAKE, acceptor.tls_handshake(stream)).await {
             Ok(Ok(stream)) => {
                 let http2 = stream.selected_alpn_proto() == Some(ALPN::H2);
@@ -117,16 +120,19 @@ impl Keeper {
     }
 
     /// Without TLS nothing has been agreed on, so a client's first words tell what it speaks.
-    async fn listen_to(&self, stream: L4Stream) -> Option<Guest> {
+    async fn listen_to<A>(&self, stream: L4Stream, desk: &mut Desk<A>) -> Option<Guest>
+    where
+        A: HttpServerApp + Send + Sync + 'static,
+    {
         let mut stream = Patient::new(stream, self.timeouts.head);
         if !self.h2c {
             return Some(Guest::new(stream, false));
         }
-        let begins = timeout(self.timeouts.idle, stream.begins_as_http2()).await;
+        let begins = desk.unless_closed(timeout(self.timeouts.idle, stream.begins_as_http2())).await;
         if stream.progress().was_late() {
             self.metrics.connection_closed("slow");
         }
-        let http2 = begins.ok()?.ok()?;
+        let http2 = begins?.ok()?.ok()?;
         Some(Guest::new(stream, http2))
     }
 }
