@@ -13,6 +13,7 @@ use crate::primitives::Nonce;
 use crate::protocol::{Answer, DecodeError, Protocol, Quoted, json};
 
 pub mod client;
+mod drafts;
 mod fields;
 mod refusal;
 mod v1;

@@ -5,12 +5,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::wire::{Settlement, network_name};
-use super::{PAYMENT_REQUIRED, fields, receipt_field, v1, v2};
+use super::{PAYMENT_REQUIRED, drafts, fields, receipt_field};
 use crate::payment::{Advice, Dialect, Problem, Receipt, Resource, Wait};
 use crate::protocol::{Answer, Quoted, json};
 
@@ -48,12 +47,13 @@ pub(super) fn answer(problem: &Problem, resource: &Resource, offers: &[Quoted<'_
 
 /// One challenge for both dialects: v2 reads the header, v1 the body (protocol digest, A7).
 fn challenge(status: StatusCode, error: &str, resource: &Resource, offers: &[Quoted<'_>]) -> Answer {
+    let (required, body) = drafts::challenge(error, resource, offers);
     let mut fields = HeaderMap::with_capacity(8);
-    fields.insert(PAYMENT_REQUIRED, v2::challenge(error, resource, offers));
+    fields.insert(PAYMENT_REQUIRED, fields::encoded(&required));
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // It quotes a price for this request, now; a cache would sell it to others, later (S49).
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Answer { status, fields, body: Bytes::from(v1::challenge(error, resource, offers)) }
+    Answer { status, fields, body }
 }
 
 /// What is known about the money of the payment that met the problem.

@@ -1,8 +1,6 @@
 //! v2: the payment in `PAYMENT-SIGNATURE`, the challenge in `PAYMENT-REQUIRED`.
 
-use http::HeaderValue;
-
-use super::{fields, wire};
+use super::wire;
 use crate::payment::{Chosen, ChosenNetwork, ChosenTerms, Resource};
 use crate::protocol::Quoted;
 use crate::protocol::json::{self, Fault, Object};
@@ -33,9 +31,9 @@ pub(super) fn chosen(envelope: &Object<'_>) -> Result<Chosen, Fault> {
     })
 }
 
-/// The value of `PAYMENT-REQUIRED`: every offer, in our order of preference.
-pub(super) fn challenge(error: &str, resource: &Resource, offers: &[Quoted<'_>]) -> HeaderValue {
+/// What `PAYMENT-REQUIRED` holds in base64: every offer, in our order of preference.
+pub(super) fn challenge(error: &str, resource: &Resource, offers: &[Quoted<'_>]) -> Vec<u8> {
     let accepts = offers.iter().map(|quoted| wire::RequirementsV2::new(quoted.offer, quoted.quote.as_deref()));
     let challenge = wire::ChallengeV2::new(error, resource, accepts.collect());
-    fields::encoded(&json::write(&challenge))
+    json::write(&challenge)
 }
