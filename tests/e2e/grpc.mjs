@@ -100,7 +100,7 @@ for (const [way, { listener, trusted }] of Object.entries(doors)) {
       assert.equal(field(seen, "tollhouse-payer").toLowerCase(), payer.address.toLowerCase());
       assert.equal(field(seen, "payment-signature"), undefined, "the payment reached the service");
       const again = await ask(client, "now", [OSLO], { fields: { [name]: value } });
-      assert.equal(again.code, status.ABORTED, again.details);
+      assert.equal(again.code, status.FAILED_PRECONDITION, again.details);
       assert.equal(field(again.tail, "payment-required"), undefined, "invited to pay twice");
       assert.equal(since(calls).length, 1);
       await world.assertPaid(payer, [PRICE]);
@@ -160,7 +160,7 @@ for (const [way, { listener, trusted }] of Object.entries(doors)) {
       await eventually("the service to hear of it", async () => since(calls)[0]?.cancelled || undefined);
       await world.assertPaid(payer, [PRICE]);
       const again = await ask(client, "days", [OSLO], { fields: { [name]: value } });
-      assert.equal(again.code, status.ABORTED, again.details);
+      assert.equal(again.code, status.FAILED_PRECONDITION, again.details);
     });
   });
 }
