@@ -20,7 +20,7 @@ use pingora::protocols::{
     UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::parcel::Parcel;
 
@@ -28,6 +28,8 @@ use super::parcel::Parcel;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How much is read to find that out: more than that, and less than most heads.
 const FIRST_LOOK: usize = 256;
+/// How long a client may take to take what is left for it when its connection is closed.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// What a client hears that takes too long: Pingora would only hang up.
 const TOO_LATE: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n";
@@ -282,11 +284,15 @@ impl<S: IO> Peek for Patient<S> {
 
 #[async_trait]
 impl<S: IO> Shutdown for Patient<S> {
+    /// Sends what is left, if its client takes it: Pingora would wait for one that does not read, without end.
     async fn shutdown(&mut self) {
         let Self { stream, parcel, .. } = self;
-        // Fails for a client that has left.
-        let _ = poll_fn(|context| parcel.poll_send(Pin::new(&mut *stream), context)).await;
-        stream.shutdown().await;
+        let goodbye = async {
+            // Fails for a client that has left.
+            let _ = poll_fn(|context| parcel.poll_send(Pin::new(&mut *stream), context)).await;
+            stream.shutdown().await;
+        };
+        let _ = timeout(GOODBYE, goodbye).await;
     }
 }
 
@@ -341,5 +347,25 @@ impl<S: IO> GetSocketDigest for Patient<S> {
 
     fn set_socket_digest(&mut self, digest: SocketDigest) {
         self.stream.set_socket_digest(digest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn s56_a_client_that_does_not_read_does_not_hold_up_the_end_of_its_connection() {
+        let (near, mut far) = duplex(4);
+        let mut patient = Patient::new(near, Duration::from_secs(10));
+        patient.write_all(b"more than it takes").await.expect("it is held");
+        let before = Instant::now();
+        Shutdown::shutdown(&mut patient).await;
+        assert_eq!(before.elapsed(), GOODBYE);
+        let mut read = [0; 4];
+        far.read_exact(&mut read).await.expect("as much as there was room for");
+        assert_eq!(&read, b"more");
     }
 }
